@@ -1,0 +1,103 @@
+"""The programs of the control plane: found in KUBEBUILDER_ASSETS or in the cache, else built into the cache."""
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tollkeeper_cluster.cache import build_folder, exclusive, published
+from tollkeeper_cluster.errors import BuildFailed
+from tollkeeper_cluster.pins import MODULES, Module
+from tollkeeper_cluster.progress import BuildState, Progress, silent
+from tollkeeper_cluster.toolchain import compiled_packages, require_go, stale_packages
+
+_ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
+# Linking is one step without news at the end of each module; it counts as this part of the module's work.
+_LINKING_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """Paths of the programs. `controller_manager` is None where a KUBEBUILDER_ASSETS folder lacks it."""
+
+    etcd: Path
+    api_server: Path
+    kubectl: Path
+    controller_manager: Path | None
+
+
+def ensure_binaries(progress: Progress = silent) -> Binaries:
+    """The programs of a control plane, built first if need be (minutes, shown by `progress`).
+
+    Raises ToolchainMissing without a usable Go, BuildFailed for everything else that stops the build, and when
+    KUBEBUILDER_ASSETS names a folder that lacks a program.
+    """
+    if assets := os.environ.get(_ASSETS_VARIABLE):
+        return _from_assets(Path(assets).expanduser())
+    folder = build_folder()
+    if not folder.is_dir():
+        try:
+            _build(folder, progress)
+        except OSError as error:
+            raise BuildFailed(_storage_complaint(folder, error)) from error
+    return _complete(folder)
+
+
+def _complete(folder: Path) -> Binaries:
+    return Binaries(
+        folder / "etcd", folder / "kube-apiserver", folder / "kubectl", folder / "kube-controller-manager"
+    )
+
+
+def _from_assets(folder: Path) -> Binaries:
+    found = _complete(folder)
+    for program in (found.etcd, found.api_server, found.kubectl):
+        if not os.access(program, os.X_OK):
+            raise BuildFailed(
+                f"{_ASSETS_VARIABLE}={folder} has no program {program.name}: "
+                f"point it at a folder with etcd, kube-apiserver and kubectl, or unset it to build them"
+            )
+    controllers = found.controller_manager
+    if controllers is not None and not os.access(controllers, os.X_OK):
+        controllers = None
+    return Binaries(found.etcd, found.api_server, found.kubectl, controllers)
+
+
+def _storage_complaint(folder: Path, error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full: the local Kubernetes needs about 4 GB while it is built, and 250 MB in {folder.parent}"
+    return f"the cache folder {folder.parent} cannot be used ({error.strerror}): set XDG_CACHE_HOME to one that can"
+
+
+def _build(folder: Path, progress: Progress) -> None:
+    begun = time.monotonic()
+
+    def tell_waiting() -> None:
+        progress(BuildState("another process builds the local Kubernetes; waiting for it", time.monotonic() - begun))
+
+    with exclusive(folder.parent / ".lock", waiting=tell_waiting):
+        if folder.is_dir():
+            return
+        go = require_go()
+        with published(folder) as filling:
+            for state in _compiling(go, filling, begun):
+                progress(state)
+
+
+def _compiling(go: Path, into: Path, begun: float) -> Iterator[BuildState]:
+    work: list[tuple[Module, dict[str, int]]] = []
+    for module in MODULES:
+        yield BuildState(f"fetching the sources of {module.title}", time.monotonic() - begun)
+        work.append((module, stale_packages(go, module)))
+    total = sum(sum(sizes.values()) for _, sizes in work) or 1
+    compiling_since, finished = time.monotonic(), 0
+    for module, sizes in work:
+        doing, compiled = f"building {module.title}", 0
+        for package in compiled_packages(go, module, into):
+            compiled += sizes.get(package, 0)
+            share = (finished + compiled * (1 - _LINKING_SHARE)) / total
+            yield BuildState(doing, time.monotonic() - compiling_since, share)
+        finished += sum(sizes.values())
+    yield BuildState("built the local Kubernetes", time.monotonic() - compiling_since, 1)

@@ -1,0 +1,151 @@
+"""Accounts: the balance of one limit, one key and one window, and every way it may change.
+
+All transitions are pure: they take an account and return the next one. The invariant of hard accounts (I1),
+`spent + unreconciled + held <= cap`, is kept by `Account.available`: nothing is held beyond it.
+
+    balance   = allocation + rolled_over + granted - spent - unreconciled      (B-rules; holds do not count, B2)
+    room      = balance - minimum                                              (B1)
+    available = room - held                                                    what may still be set aside
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from tollkeeper.limits import Limit
+
+RECENT_REQUESTS = 100
+"""How many settled requests the mean cost of rule B3 looks back on."""
+
+
+class Phase(StrEnum):
+    """The state of a balance, worst last."""
+
+    SUFFICIENT = "Sufficient"
+    LOW = "Low"
+    INSUFFICIENT = "Insufficient"
+
+    @property
+    def severity(self) -> int:
+        """0 for Sufficient, 2 for Insufficient."""
+        return list(Phase).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One balance. Integers of the limit's unit; `recent` are the amounts of the last settled requests, newest last.
+
+    `blocked` is B3's latch: once Insufficient, an account stays so until its room grows.
+    `overshoot` is the most by which spending ever passed the cap.
+    """
+
+    id: str
+    window_start: datetime | None
+    window_end: datetime | None
+    allocation: int
+    rolled_over: int = 0
+    granted: int = 0
+    spent: int = 0
+    held: int = 0
+    unreconciled: int = 0
+    overshoot: int = 0
+    requests: int = 0
+    recent: tuple[int, ...] = ()
+    blocked: bool = False
+    last_usage: datetime | None = None
+
+    @property
+    def credit(self) -> int:
+        """Everything that was put in: allocation, rollover and grants."""
+        return self.allocation + self.rolled_over + self.granted
+
+    @property
+    def balance(self) -> int:
+        """What is left of the credit; reservations in flight do not change it (B2)."""
+        return self.credit - self.spent - self.unreconciled
+
+    @property
+    def mean_cost(self) -> int:
+        """The mean of the recent requests rounded up, at least one unit (B3)."""
+        return max(1, -(-sum(self.recent) // len(self.recent))) if self.recent else 1
+
+    def cap(self, limit: Limit) -> int:
+        """The most that may be spent (B1)."""
+        return self.credit - limit.minimum
+
+    def room(self, limit: Limit) -> int:
+        """What may still be spent (B1)."""
+        return self.balance - limit.minimum
+
+    def available(self, limit: Limit) -> int:
+        """What may still be set aside; never negative."""
+        return max(0, self.room(limit) - self.held)
+
+    def utilization(self, limit: Limit) -> int:
+        """Percent of the cap that is gone, rounded down (M1). An account with nothing in it is used up."""
+        cap = self.cap(limit)
+        return 100 * (self.spent + self.unreconciled) // cap if cap > 0 else 100
+
+    def phase(self, limit: Limit) -> Phase:
+        """The phase by rules B3 and B4."""
+        if self.balance < limit.minimum or (limit.is_hard and (self.blocked or self.room(limit) < self.mean_cost)):
+            return Phase.INSUFFICIENT
+        return Phase.LOW if self.balance < limit.low_threshold else Phase.SUFFICIENT
+
+
+def hold(account: Account, amount: int) -> Account:
+    """Set `amount` aside; the caller has checked `available`."""
+    return replace(account, held=account.held + amount)
+
+
+def release(account: Account, amount: int) -> Account:
+    """Give back what was set aside and not used."""
+    return replace(account, held=account.held - amount)
+
+
+def charge(
+    account: Account, limit: Limit, amount: int, *, from_held: int, from_unreconciled: int, now: datetime
+) -> Account:
+    """Replace what stood for a request, held or unreconciled, by what it really used."""
+    charged = replace(
+        account,
+        spent=account.spent + amount,
+        held=account.held - from_held,
+        unreconciled=account.unreconciled - from_unreconciled,
+        requests=account.requests + 1,
+        recent=(*account.recent, amount)[-RECENT_REQUESTS:],
+        last_usage=max(now, account.last_usage or now),
+    )
+    passed = charged.spent - charged.cap(limit) if limit.is_hard else 0
+    return latched(replace(charged, overshoot=max(charged.overshoot, passed)), limit, room_before=account.room(limit))
+
+
+def lapse(account: Account, limit: Limit, amount: int) -> Account:
+    """A holder vanished: what it held counts as spent until somebody knows better (I2)."""
+    lapsed = replace(account, held=account.held - amount, unreconciled=account.unreconciled + amount)
+    return latched(lapsed, limit, room_before=account.room(limit))
+
+
+def reconcile(account: Account, limit: Limit, amount: int) -> Account:
+    """Unreconciled usage turned out not to have happened."""
+    return latched(
+        replace(account, unreconciled=account.unreconciled - amount), limit, room_before=account.room(limit)
+    )
+
+
+def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: int = 0, granted: int = 0) -> Account:
+    """Put in, or with negative amounts take out."""
+    credited = replace(
+        account,
+        allocation=account.allocation + allocation,
+        rolled_over=account.rolled_over + rolled_over,
+        granted=account.granted + granted,
+    )
+    return latched(credited, limit, room_before=account.room(limit))
+
+
+def latched(account: Account, limit: Limit, *, room_before: int) -> Account:
+    """Set B3's latch when the room became too small; lift it only when the room grew enough."""
+    grew = account.room(limit) > room_before
+    too_small = limit.is_hard and account.room(limit) < account.mean_cost
+    return replace(account, blocked=too_small or (account.blocked and not grew))

@@ -1,0 +1,130 @@
+"""Amounts: whole tokens and whole nano-dollars, never floats, never mixed (rules M1, M4 and M5 of the semantics).
+
+An `Amount` carries its unit, so adding tokens to money is an error where it is written, not a wrong balance later.
+The hot path and the ledger keep plain integers beside one unit; they become `Amount`s again at the edges.
+"""
+
+import re
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from enum import StrEnum
+from typing import NewType
+
+from tollkeeper.errors import InvalidValue
+
+Tokens = NewType("Tokens", int)
+NanoDollars = NewType("NanoDollars", int)
+
+NANODOLLARS_PER_DOLLAR = 10**9
+LARGEST = 2**63 - 1
+"""The largest amount of either unit: what a 64-bit column holds."""
+
+_MONEY = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]{1,9})?")
+_QUANTITY = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?([kMG])?")
+_POWER = {None: 0, "k": 3, "M": 6, "G": 9}
+
+
+class Unit(StrEnum):
+    """What a limit counts. Everything but USD is a whole number of tokens or requests."""
+
+    USD = "USD"
+    TOKENS = "Tokens"
+    INPUT_TOKENS = "InputTokens"
+    OUTPUT_TOKENS = "OutputTokens"
+    WEIGHTED_TOKENS = "WeightedTokens"
+    REQUESTS = "Requests"
+
+    @property
+    def is_money(self) -> bool:
+        """Whether amounts of this unit are nano-dollars."""
+        return self is Unit.USD
+
+
+@dataclass(frozen=True, slots=True, order=False)
+class Amount:
+    """A whole number of one unit. Arithmetic and order between different units raise `TypeError`."""
+
+    value: int
+    unit: Unit
+
+    def _same(self, other: "Amount") -> int:
+        if self.unit is not other.unit:
+            raise TypeError(f"{self.unit} and {other.unit} cannot be combined")
+        return other.value
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.value + self._same(other), self.unit)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        return Amount(self.value - self._same(other), self.unit)
+
+    def __neg__(self) -> "Amount":
+        return Amount(-self.value, self.unit)
+
+    def __lt__(self, other: "Amount") -> bool:
+        return self.value < self._same(other)
+
+    def __le__(self, other: "Amount") -> bool:
+        return self.value <= self._same(other)
+
+    def __str__(self) -> str:
+        return format_amount(self.value, self.unit)
+
+
+def parse_money(text: str) -> NanoDollars:
+    """Nano-dollars of a decimal string with at most 9 decimals, such as "-0.12". Raises `InvalidValue`."""
+    if not _MONEY.fullmatch(text):
+        raise InvalidValue(f'{text!r} is not an amount of money: write a decimal string with at most 9 decimals, such as "25.00"')
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
+    whole, _, fraction = digits.partition(".")
+    return NanoDollars(_within(sign * (int(whole) * NANODOLLARS_PER_DOLLAR + int(fraction.ljust(9, "0"))), text))
+
+
+def parse_quantity(value: int | str) -> Tokens:
+    """A whole count: an integer, or a string with k, M or G as powers of ten (M4). Raises `InvalidValue`."""
+    if isinstance(value, bool) or (isinstance(value, int) and value < 0):
+        raise InvalidValue(f"{value!r} is not a quantity: write a whole number that is not negative")
+    if isinstance(value, int):
+        return Tokens(_within(value, value))
+    match = _QUANTITY.fullmatch(value)
+    if match is None:
+        raise InvalidValue(f'{value!r} is not a quantity: write a whole number, or one with k, M or G, such as "2M" (Ki and Mi are not taken)')
+    whole, fraction, suffix = match.groups()
+    fraction = (fraction or "").rstrip("0")
+    power = _POWER[suffix]
+    if len(fraction) > power:
+        raise InvalidValue(f"{value!r} is not a whole number")
+    return Tokens(_within(int(whole + fraction) * 10 ** (power - len(fraction)), value))
+
+
+def _within(value: int, shown: object) -> int:
+    if abs(value) > LARGEST:
+        raise InvalidValue(f"{shown!r} is too large: the largest amount is {LARGEST} nano-dollars or tokens")
+    return value
+
+
+def parse_amount(value: int | str, unit: Unit) -> int:
+    """The integer inside `value` for a unit: nano-dollars for USD, whole counts else. Raises `InvalidValue`."""
+    if unit.is_money:
+        return parse_money(str(value) if not isinstance(value, bool) else repr(value))
+    if isinstance(value, str) and value.startswith("-"):
+        return -parse_quantity(value[1:])
+    return -parse_quantity(-value) if isinstance(value, int) and value < 0 else parse_quantity(value)
+
+
+def format_money(nanodollars: int) -> str:
+    """Decimal dollars with 2 to 9 decimals; nothing is rounded away (M1)."""
+    sign = "-" if nanodollars < 0 else ""
+    whole, nano = divmod(abs(nanodollars), NANODOLLARS_PER_DOLLAR)
+    return f"{sign}{whole}.{f'{nano:09d}'.rstrip('0').ljust(2, '0')}"
+
+
+def format_amount(value: int, unit: Unit) -> str:
+    """As status shows it: decimal dollars for money, digits for the rest."""
+    return format_money(value) if unit.is_money else str(value)
+
+
+def round_half_up(value: Decimal) -> int:
+    """The nearest integer, halves away from zero (M2: a request's cost is rounded once)."""
+    with localcontext(prec=60):
+        return int(value.to_integral_value(rounding=ROUND_HALF_UP))

@@ -1,0 +1,23 @@
+"""The errors of the domain: one small tree.
+
+- `TollkeeperError`: everything a user can be told about; its text says what was wrong, where, and what to do.
+  - `InvalidValue`: a value that cannot be what its field says (an amount, a window, a zone, a name).
+  - `PolicyConflict`: objects that are valid alone and cannot stand together.
+  - `Unavailable`: something that must answer did not (API server, ledger, provider).
+"""
+
+
+class TollkeeperError(Exception):
+    """Something a person can act on. `str()` is one line: what, where, what to do."""
+
+
+class InvalidValue(TollkeeperError, ValueError):
+    """A value that its field cannot hold. Also a `ValueError`, so that pydantic reports it with the field's path."""
+
+
+class PolicyConflict(TollkeeperError):
+    """Objects that are valid one by one and contradict each other."""
+
+
+class Unavailable(TollkeeperError):
+    """A part that must answer did not, within its bound."""

@@ -1,0 +1,161 @@
+"""Leases: amounts set aside for one holder, out of which it holds for requests on its own.
+
+A lease is identified by holder and account; its `outstanding` amount is what the holder may still spend. It grows by
+grants, shrinks by reports (what was used) and returns (what was not). The sum of all outstanding amounts of an account
+is the account's `held`. A lease that outlives its time lapses: its amount counts as unreconciled until the holder's
+records or its closing say what really happened.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from tollkeeper.accounts import Account, Phase
+from tollkeeper.amounts import Unit
+from tollkeeper.limits import Limit, LimitRef
+from tollkeeper.usage import UsageRecord
+
+LEASE_TIME = timedelta(seconds=60)
+"""How long a lease lives without its holder being heard of."""
+
+CONTENDED_WITHIN = timedelta(seconds=60)
+"""Room that may come back within this time is contended, not used up (F1)."""
+
+SHARE_AHEAD = 16
+"""At most this part of what is left is given out ahead of need, so that leases shrink as the cap comes near."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a holder asks of one account: at least `need`, for this request up to `desired`, and `ahead` for those to come.
+
+    `limit` and `key` name the account's limit and key; the window is the one in which the request is admitted (B6).
+    """
+
+    account: str
+    need: int
+    desired: int
+    ahead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """One batch of a holder. `sequence` grows with each; `returns` are unused amounts by account."""
+
+    holder: str
+    sequence: int
+    wants: tuple[Want, ...] = ()
+    returns: Mapping[str, int] = field(default_factory=dict)
+
+
+class Reason(StrEnum):
+    """Why a limit refuses."""
+
+    CONTENDED = "contended"
+    USED_UP = "used_up"
+    UNKNOWN_ACCOUNT = "unknown_account"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A limit that refused, with its numbers: the answer to "why" is data. Amounts are integers of `unit`.
+
+    `resets` is the end of the account's window, `None` where there is none.
+    """
+
+    account: str
+    ref: LimitRef
+    tenants: frozenset[str]
+    unit: Unit
+    reason: Reason
+    phase: Phase
+    balance: int
+    minimum: int
+    available: int
+    need: int
+    resets: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """`amount` more is outstanding on the account, until `expires`."""
+
+    account: str
+    amount: int
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReply:
+    """The answer to one batch, want by want: granted or refused."""
+
+    granted: tuple[Granted, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+class Authority(Protocol):
+    """Who grants leases and takes usage. Whatever a method has returned is durable."""
+
+    async def lease(self, request: LeaseRequest) -> LeaseReply:
+        """Grant or refuse each want, take back the returns, and prolong the holder's leases.
+
+        Raises `Unavailable` when the ledger cannot be written; nothing was granted then.
+        """
+        ...
+
+    async def report(self, records: Sequence[UsageRecord]) -> None:
+        """Book settled requests, each once however often it is reported (I3). Raises `Unavailable`."""
+        ...
+
+    async def close(self, holder: str, kept: Mapping[str, int]) -> None:
+        """End a holder: what `kept` names stays as unreconciled, the rest of its leases is given back.
+
+        Called for a holder that stopped in order (nothing kept) and for one that died, whose requests in flight are kept.
+        """
+        ...
+
+
+def decide(limit: Limit, account: Account, want: Want, now: datetime) -> int | Refusal:
+    """The amount to lease, at least `want.need`, or the refusal with its numbers. Pure; books nothing.
+
+    Near the cap leases shrink: what is asked ahead of need gets at most a 16th of what is left after this request.
+    """
+    available = account.available(limit)
+    phase = account.phase(limit)
+    if phase is not Phase.INSUFFICIENT and available >= want.need:
+        now_granted = min(want.desired, available)
+        return now_granted + min(want.ahead, (available - now_granted) // SHARE_AHEAD)
+    return Refusal(
+        account=account.id,
+        ref=limit.ref,
+        tenants=limit.tenants,
+        unit=limit.unit,
+        reason=_reason(limit, account, want, phase, now),
+        phase=phase,
+        balance=account.balance,
+        minimum=limit.minimum,
+        available=available,
+        need=want.need,
+        resets=account.window_end,
+    )
+
+
+def _reason(limit: Limit, account: Account, want: Want, phase: Phase, now: datetime) -> Reason:
+    """F1: contended when waiting a minute may help, used up otherwise."""
+    held_by_others = phase is not Phase.INSUFFICIENT and account.room(limit) >= want.need
+    resets_soon = account.window_end is not None and account.window_end - now <= CONTENDED_WITHIN
+    return Reason.CONTENDED if held_by_others or resets_soon else Reason.USED_UP
+
+
+def deciding(refusals: Sequence[Refusal]) -> Refusal:
+    """Of several refusals, the one that lasts longest (F4): used up before contended, then the latest reset."""
+    if not refusals:
+        raise ValueError("no refusal to decide between")
+
+    def lasts(refusal: Refusal) -> tuple[bool, bool, float]:
+        resets = refusal.resets.timestamp() if refusal.resets else 0.0
+        return (refusal.reason is Reason.USED_UP, refusal.resets is None, resets)
+
+    return max(refusals, key=lasts)

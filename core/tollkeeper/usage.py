@@ -1,0 +1,146 @@
+"""What a request used: disjoint buckets of tokens, the caller it belongs to, and the record that is booked.
+
+The names of the buckets are rule M3's: the same in metrics, in the ledger and in the `Provider-Usage` header.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from tollkeeper.errors import InvalidValue
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Tokens by kind; disjoint, so that a total is their sum (M3)."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    image: int = 0
+
+    @property
+    def input_tokens(self) -> int:
+        """All tokens that went in, cached or not."""
+        return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h + self.audio_input + self.image
+
+    @property
+    def output_tokens(self) -> int:
+        """All tokens that came out, reasoning included."""
+        return self.output + self.reasoning + self.audio_output
+
+    @property
+    def total(self) -> int:
+        """Every token of the request."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: "Buckets") -> "Buckets":
+        return Buckets(*(getattr(self, name) + getattr(other, name) for name in BUCKETS))
+
+    def nonzero(self) -> dict[str, int]:
+        """The buckets that hold something, in their fixed order."""
+        return {name: count for name, count in asdict(self).items() if count}
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Buckets of a mapping. Raises `InvalidValue` for unknown names and for counts that are not whole or negative."""
+        for name, count in raw.items():
+            if name not in BUCKETS:
+                raise InvalidValue(f"{name!r} is not a bucket of tokens: use {', '.join(BUCKETS)}")
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise InvalidValue(f"{name}={count!r} is not a count of tokens: write a whole number that is not negative")
+        return cls(**raw)
+
+
+BUCKETS: tuple[str, ...] = tuple(field.name for field in fields(Buckets))
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a request belongs to. Department, team and project are the tenant's ancestors (W2), never stated here."""
+
+    tenant: str
+    user: str | None = None
+    feature: str | None = None
+    assistant: str | None = None
+    session: str | None = None
+    investigation: str | None = None
+    api_key: str | None = None
+    namespace: str | None = None
+    workload: str | None = None
+
+
+class Outcome(StrEnum):
+    """How a request ended, as far as metering is concerned."""
+
+    OK = "ok"
+    PROVIDER_ERROR = "provider_error"
+    CLIENT_GONE = "client_gone"
+    PROVIDER_GONE = "provider_gone"
+    CUT_OFF = "cut_off"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one request takes from one account: `amount` in the account's own unit; `held` was set aside for it."""
+
+    account: str
+    amount: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One settled request, as the meter writes it down; `id` makes booking it twice impossible (I3).
+
+    `cost` is nano-dollars, `None` when no price is known for the model (M6). `price` names the price and its version.
+    `holder` is the lease holder whose leases `charges` come out of. Times are UTC.
+    """
+
+    id: str
+    upstream_id: str | None
+    holder: str
+    caller: Caller
+    provider: str
+    model: str
+    tool: str | None
+    buckets: Buckets
+    cost: int | None
+    price: str | None
+    admitted_at: datetime
+    finished_at: datetime
+    status: int
+    outcome: Outcome
+    streamed: bool
+    estimated: bool
+    charges: tuple[Charge, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` gives the same record back."""
+        raw = asdict(self)
+        raw["buckets"] = self.buckets.nonzero()
+        raw["caller"] = {key: value for key, value in raw["caller"].items() if value is not None}
+        raw["admitted_at"], raw["finished_at"] = self.admitted_at.isoformat(), self.finished_at.isoformat()
+        return raw
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote. Raises `InvalidValue` when it is damaged."""
+        try:
+            known = dict(raw)
+            known["caller"] = Caller(**known["caller"])
+            known["buckets"] = Buckets.parse(known["buckets"])
+            known["admitted_at"] = datetime.fromisoformat(known["admitted_at"])
+            known["finished_at"] = datetime.fromisoformat(known["finished_at"])
+            known["outcome"] = Outcome(known["outcome"])
+            known["charges"] = tuple(Charge(**charge) for charge in known["charges"])
+            return cls(**known)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidValue(f"a usage record is damaged: {error!r}") from error

@@ -1,0 +1,129 @@
+"""What people are shown: read-only values that the ledger fills and console, status and reports display.
+
+Amounts are integers of the view's unit; times are aware, UTC.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from tollkeeper.accounts import Account
+from tollkeeper.limits import LimitRef
+
+Order = Literal["newest", "oldest"]
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """One booked usage as it counted in one account; `amount` in the limit's unit, `balance` after it (R29)."""
+
+    seq: int
+    id: str
+    upstream_id: str | None
+    time: datetime
+    tenant: str
+    user: str | None
+    assistant: str | None
+    feature: str | None
+    api_key: str | None
+    provider: str
+    model: str
+    tool: str | None
+    buckets: Mapping[str, int]
+    tokens: int
+    cost: int | None
+    price: str | None
+    amount: int
+    balance: int
+    seconds: float
+    status: int
+    outcome: str
+    streamed: bool
+    estimated: bool
+    transaction: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRow:
+    """One booked grant."""
+
+    seq: int
+    time: datetime
+    amount: int
+    reason: str
+    reference: str | None
+    grant: str
+    balance: int
+    transaction: str
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpendPoint:
+    """What was spent in one slice of time that begins at `start`."""
+
+    start: datetime
+    amount: int
+    requests: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """One page of rows, and how many there are in all."""
+
+    rows: Sequence[Row]
+    total: int
+    page: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountTotals:
+    """Sums over the usages of one account: what the summary shows beside the balance."""
+
+    usages: int
+    tokens: int
+    cost: int
+    unpriced: int
+    first_usage: datetime | None
+    last_usage: datetime | None
+
+
+class LedgerReader(Protocol):
+    """Questions to the ledger. Every method reads committed state only and may be called from any thread."""
+
+    def accounts_of(self, ref: LimitRef, window: str | None = None) -> Sequence[Account]:
+        """All accounts of a limit, of one window (`Window.key()`) or of all."""
+        ...
+
+    def account(self, account: str) -> Account | None:
+        """One account by its identity."""
+        ...
+
+    def totals(self, account: str) -> AccountTotals:
+        """Sums over an account's usages."""
+        ...
+
+    def usages(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[UsageRow]:
+        """An account's usages, by the order of booking."""
+        ...
+
+    def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the wire's own name
+        """One usage of an account."""
+        ...
+
+    def payments(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[PaymentRow]:
+        """The grants booked to an account."""
+        ...
+
+    def spend(self, account: str, *, slice_seconds: int, since: datetime, until: datetime) -> Sequence[SpendPoint]:
+        """Spending in slices of time, aligned to the Unix epoch; slices without usage are left out."""
+        ...
+
+    def metadata(self) -> Mapping[str, Any]:
+        """`transactions` (count), `head` (the chain's last hash), `last_time`, `size_bytes`."""
+        ...

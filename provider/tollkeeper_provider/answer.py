@@ -1,7 +1,7 @@
 """What the simulated provider answers: decided before the first byte is sent, by rules that anyone can recompute.
 
-- `Provider-Usage` says the counts. Without it: the prompt is its text's UTF-8 bytes divided by 4, rounded up (never more
-  tokens than bytes), and each choice's output is an eighth of the prompt, at least 16 and at most 256 tokens.
+- `Provider-Usage` says the counts. Without it: the prompt is its text's UTF-8 bytes divided by 4, rounded up (never
+  more tokens than bytes), and each choice's output is an eighth of the prompt, at least 16 and at most 256 tokens.
 - The request's output limit bounds reasoning and output of each choice together, whatever the header says; then the
   finish reason is `length`. Reasoning is generated before text, so that a small limit can leave no text at all.
 - `n` multiplies what is generated, not the prompt.
@@ -20,7 +20,7 @@ from tollkeeper_provider.errors import Refusal
 BYTES_PER_TOKEN: Final = 4
 MOST_GENERATED: Final = 1_000_000
 _WORDS: Final = tuple(
-    "the and for you can see how far our new way has got and why one may ask who did put all the old run off ".split()
+    "the and for you can see how far our new way has got and why one may ask who did put all the old run off".split(" ")  # noqa: SIM905 - read as a sentence
 )
 
 FinishReason = Literal["stop", "length"]
@@ -53,7 +53,7 @@ class Answer:
         return self.prompt + self.choice.times(whole) + self.choice.generated_first(rest)
 
     def tokens(self) -> Iterator[tuple[int, str | None]]:
-        """Each generated token: its choice's index and its text, None where there is nothing to see (reasoning, audio)."""
+        """Each generated token: its choice's index and its text, None for what is not seen (reasoning, audio)."""
         for index in range(self.choices):
             for _ in range(self.choice.reasoning):
                 yield index, None

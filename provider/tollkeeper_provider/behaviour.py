@@ -2,10 +2,11 @@
 
 A comma-separated list of:
 
-- `ignore-limit`: generate all that was asked for, past the request's own output limit (which real providers promise not to do).
-- `die-midway`: close the connection when half of the answer's tokens are generated; the book has that half, `completed: false`.
+- `ignore-limit`: generate all that was asked for, past the request's own output limit, which providers promise to keep.
+- `die-midway`: close the connection when half of the answer's tokens are generated; the book has that half, with
+  `completed: false`.
 - `error-500`: answer 500 and generate nothing; nothing is booked.
-- `slow=MS`: take MS milliseconds for each generated token, reasoning too (0 to 60000); overrides the provider's own pace.
+- `slow=MS`: take MS milliseconds for each generated token, reasoning too (0 to 60000); overrides the provider's pace.
 - `no-usage`: leave `usage` out of the answer, even where the request asks for it; the book has it all the same.
 """
 
@@ -46,7 +47,7 @@ def _with(behaviour: Behaviour, word: str) -> Behaviour:
             return replace(behaviour, error_500=True)
         case ("no-usage", "", _):
             return replace(behaviour, no_usage=True)
-        case ("slow", "=", number) if number.isascii() and number.isdigit() and len(number) <= 5:  # noqa: PLR2004
+        case ("slow", "=", number) if number.isascii() and number.isdigit() and len(number) <= 5:
             if int(number) <= _SLOWEST_MILLISECONDS:
                 return replace(behaviour, milliseconds_per_token=int(number))
     raise HeaderError(

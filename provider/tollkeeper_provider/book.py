@@ -175,7 +175,7 @@ class Book:
         except OSError as error:
             self._closed = True
             raise BookError(
-                f"book {self._path}: a failed write cannot be taken back: {error.strerror}; check its disk, then restart"
+                f"book {self._path}: a failed write cannot be undone: {error.strerror}; check its disk, then restart"
             ) from error
 
 

@@ -1,7 +1,7 @@
 """Token counts in disjoint buckets, and the `Provider-Usage` header that sets them.
 
-The header reads `input=4808,output=10,cache_read=100`: names are those of rule M3, each at most once, in any order, with
-whole numbers. What is not named is 0.
+The header reads `input=4808,output=10,cache_read=100`: names are those of rule M3, each at most once, in any order,
+with whole numbers. What is not named is 0.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ LARGEST_COUNT: Final = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Tokens by bucket (M3). Disjoint: `input` is fresh input alone, `output` is without reasoning; a total is the sum."""
+    """Tokens by bucket (M3), disjoint: `input` is fresh input alone, `output` is without reasoning."""
 
     input: int = 0
     cache_read: int = 0
@@ -72,7 +72,7 @@ class Buckets:
         )
 
     def generated_first(self, tokens: int) -> Self:
-        """The first `tokens` of what was generated, without the prompt: reasoning comes first, then text, then audio."""
+        """The first `tokens` of what was generated, without the prompt: reasoning first, then text, then audio."""
         reasoning = min(self.reasoning, tokens)
         output = min(self.output, tokens - reasoning)
         return type(self)(

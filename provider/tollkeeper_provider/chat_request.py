@@ -13,7 +13,7 @@ _NOT_TEXT: Final = frozenset({"role", "type"})
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What of a request decides the answer. `prompt_bytes` is the UTF-8 length of all text that the model would read."""
+    """What of a request decides the answer. `prompt_bytes` is the UTF-8 length of all text for the model to read."""
 
     model: str
     prompt_bytes: int

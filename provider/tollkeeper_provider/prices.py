@@ -7,8 +7,9 @@ costs null. The file has the shape of a PriceBook's `spec` (a whole PriceBook is
     - {model: "gpt-5-internal*", perMillion: {input: "1.25", output: "10", cacheRead: "0.125"}, perRequest: "0.001"}
 
 Prices are US dollars as decimal strings. A bucket without a price of its own costs what its parent costs: caches,
-audio and images as `input`, reasoning and audio as `output`. An exact name goes before a pattern, a longer pattern before a
-shorter; of the same name the latest `effectiveFrom` that has come. Costs are exact and rounded once, half up (M2).
+audio and images as `input`, reasoning and audio as `output`. An exact name goes before a pattern, a longer pattern
+before a shorter; of the same name the latest `effectiveFrom` that has come. Costs are exact and rounded
+once, half up (M2).
 """
 
 from collections.abc import Mapping

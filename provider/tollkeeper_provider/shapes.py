@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What every chunk of an answer repeats: its id, its time in whole Unix seconds, and the model that was asked for."""
+    """What every chunk of an answer repeats: its id, its time in whole Unix seconds, the model that was asked for."""
 
     id: str
     created: int
@@ -59,7 +59,7 @@ def completion(
     heading: Heading, choice: Buckets, choices: int, finish_reason: FinishReason, counted: Buckets | None
 ) -> Json:
     """A whole `chat.completion`; without `usage` when nothing is to be told."""
-    message = {"role": "assistant", "content": text(choice.output), "refusal": None, "annotations": []}
+    message: Json = {"role": "assistant", "content": text(choice.output), "refusal": None, "annotations": []}
     body = heading.as_json("chat.completion")
     body["choices"] = [
         {"index": index, "message": message, "logprobs": None, "finish_reason": finish_reason}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tollkeeper_cluster.cache import build_folder, exclusive, published
-from tollkeeper_cluster.errors import BuildFailed
+from tollkeeper_cluster.errors import BuildError
 from tollkeeper_cluster.pins import MODULES, Module
 from tollkeeper_cluster.progress import BuildState, Progress, silent
 from tollkeeper_cluster.toolchain import compiled_packages, require_go, stale_packages
@@ -31,7 +31,7 @@ class Binaries:
 def ensure_binaries(progress: Progress = silent) -> Binaries:
     """The programs of a control plane, built first if need be (minutes, shown by `progress`).
 
-    Raises ToolchainMissing without a usable Go, BuildFailed for everything else that stops the build, and when
+    Raises ToolchainError without a usable Go, BuildError for everything else that stops the build, and when
     KUBEBUILDER_ASSETS names a folder that lacks a program.
     """
     if assets := os.environ.get(_ASSETS_VARIABLE):
@@ -41,21 +41,19 @@ def ensure_binaries(progress: Progress = silent) -> Binaries:
         try:
             _build(folder, progress)
         except OSError as error:
-            raise BuildFailed(_storage_complaint(folder, error)) from error
+            raise BuildError(_storage_complaint(folder, error)) from error
     return _complete(folder)
 
 
 def _complete(folder: Path) -> Binaries:
-    return Binaries(
-        folder / "etcd", folder / "kube-apiserver", folder / "kubectl", folder / "kube-controller-manager"
-    )
+    return Binaries(folder / "etcd", folder / "kube-apiserver", folder / "kubectl", folder / "kube-controller-manager")
 
 
 def _from_assets(folder: Path) -> Binaries:
     found = _complete(folder)
     for program in (found.etcd, found.api_server, found.kubectl):
         if not os.access(program, os.X_OK):
-            raise BuildFailed(
+            raise BuildError(
                 f"{_ASSETS_VARIABLE}={folder} has no program {program.name}: "
                 f"point it at a folder with etcd, kube-apiserver and kubectl, or unset it to build them"
             )
@@ -67,7 +65,9 @@ def _from_assets(folder: Path) -> Binaries:
 
 def _storage_complaint(folder: Path, error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return f"the disk is full: the local Kubernetes needs about 4 GB while it is built, and 250 MB in {folder.parent}"
+        return (
+            f"the disk is full: the local Kubernetes needs about 4 GB while it is built, and 250 MB in {folder.parent}"
+        )
     return f"the cache folder {folder.parent} cannot be used ({error.strerror}): set XDG_CACHE_HOME to one that can"
 
 

@@ -96,9 +96,7 @@ class Authority:
 def service_account_keys() -> SigningKeys:
     """A fresh pair for service-account tokens (ES256, which needs no slow prime search)."""
     key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return SigningKeys(_private_pem(key), public)
 
 

@@ -1,10 +1,11 @@
 """What can go wrong with the local cluster: one small tree, each message one line that says what to do.
 
 ClusterError
-├── ToolchainMissing   Go is not installed, or too old
-├── BuildFailed        the Kubernetes programs could not be fetched, compiled or stored
-├── StartFailed        a server of the control plane did not come up, or ended
-└── ContextUnusable    the kube context that was named does not exist or cannot be read
+├── ToolchainError   Go is not installed, or too old
+├── BuildError       the Kubernetes programs could not be fetched, compiled or stored
+├── StartError       a server of the control plane did not come up, or ended
+├── ContextError     the kube context that was named does not exist or cannot be read
+└── KubectlError     kubectl was refused or failed
 """
 
 
@@ -12,17 +13,21 @@ class ClusterError(Exception):
     """The local cluster cannot do what it was asked to do."""
 
 
-class ToolchainMissing(ClusterError):
+class ToolchainError(ClusterError):
     """There is no Go toolchain that can build the pinned versions."""
 
 
-class BuildFailed(ClusterError):
+class BuildError(ClusterError):
     """The Go toolchain is there, and the build still failed."""
 
 
-class StartFailed(ClusterError):
+class StartError(ClusterError):
     """A server of the control plane did not become ready."""
 
 
-class ContextUnusable(ClusterError):
+class ContextError(ClusterError):
     """The kube context that was named cannot be used."""
+
+
+class KubectlError(ClusterError):
+    """Kubectl ended with a failure; the message holds what it said."""

@@ -5,9 +5,9 @@ children, never the user's; the keeper ends them and removes the run folder as s
 own parent is gone. If the keeper itself is killed, Linux kills the servers (parent-death signal: it follows the thread
 that started them, which is why a process with a single thread does it), and the next start sweeps the rest away.
 
-Run as a file of its own by `run.py`, with the standard library alone: `python -I -S keeper.py RUN_FOLDER`.
-It holds the inherited lock LOCK_FD as long as it lives. Standard input: one JSON object a line; each is answered by one
-line on standard output.
+Run as a file of its own by `run.py`, with the standard library alone: `python -I -S keeper.py RUN_FOLDER`. It inherits
+a lock on the run folder and holds it as long as it lives. Standard input: one JSON object a line; each is answered by
+one line on standard output.
 
     {"start": NAME, "argv": [...]}   answers {"pid": N}, or {"error": TEXT}
     {"stop": NAME}                   answers {}
@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def started_at(pid: int) -> str | None:
-    """When process `pid` started, in the system's own terms: with the pid, it names a process for good. None: no such."""
+    """When process `pid` started, in the system's own terms, or None. Pid and start together name one process."""
     stat = Path(f"/proc/{pid}/stat")
     if stat.exists():
         with contextlib.suppress(OSError):
@@ -48,6 +48,7 @@ class Keeper:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._pid = os.getpid()
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
         self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -78,7 +79,7 @@ class Keeper:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=self._die_with_keeper,  # noqa: PLW1509 - safe: this process has one thread
+                    preexec_fn=self._die_with_keeper,  # safe here: this process has one thread
                 )
         except OSError as error:
             return {"error": f"{error.strerror}: {error.filename or argv[0]}"}
@@ -97,6 +98,8 @@ class Keeper:
     def _die_with_keeper(self) -> None:
         if self._libc is not None:
             self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != self._pid:  # the keeper died before the line above took effect
+                os._exit(1)
 
     def _record(self) -> None:
         known = {name: [server.pid, started_at(server.pid)] for name, server in self._servers.items()}

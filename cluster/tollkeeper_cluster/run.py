@@ -11,11 +11,11 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tollkeeper_cluster import keeper
 from tollkeeper_cluster.cache import cache_root, exclusive
-from tollkeeper_cluster.errors import StartFailed
+from tollkeeper_cluster.errors import StartError
 
 FOLDER_PREFIX = "tollkeeper-cluster-"
 _LOCK = "keeper.lock"
@@ -34,10 +34,10 @@ class Run:
             self._keeper = _started_keeper(self.folder)
 
     def start(self, name: str, argv: list[str]) -> None:
-        """Start the server `name`; its output goes to `NAME.log` in the run folder. Raises StartFailed."""
+        """Start the server `name`; its output goes to `NAME.log` in the run folder. Raises StartError."""
         answer = self._order({"start": name, "argv": argv})
         if "error" in answer:
-            raise StartFailed(f"{name} could not be started: {answer['error']}")
+            raise StartError(f"{name} could not be started: {answer['error']}")
 
     def stop(self, name: str) -> None:
         """End the server `name`; when this returns it is gone."""
@@ -78,7 +78,7 @@ class Run:
                 line = _pipe(self._keeper.stdout).readline()
                 answer: dict[str, Any] = json.loads(line)
             except (OSError, ValueError) as error:
-                raise StartFailed("the keeper of the local cluster has ended: start a new cluster") from error
+                raise StartError("the keeper of the local cluster has ended: start a new cluster") from error
             return answer
 
 
@@ -118,6 +118,6 @@ def _started_keeper(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _pipe[T](pipe: T | None) -> T:
-    assert pipe is not None  # noqa: S101
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None  # noqa: S101 - both pipes are asked for when the keeper is started
     return pipe

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tollkeeper_cluster.errors import BuildFailed, ToolchainMissing
+from tollkeeper_cluster.errors import BuildError, ToolchainError
 from tollkeeper_cluster.pins import GO_VERSION, Module
 
 _WANTED = ".".join(str(part) for part in GO_VERSION)
@@ -18,31 +18,31 @@ _INSTALL = (
 
 
 def require_go() -> Path:
-    """The `go` program on PATH. Raises ToolchainMissing when there is none, or only one that is too old."""
+    """The `go` program on PATH. Raises ToolchainError when there is none, or only one that is too old."""
     found = shutil.which("go")
     if found is None:
-        raise ToolchainMissing(f"Go is needed to build the local Kubernetes and was not found: {_INSTALL}")
+        raise ToolchainError(f"Go is needed to build the local Kubernetes and was not found: {_INSTALL}")
     # Run away from any module: with GOTOOLCHAIN=auto an older Go fetches the one that our go.mod asks for.
-    answer = subprocess.run([found, "env", "GOVERSION", "GOTOOLCHAIN"], capture_output=True, text=True, cwd="/", check=False)
+    answer = subprocess.run(
+        [found, "env", "GOVERSION", "GOTOOLCHAIN"], capture_output=True, text=True, cwd="/", check=False
+    )
     version, _, switching = answer.stdout.strip().partition("\n")
     parts = re.match(r"go(\d+)\.(\d+)", version)
     if parts is None:
-        raise ToolchainMissing(f"{found} does not tell its version ({_last_line(answer.stderr)}): {_INSTALL}")
+        raise ToolchainError(f"{found} does not tell its version ({_last_line(answer.stderr)}): {_INSTALL}")
     if (int(parts[1]), int(parts[2])) < GO_VERSION and switching.strip() in ("", "local"):
-        raise ToolchainMissing(f"{found} is {version}, too old to build the local Kubernetes: {_INSTALL}")
+        raise ToolchainError(f"{found} is {version}, too old to build the local Kubernetes: {_INSTALL}")
     return Path(found)
 
 
 def stale_packages(go: Path, module: Module) -> dict[str, int]:
     """The packages that have to be compiled for `module`, each with the size of its sources in bytes.
 
-    Fetches the module's sources on the way. Raises BuildFailed when they cannot be had.
+    Fetches the module's sources on the way. Raises BuildError when they cannot be had.
     """
     template = "{{if .Stale}}{{.ImportPath}}\t{{.Dir}}\t{{range .GoFiles}}{{.}} {{end}}{{end}}"
     command = [str(go), "list", "-deps", *module.build_flags, "-f", template, *module.packages]
-    answer = subprocess.run(
-        command, cwd=module.folder, env=_environment(), capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run(command, cwd=module.folder, env=_environment(), capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         raise _failure(f"the sources of {module.title} could not be fetched", answer.stderr)
     rows = (line.split("\t") for line in answer.stdout.splitlines() if line)
@@ -52,7 +52,7 @@ def stale_packages(go: Path, module: Module) -> dict[str, int]:
 def compiled_packages(go: Path, module: Module, into: Path) -> Iterator[str]:
     """Build the programs of `module` into the folder `into`; yields each package's import path as it is taken up.
 
-    Raises BuildFailed. Closing the iterator early ends the compiler.
+    Raises BuildError. Closing the iterator early ends the compiler.
     """
     command = [str(go), "build", "-v", *module.build_flags, "-o", f"{into}/", *module.packages]
     environment = _environment({"GOTMPDIR": str(into.parent)})
@@ -82,12 +82,14 @@ def _source_bytes(folder: Path, files: list[str]) -> int:
     return sum((folder / file).stat().st_size for file in files if (folder / file).is_file())
 
 
-def _failure(what: str, complaints: str) -> BuildFailed:
+def _failure(what: str, complaints: str) -> BuildError:
     if "no space left on device" in complaints:
-        return BuildFailed(f"{what}: the disk is full; free about 4 GB (`go clean -cache` empties Go's own cache)")
+        return BuildError(f"{what}: the disk is full; free about 4 GB (`go clean -cache` empties Go's own cache)")
     if "requires go >=" in complaints:
-        return BuildFailed(f"{what}: {_last_line(complaints)}; {_INSTALL}")
-    return BuildFailed(f"{what}: {_last_line(complaints)}; look at Go's settings (`go env`) and the network, and run it again")
+        return BuildError(f"{what}: {_last_line(complaints)}; {_INSTALL}")
+    return BuildError(
+        f"{what}: {_last_line(complaints)}; look at Go's settings (`go env`) and the network, and run it again"
+    )
 
 
 def _last_line(text: str) -> str:

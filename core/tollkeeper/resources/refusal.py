@@ -1,0 +1,93 @@
+"""What is said of an object that cannot be taken: each fault with its path, its reason and what to do (R12)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tollkeeper.errors import InvalidValue
+from tollkeeper.resources.meta import BrokenRules
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One fault: the path as in YAML (`spec.limits[0].amount`; empty: the object), and reason with remedy."""
+
+    path: str
+    says: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.says}" if self.path else self.says
+
+
+class InvalidResource(InvalidValue):
+    """An object that cannot be taken: `title` names it, `faults` are all that is wrong. `str()` is one line."""
+
+    def __init__(self, title: str, faults: Sequence[FieldError]) -> None:
+        super().__init__(f"{title}: {'; '.join(str(fault) for fault in faults)}")
+        self.title = title
+        self.faults = tuple(faults)
+
+
+def field_errors(model: type[BaseModel], refusal: ValidationError) -> tuple[FieldError, ...]:
+    """Every fault that pydantic found, in our words."""
+    return tuple(fault for error in refusal.errors() for fault in _faults(model, error))
+
+
+def _faults(model: type[BaseModel], error: ErrorDetails) -> Iterator[FieldError]:
+    path = _path(error["loc"])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, BrokenRules):
+        for rule in cause.rules:
+            yield FieldError(".".join(part for part in (path, rule.path) if part), rule.says)
+    elif isinstance(cause, InvalidValue):
+        yield FieldError(path, str(cause))
+    else:
+        yield FieldError(path, _plain(model, error))
+
+
+def _plain(model: type[BaseModel], error: ErrorDetails) -> str:
+    match error["type"]:
+        case "missing":
+            return "is missing: add it"
+        case "extra_forbidden":
+            return _unknown(str(error["loc"][-1]), _fields_at(model, error["loc"][:-1]))
+        case "enum" | "literal_error":
+            return f"{error['input']!r} is not one of {error['ctx']['expected'].replace(' or ', ', ')}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{error['input']!r} is not a set of fields: indent its fields below it"
+        case _:
+            return f"{error['msg']}; it is {error['input']!r}"
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"is unknown here: did you mean {close[0]}?" if close else f"is unknown here: use {', '.join(known)}"
+
+
+def _path(loc: Sequence[int | str]) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """The wire's names of the fields at a place in a model."""
+    here: type[BaseModel] | None = model
+    for part in loc:
+        if here is None or isinstance(part, int):
+            continue
+        fields = {info.alias or name: info.annotation for name, info in here.model_fields.items()}
+        here = _model_in(fields.get(part))
+    return [info.alias or name for name, info in here.model_fields.items()] if here else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(argument) for argument in get_args(annotation) if not isinstance(argument, Mapping))
+    return next((model for model in found if model is not None), None)

@@ -1,0 +1,84 @@
+"""How to reach the API server: kubeconfig, named context, or the pod's own service account."""
+
+import asyncio
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from kubernetes_asyncio.client.configuration import Configuration
+from kubernetes_asyncio.client.rest import RESTClientObject
+from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
+
+from tollkeeper_kube.errors import NoCluster, one_line
+
+_IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
+_READ_BUFFER = 2**21  # an object may be 1.5 MiB, and a watch sends it as one line
+
+
+async def configure(context: str | None, kubeconfig: Path | None) -> Any:
+    """The client library's configuration. Named things first, then $KUBECONFIG, the pod's own account, ~/.kube/config.
+
+    Raises `NoCluster`.
+    """
+    configuration: Any = Configuration()
+    try:
+        named = context is not None or kubeconfig is not None or "KUBECONFIG" in os.environ
+        if not named and _IN_CLUSTER in os.environ:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            return configuration
+        await _from_file(configuration, context, _shown(kubeconfig))
+    # The loader meets hand-written files: what it does not check itself surfaces as a plain Python error.
+    except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError) as cause:
+        where = f"context {context!r} of {_shown(kubeconfig)}" if context else _shown(kubeconfig)
+        reason = one_line(str(cause)) or type(cause).__name__
+        remedy = "name a context with --context, or a file with KUBECONFIG"
+        raise NoCluster(f"no connection from {where}: {reason}; {remedy}") from cause
+    return configuration
+
+
+async def _from_file(configuration: Any, context: str | None, path: str) -> None:
+    if not _is_there(path):
+        raise FileNotFoundError("there is no such file")
+    loader = await load_kube_config(
+        config_file=path, context=context, client_configuration=configuration, persist_config=False
+    )
+    if not getattr(configuration, "host", "").startswith(("https://", "http://")):
+        raise ValueError("the cluster has no server address")
+    # Tokens of login plugins end: asked before each request, the loader renews them when they are about to.
+    configuration.refresh_api_key_hook = loader.load_and_set
+
+
+def open_rest(configuration: Any) -> Any:
+    """The library's raw REST client (plain JSON, no object models). Must be called on the event loop."""
+    asyncio.get_running_loop()
+    rest: Any = RESTClientObject(configuration)
+    if is_loopback(configuration.host):
+        # A proxy set for the outside world cannot reach this machine's own addresses; kubectl skips it as well.
+        connector = rest.pool_manager.connector
+        rest.pool_manager.detach()
+        rest.pool_manager = aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER)
+    return rest
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_there(path: str) -> bool:
+    return any(Path(part).is_file() for part in path.split(os.pathsep))
+
+
+def _default_file() -> str:
+    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+
+
+def _shown(kubeconfig: Path | None) -> str:
+    return str(kubeconfig) if kubeconfig else _default_file()

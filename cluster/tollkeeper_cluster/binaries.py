@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,6 @@ from tollkeeper_cluster.progress import BuildState, Progress, silent
 from tollkeeper_cluster.toolchain import compiled_packages, require_go, stale_packages
 
 _ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
-# Linking is one step without news at the end of each module; it counts as this part of the module's work.
-_LINKING_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +80,42 @@ def _build(folder: Path, progress: Progress) -> None:
             return
         go = require_go()
         with published(folder) as filling:
-            for state in _compiling(go, filling, begun):
-                progress(state)
+            _compile(go, filling, _gathered_work(go, progress), progress)
 
 
-def _compiling(go: Path, into: Path, begun: float) -> Iterator[BuildState]:
-    work: list[tuple[Module, dict[str, int]]] = []
+def _gathered_work(go: Path, progress: Progress) -> list[tuple[Module, set[str]]]:
+    """What has to be compiled for each module. Fetches all sources."""
+    begun, modules = time.monotonic(), 0
+    work: list[tuple[Module, set[str]]] = []
+    known: set[str] = set()
     for module in MODULES:
-        yield BuildState(f"fetching the sources of {module.title}", time.monotonic() - begun)
-        work.append((module, stale_packages(go, module)))
-    total = sum(sum(sizes.values()) for _, sizes in work) or 1
-    compiling_since, finished = time.monotonic(), 0
-    for module, sizes in work:
-        doing, compiled = f"building {module.title}", 0
-        for package in compiled_packages(go, module, into):
-            compiled += sizes.get(package, 0)
-            share = (finished + compiled * (1 - _LINKING_SHARE)) / total
-            yield BuildState(doing, time.monotonic() - compiling_since, share)
-        finished += sum(sizes.values())
-    yield BuildState("built the local Kubernetes", time.monotonic() - compiling_since, 1)
+
+        def tell(fetched: int, title: str = module.title) -> None:
+            nonlocal modules
+            modules += fetched
+            detail = f"{modules} modules" if modules else ""
+            progress(BuildState(f"fetching the sources of {title}", time.monotonic() - begun, detail=detail))
+
+        tell(0)
+        stale = stale_packages(go, module, lambda: tell(1)) - known
+        known |= {package for package in stale if _is_standard(package)}
+        work.append((module, stale))
+    return work
+
+
+def _compile(go: Path, into: Path, work: list[tuple[Module, set[str]]], progress: Progress) -> None:
+    # Packages are a fair measure: timed, the share of packages compiled ran within 5 % of the share of time spent.
+    total = sum(len(stale) for _, stale in work) or 1
+    begun, finished = time.monotonic(), 0
+    for module, stale in work:
+        with closing(compiled_packages(go, module, into)) as packages:
+            for compiled, _ in enumerate(packages, start=1):
+                share = (finished + min(compiled, len(stale))) / total
+                progress(BuildState(f"building {module.title}", time.monotonic() - begun, min(share, 0.99)))
+        finished += len(stale)
+    progress(BuildState("built the local Kubernetes", time.monotonic() - begun, 1))
+
+
+def _is_standard(package: str) -> bool:
+    """Whether Go's standard library holds `package`: the modules share it, and all else they have at own versions."""
+    return "." not in package.partition("/")[0]

@@ -11,7 +11,7 @@ one line on standard output.
 
     {"start": NAME, "argv": [...]}   answers {"pid": N}, or {"error": TEXT}
     {"stop": NAME}                   answers {}
-    {"poll": NAME}                   answers {"ended": EXIT_STATUS or null}
+    {}                               answers {NAME: EXIT_STATUS} of the servers that ended by themselves
 """
 
 import contextlib
@@ -59,7 +59,7 @@ class Keeper:
         if "stop" in order:
             self._stop(order["stop"])
             return {}
-        return {"ended": self._servers[order["poll"]].poll()}
+        return {name: status for name, server in self._servers.items() if (status := server.poll()) is not None}
 
     def end(self) -> None:
         """End every server and remove the run folder."""

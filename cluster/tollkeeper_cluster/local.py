@@ -1,10 +1,12 @@
 """The local cluster: etcd, API server and controllers of one run, on loopback, gone without a trace when it ends."""
 
+import contextlib
 import http.client
 import os
 import re
 import socket
 import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -60,18 +62,16 @@ class LocalCluster:
         Raises ClusterError; nothing of the run is left then.
         """
         programs = binaries or ensure_binaries(progress)
-        reserved = _reserved_port()
         try:
-            run = Run()
-        except BaseException:
-            reserved.close()
-            raise
-        cluster = cls(programs, run, reserved)
-        try:
-            cluster._bring_up(time.monotonic() + timeout_seconds)
-        except BaseException:
-            cluster.stop()
-            raise
+            with contextlib.ExitStack() as undone:
+                reserved = undone.enter_context(_reserved_port())
+                run = Run()
+                undone.callback(run.end)
+                cluster = cls(programs, run, reserved)
+                cluster._bring_up(time.monotonic() + timeout_seconds)
+                undone.pop_all()
+        except OSError as error:
+            raise StartError(f"the local cluster cannot start: {error}; look at {tempfile.gettempdir()}") from error
         return cluster
 
     @property
@@ -117,7 +117,11 @@ class LocalCluster:
         """Start the API server again, at the same address, and wait until it is ready. Raises StartError."""
         deadline = time.monotonic() + timeout_seconds
         self._run.start(_API_SERVER, api_server_command(self._binaries, self._port))
-        self._wait("the API server", deadline, lambda: self._answers("/readyz"), (_ETCD, _API_SERVER))
+        self._wait(_API_SERVER, deadline, lambda: self._answers("/readyz"))
+
+    def failure(self) -> str | None:
+        """Which server ended by itself, and what it said last; None while all is well."""
+        return self._run.failure()
 
     def stop(self) -> None:
         """End the run: no process and no file of it is left. Safe to call again."""
@@ -139,16 +143,15 @@ class LocalCluster:
         if self._binaries.controller_manager is not None:
             self._run.start(_CONTROLLERS, controller_manager_command(self._binaries.controller_manager))
             account = "/api/v1/namespaces/default/serviceaccounts/default"
-            self._wait("the controllers", deadline, lambda: self._answers(account), (_ETCD, _API_SERVER, _CONTROLLERS))
+            self._wait(_CONTROLLERS, deadline, lambda: self._answers(account))
 
-    def _wait(self, what: str, deadline: float, ready: Callable[[], bool], needed: tuple[str, ...]) -> None:
+    def _wait(self, server: str, deadline: float, ready: Callable[[], bool]) -> None:
         while not ready():
-            for name in needed:
-                if (status := self._run.ended(name)) is not None:
-                    raise StartError(f"{name} ended with {status}: {self._run.last_words(name)}")
+            if failure := self._run.failure():
+                raise StartError(failure)
             if time.monotonic() > deadline:
-                words = self._run.last_words(needed[-1])
-                raise StartError(f"{what} did not become ready in time; {needed[-1]} said last: {words}")
+                words = self._run.last_words(server)
+                raise StartError(f"{server} did not become ready in time; it said last: {words}")
             time.sleep(_POLL_SECONDS)
 
     def _answers(self, path: str) -> bool:

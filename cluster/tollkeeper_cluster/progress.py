@@ -16,12 +16,13 @@ class BuildState:
     """A moment of a build.
 
     `share` is the part of all compile work that is done (0 to 1), or None while nothing can be measured (fetching,
-    waiting). `elapsed_seconds` counts from the start of the step that `share` measures.
+    waiting). `detail` is a number worth seeing beside it. `elapsed_seconds` counts from the start of the step that `share` measures.
     """
 
     doing: str
     elapsed_seconds: float
     share: float | None = None
+    detail: str = ""
 
     @property
     def remaining_seconds(self) -> float | None:
@@ -40,7 +41,7 @@ def silent(_state: BuildState) -> None:
 
 def described(state: BuildState) -> str:
     """One line about `state`: what is done, how far it is, how long it takes still."""
-    parts = [state.doing]
+    parts = [state.doing, *([state.detail] if state.detail else [])]
     if state.share is not None:
         parts.append(f"{int(state.share * 100)} %")
     if (left := state.remaining_seconds) is not None:

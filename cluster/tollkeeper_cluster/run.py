@@ -43,10 +43,11 @@ class Run:
         """End the server `name`; when this returns it is gone."""
         self._order({"stop": name})
 
-    def ended(self, name: str) -> int | None:
-        """The exit status of the server `name`, or None while it runs."""
-        status: int | None = self._order({"poll": name})["ended"]
-        return status
+    def failure(self) -> str | None:
+        """Which server ended by itself, and what it said last; None while all run."""
+        for name, status in self._order({}).items():
+            return f"{name} ended with {status}: {self.last_words(name)}"
+        return None
 
     def last_words(self, name: str) -> str:
         """The last line that the server `name` wrote, for an error message."""

@@ -3,13 +3,19 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import IO
 
 from tollkeeper_cluster.errors import BuildError, ToolchainError
 from tollkeeper_cluster.pins import GO_VERSION, Module
 
+_FETCHING = "go: downloading "
+_PACKAGE = re.compile(r"[\w.~/-]+")
 _WANTED = ".".join(str(part) for part in GO_VERSION)
 _INSTALL = (
     f"install Go {_WANTED} or newer and put it on PATH, or point KUBEBUILDER_ASSETS at a folder with "
@@ -35,51 +41,65 @@ def require_go() -> Path:
     return Path(found)
 
 
-def stale_packages(go: Path, module: Module) -> dict[str, int]:
-    """The packages that have to be compiled for `module`, each with the size of its sources in bytes.
+def stale_packages(go: Path, module: Module, fetched: Callable[[], None]) -> set[str]:
+    """The import paths of all packages that have to be compiled for `module`, as Go's own cache stands.
 
-    Fetches the module's sources on the way. Raises BuildError when they cannot be had.
+    Fetches the module's sources on the way, and calls `fetched` for each module that arrives. Raises BuildError when
+    they cannot be had.
     """
-    template = "{{if .Stale}}{{.ImportPath}}\t{{.Dir}}\t{{range .GoFiles}}{{.}} {{end}}{{end}}"
-    command = [str(go), "list", "-deps", *module.build_flags, "-f", template, *module.packages]
-    answer = subprocess.run(command, cwd=module.folder, env=_environment(), capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        raise _failure(f"the sources of {module.title} could not be fetched", answer.stderr)
-    rows = (line.split("\t") for line in answer.stdout.splitlines() if line)
-    return {name: _source_bytes(Path(folder), files.split()) for name, folder, files in rows}
+    command = [str(go), "list", "-deps", *module.build_flags, "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"]
+    with tempfile.TemporaryFile("w+") as answer:
+        problem = f"the sources of {module.title} could not be fetched"
+        with closing(_lines([*command, *module.packages], module, problem, stdout=answer)) as lines:
+            for line in lines:
+                if line.startswith(_FETCHING):
+                    fetched()
+        answer.seek(0)
+        return set(answer.read().split())
 
 
-def compiled_packages(go: Path, module: Module, into: Path) -> Iterator[str]:
+def compiled_packages(go: Path, module: Module, into: Path) -> Generator[str, None, None]:
     """Build the programs of `module` into the folder `into`; yields each package's import path as it is taken up.
 
     Raises BuildError. Closing the iterator early ends the compiler.
     """
     command = [str(go), "build", "-v", *module.build_flags, "-o", f"{into}/", *module.packages]
-    environment = _environment({"GOTMPDIR": str(into.parent)})
+    scratch = {"GOTMPDIR": str(into)}
+    with closing(_lines(command, module, f"{module.title} could not be built", environment=scratch)) as lines:
+        yield from (line for line in lines if _PACKAGE.fullmatch(line))
+
+
+def _lines(
+    command: list[str],
+    module: Module,
+    problem: str,
+    *,
+    stdout: IO[str] | int = subprocess.DEVNULL,
+    environment: Mapping[str, str] | None = None,
+) -> Generator[str, None, None]:
+    """The lines that Go writes on standard error. Raises BuildError that begins with `problem` when it fails."""
     complaints: list[str] = []
     with subprocess.Popen(
-        command, cwd=module.folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as build:
-        assert build.stderr is not None  # noqa: S101 - the pipe is asked for above
+        command, cwd=module.folder, env=_environment(environment), stderr=subprocess.PIPE, stdout=stdout, text=True
+    ) as program:
+        assert program.stderr is not None  # noqa: S101 - the pipe is asked for above
         try:
-            for line in build.stderr:
-                if re.fullmatch(r"[\w.~/-]+", line.strip()):
-                    yield line.strip()
-                else:
+            for line in program.stderr:
+                if not (_PACKAGE.fullmatch(line.strip()) or line.startswith(_FETCHING)):
                     complaints.append(line)
-        finally:
-            build.terminate()
-    if build.returncode != 0:
-        raise _failure(f"{module.title} could not be built", "".join(complaints))
+                yield line.strip()
+        except BaseException:
+            # An interrupt, not a kill: Go then ends its compilers and removes its scratch files itself.
+            program.send_signal(signal.SIGINT)
+            program.stderr.read()
+            raise
+    if program.returncode != 0:
+        raise _failure(problem, "".join(complaints))
 
 
 def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     # The user's GOFLAGS may contradict ours (-mod=vendor); everything that matters is given on the command line.
     return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", **(more or {})}
-
-
-def _source_bytes(folder: Path, files: list[str]) -> int:
-    return sum((folder / file).stat().st_size for file in files if (folder / file).is_file())
 
 
 def _failure(what: str, complaints: str) -> BuildError:

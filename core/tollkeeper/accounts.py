@@ -128,9 +128,7 @@ def lapse(account: Account, limit: Limit, amount: int) -> Account:
 
 def reconcile(account: Account, limit: Limit, amount: int) -> Account:
     """Unreconciled usage turned out not to have happened."""
-    return latched(
-        replace(account, unreconciled=account.unreconciled - amount), limit, room_before=account.room(limit)
-    )
+    return latched(replace(account, unreconciled=account.unreconciled - amount), limit, room_before=account.room(limit))
 
 
 def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: int = 0, granted: int = 0) -> Account:

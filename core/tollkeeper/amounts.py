@@ -74,7 +74,9 @@ class Amount:
 def parse_money(text: str) -> NanoDollars:
     """Nano-dollars of a decimal string with at most 9 decimals, such as "-0.12". Raises `InvalidValue`."""
     if not _MONEY.fullmatch(text):
-        raise InvalidValue(f'{text!r} is not an amount of money: write a decimal string with at most 9 decimals, such as "25.00"')
+        raise InvalidValue(
+            f'{text!r} is not an amount of money: write a decimal string with at most 9 decimals, such as "25.00"'
+        )
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
     whole, _, fraction = digits.partition(".")
     return NanoDollars(_within(sign * (int(whole) * NANODOLLARS_PER_DOLLAR + int(fraction.ljust(9, "0"))), text))
@@ -88,7 +90,9 @@ def parse_quantity(value: int | str) -> Tokens:
         return Tokens(_within(value, value))
     match = _QUANTITY.fullmatch(value)
     if match is None:
-        raise InvalidValue(f'{value!r} is not a quantity: write a whole number, or one with k, M or G, such as "2M" (Ki and Mi are not taken)')
+        raise InvalidValue(
+            f'{value!r} is not a quantity: write a whole number, or one with k, M or G, such as "2M" (Ki and Mi are not taken)'
+        )
     whole, fraction, suffix = match.groups()
     fraction = (fraction or "").rstrip("0")
     power = _POWER[suffix]

@@ -4,12 +4,13 @@ A `Limit` is policy and never changes; an `AccountId` names its counter for one 
 is part of the identity, so nothing is ever reset: a new window is a new account.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from operator import attrgetter
 from urllib.parse import quote, unquote
 
 from tollkeeper.amounts import Unit
@@ -68,28 +69,25 @@ class Target:
 
     def value_of(self, dimension: Dimension) -> str | None:
         """The request's value in a dimension; `None` where it has none."""
-        caller = self.caller
         match dimension:
-            case Dimension.TENANT:
-                return caller.tenant
             case Dimension.MODEL:
                 return self.model
             case Dimension.PROVIDER:
                 return self.provider
-            case Dimension.API_KEY:
-                return caller.api_key
-            case Dimension.USER:
-                return caller.user
-            case Dimension.FEATURE:
-                return caller.feature
-            case Dimension.ASSISTANT:
-                return caller.assistant
-            case Dimension.SESSION:
-                return caller.session
-            case Dimension.NAMESPACE:
-                return caller.namespace
-            case Dimension.WORKLOAD:
-                return caller.workload
+            case _:
+                return _OF_CALLER[dimension](self.caller)
+
+
+_OF_CALLER: Mapping[Dimension, Callable[[Caller], str | None]] = {
+    Dimension.TENANT: attrgetter("tenant"),
+    Dimension.USER: attrgetter("user"),
+    Dimension.FEATURE: attrgetter("feature"),
+    Dimension.ASSISTANT: attrgetter("assistant"),
+    Dimension.SESSION: attrgetter("session"),
+    Dimension.API_KEY: attrgetter("api_key"),
+    Dimension.NAMESPACE: attrgetter("namespace"),
+    Dimension.WORKLOAD: attrgetter("workload"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,9 @@ class AccountId:
     @property
     def text(self) -> str:
         """`TokenBudget/namespace/name/limit/key,key@2026-11-01T00:00:00Z`, parts percent-encoded; `parse` reads it back."""
-        path = "/".join(quote(part, safe="") for part in (self.ref.kind, self.ref.namespace, self.ref.name, self.ref.limit))
+        path = "/".join(
+            quote(part, safe="") for part in (self.ref.kind, self.ref.namespace, self.ref.name, self.ref.limit)
+        )
         return f"{path}/{','.join(quote(value, safe='') for value in self.key)}@{self.window}"
 
     @classmethod
@@ -209,5 +209,7 @@ class Limit:
 
 def weighted(buckets: Buckets, weights: Mapping[str, Decimal]) -> int:
     """Tokens times their weight (default 1), the sum rounded up once to a whole token (M5)."""
-    total = sum((Decimal(count) * weights.get(name, Decimal(1)) for name, count in buckets.nonzero().items()), Decimal(0))
+    total = sum(
+        (Decimal(count) * weights.get(name, Decimal(1)) for name, count in buckets.nonzero().items()), Decimal(0)
+    )
     return -int(-total // 1)

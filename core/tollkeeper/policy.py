@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tollkeeper.keys import ApiKey
-from tollkeeper.limits import AccountId, Limit, Target
+from tollkeeper.limits import AccountId, Limit, LimitRef, Target
 from tollkeeper.prices import PriceList
 from tollkeeper.windows import Window
 
@@ -63,12 +63,23 @@ class PolicySet:
     """Namespace → the tenant that owns it."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
     """API keys in force, by the hash of their secret (`tollkeeper.keys.fingerprint`)."""
+    _by_ref: Mapping[LimitRef, Limit] = field(init=False, repr=False, compare=False)
+    _by_tenant: Mapping[str, tuple[tuple[Limit, str], ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_ref", {limit.ref: limit for limit in self.limits})
+        object.__setattr__(self, "_by_tenant", {name: self._bound(node) for name, node in self.tenants.items()})
+
+    def _bound(self, node: TenantNode) -> tuple[tuple[Limit, str], ...]:
+        return tuple((limit, bound) for limit in self.limits for bound in node.chain if bound in limit.tenants)
+
+    def limit(self, ref: LimitRef) -> Limit | None:
+        """The limit that stands at a place, if it is in force."""
+        return self._by_ref.get(ref)
 
     def limits_of(self, tenant: str) -> tuple[tuple[Limit, str], ...]:
         """Every limit that binds a tenant through itself or an ancestor, with the tenant it is bound to."""
-        node = self.tenants.get(tenant)
-        chain = node.chain if node else ()
-        return tuple((limit, bound) for limit in self.limits for bound in chain if bound in limit.tenants)
+        return self._by_tenant.get(tenant, ())
 
     def accounts_for(self, target: Target, now: datetime) -> tuple[tuple[BoundAccount, ...], tuple[Limit, ...]]:
         """The accounts a request falls under at an instant, and the limits that refuse it for want of a key (B9)."""

@@ -55,7 +55,9 @@ class Buckets:
             if name not in BUCKETS:
                 raise InvalidValue(f"{name!r} is not a bucket of tokens: use {', '.join(BUCKETS)}")
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                raise InvalidValue(f"{name}={count!r} is not a count of tokens: write a whole number that is not negative")
+                raise InvalidValue(
+                    f"{name}={count!r} is not a count of tokens: write a whole number that is not negative"
+                )
         return cls(**raw)
 
 

@@ -1,0 +1,14 @@
+"""The ledger: every usage and payment as an append-only, zero-sum, hash-chained transaction, and the balances they make.
+
+- `chain`: transactions, their canonical form and their hashes.
+- `schema`: the tables, and how a database is brought to the version in use.
+- `work`: what one commit changes, kept apart until it is durable.
+- `bookkeeping`: the rules: open, lease, charge, lapse, close, grant.
+- `sqlite`: storage in one SQLite file with one writer.
+- `reader`: what console, status and reports ask.
+- `writer`: group commit; the one thread that writes.
+- `export`: the chain as JSON Lines, and its check without a database.
+
+Errors: `LedgerUnavailable` (an `Unavailable`: nothing was booked, try again), `LedgerInUse` (another process owns the
+file), `ChainBroken` (what is stored is not what was written).
+"""

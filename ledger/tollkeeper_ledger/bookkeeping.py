@@ -1,0 +1,236 @@
+"""The rules by which the ledger changes. Each function is one step: it reads and changes a `Work`, or raises and leaves it.
+
+Sides of an account in the chain: `balance` is what is left; `allocation`, `rollover` and `grants` are where credit comes
+from; `spent` and `unreconciled` are where it goes. So the sum of all entries on `<account>#balance` is the balance (R29).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+
+from tollkeeper import accounts as rules
+from tollkeeper.accounts import Account
+from tollkeeper.amounts import Unit
+from tollkeeper.errors import InvalidValue
+from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
+from tollkeeper.limits import AccountId, Enforcement, Limit
+from tollkeeper.policy import PolicySet
+from tollkeeper.usage import Charge, UsageRecord
+from tollkeeper.windows import Calendar
+from tollkeeper_ledger.chain import Entry, Transaction, transfer
+from tollkeeper_ledger.identity import new_id
+from tollkeeper_ledger.opening import open_account
+from tollkeeper_ledger.work import Booking, ChargeLine, Lease, Work
+
+
+@lru_cache(maxsize=65_536)
+def parse_account(text: str) -> AccountId:
+    """`AccountId.parse`, remembered."""
+    return AccountId.parse(text)
+
+
+def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime) -> LeaseReply:
+    """Take back what is returned, once for each sequence number; then grant or refuse want by want (I1)."""
+    known = work.holder(request.holder)
+    if known.closed:
+        raise InvalidValue(f"holder {request.holder} has ended; a new start of the gateway takes a new name")
+    if request.sequence > known.sequence:
+        for account, amount in request.returns.items():
+            _take_back(work, policy, request.holder, account, amount, now)
+        work.holders[request.holder] = replace(known, sequence=request.sequence)
+    revive(work, policy, request.holder, now)
+    granted: list[Granted] = []
+    refused: list[Refusal] = []
+    for want in request.wants:
+        verdict = _grant(work, policy, request.holder, want, now)
+        if isinstance(verdict, Refusal):
+            refused.append(verdict)
+        else:
+            granted.append(Granted(want.account, verdict, expires))
+    return LeaseReply(tuple(granted), tuple(refused))
+
+
+def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
+    identity = parse_account(want.account)
+    limit = policy.limit(identity.ref)
+    found = _current_or_known(work, limit, identity, now) if limit else None
+    if limit is None or found is None:
+        return _unknown(want, identity)
+    amount = decide(limit, found, want, now)
+    if isinstance(amount, int):
+        work.put(rules.hold(found, amount), limit.unit)
+        lease = work.lease(holder, want.account)
+        work.put_lease(replace(lease, outstanding=lease.outstanding + amount))
+    return amount
+
+
+def _current_or_known(work: Work, limit: Limit, identity: AccountId, now: datetime) -> Account | None:
+    """The account of the window that is now, opened if need be; one of a window before only if it was opened then."""
+    current, _ = limit.account_at(identity.key, now)
+    if current.window == identity.window:
+        return open_account(work, limit, identity.key, now)
+    known = work.account(identity.text)
+    return known[0] if known else None
+
+
+def _unknown(want: Want, identity: AccountId) -> Refusal:
+    return Refusal(
+        account=want.account,
+        ref=identity.ref,
+        tenants=frozenset(),
+        unit=Unit.REQUESTS,
+        reason=Reason.UNKNOWN_ACCOUNT,
+        phase=rules.Phase.INSUFFICIENT,
+        balance=0,
+        minimum=0,
+        available=0,
+        need=want.need,
+        resets=None,
+    )
+
+
+def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount: int, now: datetime) -> None:
+    """Return unused amounts; never more than the holder has."""
+    lease = work.lease(holder, account)
+    known = work.account(account)
+    given_back = min(amount, lease.outstanding)
+    if known is None or given_back <= 0:
+        return
+    book, unit = known
+    if lease.lapsed:
+        _book_reconciled(work, _limit_of(policy, account, book, unit), book, unit, given_back, now)
+    else:
+        work.put(rules.release(book, given_back), unit)
+    work.put_lease(replace(lease, outstanding=lease.outstanding - given_back))
+
+
+def charge(work: Work, policy: PolicySet, record: UsageRecord, now: datetime) -> None:
+    """Book a settled request on every account it names; a second report of it changes nothing (I3)."""
+    if work.is_booked(record.id):
+        return
+    entries: list[Entry] = []
+    lines: list[ChargeLine] = []
+    for one in record.charges:
+        charged = _charge_one(work, policy, record, one, now)
+        if charged is None:
+            continue
+        account, unit, freed = charged
+        if one.amount:
+            entries += transfer(one.account, unit, one.amount, source="balance", target="spent")
+        if freed:
+            entries += transfer(one.account, unit, freed, source="unreconciled", target="balance")
+        lines.append(ChargeLine(one.account, one.amount, account.balance))
+    transaction = Transaction(new_id(), now.isoformat(), "usage", tuple(entries), _usage_of(record))
+    work.book(Booking(transaction, record, tuple(lines)))
+
+
+def _charge_one(
+    work: Work, policy: PolicySet, record: UsageRecord, one: Charge, now: datetime
+) -> tuple[Account, str, int] | None:
+    known = work.account(one.account)
+    if known is None:
+        opened = _open_for(work, policy, one.account, record.admitted_at)
+        if opened is None:
+            return None
+        known = opened
+    account, unit = known
+    lease = work.lease(record.holder, one.account)
+    stood = min(one.held if lease.lapsed else one.amount, lease.outstanding)
+    charged = rules.charge(
+        account,
+        _limit_of(policy, one.account, account, unit),
+        one.amount,
+        from_held=0 if lease.lapsed else stood,
+        from_unreconciled=stood if lease.lapsed else 0,
+        now=now,
+    )
+    work.put(charged, unit)
+    if stood:
+        work.put_lease(replace(lease, outstanding=lease.outstanding - stood))
+    return charged, unit, stood if lease.lapsed else 0
+
+
+def _open_for(work: Work, policy: PolicySet, account: str, admitted_at: datetime) -> tuple[Account, str] | None:
+    """The account of a soft limit, which nobody leased from, in the window in which the request was admitted (B6)."""
+    identity = parse_account(account)
+    limit = policy.limit(identity.ref)
+    if limit is None or limit.account_at(identity.key, admitted_at)[0].text != account:
+        return None
+    return open_account(work, limit, identity.key, admitted_at), limit.unit
+
+
+def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
+    """A holder was not heard of for too long: what it holds counts as unreconciled from now on (I2)."""
+    for lease in work.leases_of(holder).values():
+        if not lease.lapsed and lease.outstanding > 0:
+            _lapse_one(work, policy, lease, now)
+
+
+def _lapse_one(work: Work, policy: PolicySet, lease: Lease, now: datetime) -> None:
+    known = work.account(lease.account)
+    if known is None:
+        return
+    account, unit = known
+    work.put(rules.lapse(account, _limit_of(policy, lease.account, account, unit), lease.outstanding), unit)
+    work.put_lease(replace(lease, lapsed=True))
+    entries = transfer(lease.account, unit, lease.outstanding, source="balance", target="unreconciled")
+    work.book(Booking(Transaction(new_id(), now.isoformat(), "lapse", entries, {"holder": lease.holder})))
+
+
+def revive(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
+    """A holder that was thought gone is back: what it has not returned or reported is held again."""
+    for lease in work.leases_of(holder).values():
+        known = work.account(lease.account)
+        if known and lease.lapsed and lease.outstanding > 0:
+            account, unit = known
+            limit = _limit_of(policy, lease.account, account, unit)
+            back = _book_reconciled(work, limit, account, unit, lease.outstanding, now)
+            work.put(rules.hold(back, lease.outstanding), unit)
+            work.put_lease(replace(lease, lapsed=False))
+
+
+def close(work: Work, policy: PolicySet, holder: str, kept: Mapping[str, int], now: datetime) -> None:
+    """End a holder: `kept` stays as unreconciled usage, the rest of its leases is free again."""
+    for lease in work.leases_of(holder).values():
+        unused = lease.outstanding - max(0, kept.get(lease.account, 0))
+        _take_back(work, policy, holder, lease.account, unused, now)
+    lapse(work, policy, holder, now)
+    work.holders[holder] = replace(work.holder(holder), closed=True)
+
+
+def _book_reconciled(work: Work, limit: Limit, account: Account, unit: str, amount: int, now: datetime) -> Account:
+    reconciled = rules.reconcile(account, limit, amount)
+    work.put(reconciled, unit)
+    entries = transfer(account.id, unit, amount, source="unreconciled", target="balance")
+    work.book(Booking(Transaction(new_id(), now.isoformat(), "reconcile", entries)))
+    return reconciled
+
+
+def _limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
+    """The limit of an account; where its object is gone, one that only counts."""
+    ref = parse_account(text).ref
+    return policy.limit(ref) or Limit(
+        ref, frozenset(), Unit(unit), Calendar.FOREVER, account.allocation, enforcement=Enforcement.SOFT
+    )
+
+
+def _usage_of(record: UsageRecord) -> Mapping[str, object]:
+    """The usage row of the chain: the record under the names that exports promise (C2)."""
+    raw = record.to_json()
+    raw["request_id"] = raw.pop("id")
+    return raw
+
+
+def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], now: datetime) -> None:
+    """Book several records in their order."""
+    for record in records:
+        charge(work, policy, record, now)
+
+
+def cross(work: Work, account: str, threshold: int) -> bool:
+    """Whether an account crosses a threshold for the first time; from then on it has."""
+    if work.crossed(account, threshold):
+        return False
+    work.crossings.add((account, threshold))
+    return True

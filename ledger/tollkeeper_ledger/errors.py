@@ -1,0 +1,15 @@
+"""The errors of the ledger."""
+
+from tollkeeper.errors import TollkeeperError, Unavailable
+
+
+class LedgerUnavailable(Unavailable):
+    """The ledger cannot be written or read now (disk full, file locked); nothing of the call was booked."""
+
+
+class LedgerInUse(TollkeeperError):
+    """Another process writes this ledger; two writers would not know of each other's leases."""
+
+
+class ChainBroken(TollkeeperError):
+    """A transaction does not follow from the one before it, or does not sum to zero."""

@@ -1,0 +1,84 @@
+"""Values to rows and back: the one place that knows how accounts and times lie in SQLite."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tollkeeper.accounts import Account
+from tollkeeper.limits import AccountId
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+ACCOUNT_COLUMNS = (
+    "id, kind, namespace, name, limit_name, key, window, unit, window_start, window_end, allocation, rolled_over, "
+    "granted, spent, held, unreconciled, overshoot, requests, blocked, last_usage"
+)
+BALANCE_COLUMNS = (
+    "id, window_start, window_end, allocation, rolled_over, granted, spent, held, unreconciled, overshoot, requests, "
+    "blocked, last_usage"
+)
+UPSERT_ACCOUNT = (
+    f"INSERT INTO accounts ({ACCOUNT_COLUMNS}) VALUES ({','.join('?' * 20)}) ON CONFLICT (id) DO UPDATE SET "  # noqa: S608 - constants of this module
+    "window_end=excluded.window_end, allocation=excluded.allocation, rolled_over=excluded.rolled_over, "
+    "granted=excluded.granted, spent=excluded.spent, held=excluded.held, unreconciled=excluded.unreconciled, "
+    "overshoot=excluded.overshoot, requests=excluded.requests, blocked=excluded.blocked, last_usage=excluded.last_usage"
+)
+
+
+def to_micros(time: datetime | None) -> int | None:
+    """Microseconds since the Unix epoch, exact."""
+    return None if time is None else (time - EPOCH) // _MICROSECOND
+
+
+def to_time(micros: int | None) -> datetime | None:
+    """The instant of `to_micros`."""
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)
+
+
+def account_row(account: Account, unit: str) -> tuple[Any, ...]:
+    """An account as `ACCOUNT_COLUMNS`."""
+    identity = AccountId.parse(account.id)
+    ref = identity.ref
+    return (
+        account.id,
+        ref.kind,
+        ref.namespace,
+        ref.name,
+        ref.limit,
+        ",".join(identity.key),
+        identity.window,
+        unit,
+        to_micros(account.window_start),
+        to_micros(account.window_end),
+        account.allocation,
+        account.rolled_over,
+        account.granted,
+        account.spent,
+        account.held,
+        account.unreconciled,
+        account.overshoot,
+        account.requests,
+        int(account.blocked),
+        to_micros(account.last_usage),
+    )
+
+
+def account_of(row: Sequence[Any], recent: tuple[int, ...] = ()) -> Account:
+    """The account of `BALANCE_COLUMNS`."""
+    return Account(
+        id=row[0],
+        window_start=to_time(row[1]),
+        window_end=to_time(row[2]),
+        allocation=row[3],
+        rolled_over=row[4],
+        granted=row[5],
+        spent=row[6],
+        held=row[7],
+        unreconciled=row[8],
+        overshoot=row[9],
+        requests=row[10],
+        blocked=bool(row[11]),
+        last_usage=to_time(row[12]),
+        recent=recent,
+    )

@@ -1,0 +1,116 @@
+"""The tables of the ledger on SQLite, and the steps that bring an older database to them.
+
+`transactions` is the truth; the other tables are what it adds up to, written in the same commit, so that pages and
+decisions need no replay. Times of rows are microseconds since the Unix epoch.
+"""
+
+import sqlite3
+
+from tollkeeper_ledger.errors import LedgerUnavailable
+
+VERSION_1 = """
+CREATE TABLE transactions (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  time INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  hash BLOB NOT NULL
+);
+CREATE TABLE accounts (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, limit_name TEXT NOT NULL, key TEXT NOT NULL,
+  window TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  window_start INTEGER, window_end INTEGER,
+  allocation INTEGER NOT NULL, rolled_over INTEGER NOT NULL, granted INTEGER NOT NULL, spent INTEGER NOT NULL,
+  held INTEGER NOT NULL, unreconciled INTEGER NOT NULL, overshoot INTEGER NOT NULL, requests INTEGER NOT NULL,
+  blocked INTEGER NOT NULL, last_usage INTEGER
+);
+CREATE INDEX accounts_by_limit ON accounts (kind, namespace, name, limit_name, window);
+CREATE TABLE leases (
+  holder TEXT NOT NULL,
+  account TEXT NOT NULL,
+  outstanding INTEGER NOT NULL,
+  lapsed INTEGER NOT NULL,
+  PRIMARY KEY (holder, account)
+) WITHOUT ROWID;
+CREATE TABLE holders (
+  holder TEXT PRIMARY KEY,
+  sequence INTEGER NOT NULL,
+  closed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE requests (
+  id TEXT PRIMARY KEY,
+  seq INTEGER NOT NULL,
+  time INTEGER NOT NULL,
+  body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE charges (
+  account INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  request TEXT NOT NULL,
+  amount INTEGER NOT NULL,
+  balance INTEGER NOT NULL,
+  PRIMARY KEY (account, seq)
+) WITHOUT ROWID;
+CREATE TABLE payments (
+  account INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  grant_id TEXT NOT NULL,
+  amount INTEGER NOT NULL,
+  balance INTEGER NOT NULL,
+  PRIMARY KEY (account, seq)
+) WITHOUT ROWID;
+CREATE TABLE grants (
+  id TEXT PRIMARY KEY,
+  transaction_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  reference TEXT,
+  priority INTEGER NOT NULL,
+  created INTEGER NOT NULL,
+  expires_at INTEGER
+) WITHOUT ROWID;
+CREATE TABLE shares (
+  account TEXT NOT NULL,
+  grant_id TEXT NOT NULL,
+  amount INTEGER NOT NULL,
+  expired INTEGER NOT NULL,
+  PRIMARY KEY (account, grant_id)
+) WITHOUT ROWID;
+CREATE INDEX shares_by_grant ON shares (grant_id);
+CREATE TABLE minutes (
+  account INTEGER NOT NULL,
+  minute INTEGER NOT NULL,
+  amount INTEGER NOT NULL,
+  requests INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  cost INTEGER NOT NULL,
+  unpriced INTEGER NOT NULL,
+  PRIMARY KEY (account, minute)
+) WITHOUT ROWID;
+CREATE TABLE crossings (
+  account TEXT NOT NULL,
+  threshold INTEGER NOT NULL,
+  PRIMARY KEY (account, threshold)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+"""Step N brings a database from version N to N + 1; steps are only ever added."""
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the database to the version in use, each step in a transaction of its own.
+
+    Raises `LedgerUnavailable` for a database that a newer release wrote.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        raise LedgerUnavailable(
+            f"ledger {path}: it has schema version {version} and this release knows {len(MIGRATIONS)}; "
+            "use the release that wrote it, or a newer one"
+        )
+    for step in range(version, len(MIGRATIONS)):
+        connection.executescript(f"BEGIN;{MIGRATIONS[step]}PRAGMA user_version = {step + 1};COMMIT;")

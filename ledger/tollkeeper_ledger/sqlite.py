@@ -1,0 +1,311 @@
+"""Storage in one SQLite file: WAL, synchronous=FULL, one writing process, one writing thread.
+
+What is read for decisions is kept in memory as well; the file is the truth, the memory a copy of what was committed. A
+commit that fails leaves both as they were.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from tollkeeper.accounts import RECENT_REQUESTS, Account
+from tollkeeper.books import Grant
+from tollkeeper.grants import Share
+from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
+from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
+from tollkeeper_ledger.rows import BALANCE_COLUMNS, UPSERT_ACCOUNT, account_of, account_row, to_micros, to_time
+from tollkeeper_ledger.schema import migrate
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, Holder, Lease, Work
+
+LOCK_TIMEOUT_SECONDS = 5.0
+"""How long a commit waits for another process that has the file locked."""
+
+
+class SqliteStore:
+    """The committed state of one ledger file; a `State` that can take a `Work`. Not safe for use by several threads.
+
+    Raises `LedgerInUse` when another process has the file open for writing, `LedgerUnavailable` when it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = _own(path)
+        try:
+            self._connection = sqlite3.connect(
+                path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            migrate(self._connection, str(path))
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise _unavailable(path, error) from error
+        except LedgerUnavailable:
+            self._lock.close()
+            raise
+        self._accounts: dict[str, tuple[Account, str]] = {}
+        self._numbers: dict[str, int] = {}
+        self._leases: dict[str, dict[str, Lease]] = {}
+        self._holders: dict[str, Holder] = {}
+        self._load()
+
+    def _load(self) -> None:
+        ask = self._connection.execute
+        last = ask("SELECT seq, hash FROM transactions ORDER BY seq DESC LIMIT 1").fetchone()
+        self._seq, self._head = (int(last[0]), bytes(last[1])) if last else (0, GENESIS)
+        for holder, account, outstanding, lapsed in ask("SELECT * FROM leases WHERE outstanding > 0"):
+            self._leases.setdefault(holder, {})[account] = Lease(holder, account, outstanding, bool(lapsed))
+        for holder, sequence, closed in ask("SELECT * FROM holders"):
+            self._holders[holder] = Holder(holder, sequence, bool(closed))
+
+    def close(self) -> None:
+        """Close the file and let another process have it."""
+        self._connection.close()
+        self._lock.close()
+
+    def live_holders(self) -> Sequence[str]:
+        """Holders with leases that have not lapsed."""
+        return [holder for holder, leases in self._leases.items() if any(not lease.lapsed for lease in leases.values())]
+
+    # What bookkeeping reads: see `work.State`.
+
+    def account(self, account: str) -> tuple[Account, str] | None:
+        """See `State`."""
+        known = self._accounts.get(account)
+        if known is None:
+            known = self._load_account(account)
+            if known:
+                self._accounts[account] = known
+        return known
+
+    def _load_account(self, account: str) -> tuple[Account, str] | None:
+        row = self._connection.execute(
+            f"SELECT {BALANCE_COLUMNS}, unit, number FROM accounts WHERE id = ?",  # noqa: S608 - constant columns
+            (account,),
+        ).fetchone()
+        if row is None:
+            return None
+        self._numbers[account] = row[14]
+        recent = self._connection.execute(
+            "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (row[14], RECENT_REQUESTS)
+        ).fetchall()
+        return account_of(row, tuple(amount for (amount,) in reversed(recent))), row[13]
+
+    def previous_account(self, account: str) -> Account | None:
+        """See `State`."""
+        identity = AccountId.parse(account)
+        ref = identity.ref
+        row = self._connection.execute(
+            "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
+            "AND window < ? ORDER BY window DESC LIMIT 1",
+            (ref.kind, ref.namespace, ref.name, ref.limit, ",".join(identity.key), identity.window),
+        ).fetchone()
+        known = self.account(row[0]) if row else None
+        return known[0] if known else None
+
+    def leases_of(self, holder: str) -> Mapping[str, Lease]:
+        """See `State`."""
+        return self._leases.get(holder, {})
+
+    def holder(self, holder: str) -> Holder:
+        """See `State`."""
+        return self._holders.get(holder) or Holder(holder)
+
+    def is_booked(self, request: str) -> bool:
+        """See `State`."""
+        return self._connection.execute("SELECT 1 FROM requests WHERE id = ?", (request,)).fetchone() is not None
+
+    def grant(self, grant: str) -> BookedGrant | None:
+        """See `State`."""
+        row = self._connection.execute(
+            "SELECT g.*, s.amount, s.account FROM grants g LEFT JOIN shares s ON s.grant_id = g.id WHERE g.id = ?",
+            (grant,),
+        ).fetchone()
+        if row is None:
+            return None
+        ref = AccountId.parse(row[9]).ref if row[9] else LimitRef("TokenBudget", "", "")
+        created = to_time(row[6])
+        assert created is not None  # noqa: S101 - the column is NOT NULL
+        return BookedGrant(
+            Grant(row[0], row[2], ref, row[8] or 0, row[3], row[4], row[5], created, None, to_time(row[7])), row[1]
+        )
+
+    def shares_of(self, account: str) -> Sequence[BookedShare]:
+        """See `State`."""
+        rows = self._connection.execute(
+            "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
+            "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = ?",
+            (account,),
+        )
+        return [_share_of(account, row) for row in rows]
+
+    def crossed(self, account: str, threshold: int) -> bool:
+        """See `State`."""
+        found = self._connection.execute(
+            "SELECT 1 FROM crossings WHERE account = ? AND threshold = ?", (account, threshold)
+        ).fetchone()
+        return found is not None
+
+    # What bookkeeping changes.
+
+    def commit(self, work: Work) -> None:
+        """Make a work durable, all of it or nothing. Raises `LedgerUnavailable`; memory and file are then unchanged."""
+        seq, head = self._seq, self._head
+        rows = []
+        for booking in work.bookings:
+            check_zero_sum(booking.transaction.entries, f"transaction {booking.transaction.id}")
+            seq += 1
+            body = canonical(seq, booking.transaction)
+            head = link(head, body)
+            rows.append((seq, booking.transaction.id, _booked_at(booking), body, head))
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            numbers = self._write(work, rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise _unavailable(self.path, error) from error
+        self._seq, self._head = seq, head
+        self._remember(work, numbers)
+
+    def _write(self, work: Work, transactions: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+        many = self._connection.executemany
+        many("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", transactions)
+        many(UPSERT_ACCOUNT, [account_row(account, unit) for account, unit in work.accounts.values()])
+        numbers = self._number(work)
+        many(
+            "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
+            [(lease.holder, lease.account, lease.outstanding, int(lease.lapsed)) for lease in work.leases.values()],
+        )
+        many(
+            "INSERT OR REPLACE INTO holders VALUES (?, ?, ?)",
+            [(holder.holder, holder.sequence, int(holder.closed)) for holder in work.holders.values()],
+        )
+        many("INSERT OR IGNORE INTO crossings VALUES (?, ?)", list(work.crossings))
+        self._write_grants(work)
+        self._write_lines(work, [row[0] for row in transactions], numbers)
+        return numbers
+
+    def _write_grants(self, work: Work) -> None:
+        self._connection.executemany(
+            "INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    g.id,
+                    b.transaction,
+                    g.name,
+                    g.reason,
+                    g.reference,
+                    g.priority,
+                    to_micros(g.created),
+                    to_micros(g.expires_at),
+                )
+                for b in work.grants.values()
+                for g in (b.grant,)
+            ],
+        )
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO shares VALUES (?, ?, ?, ?)",
+            [(s.account, s.share.grant, s.share.amount, int(s.expired)) for s in work.shares.values()],
+        )
+
+    def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
+        requests, charges, payments = [], [], []
+        minutes: dict[tuple[int, int], Counter[str]] = {}
+        for seq, booking in zip(seqs, work.bookings, strict=True):
+            for line, grant in booking.payments:
+                payments.append((numbers[line.account], seq, grant, line.amount, line.balance))
+            record = booking.record
+            if record is None:
+                continue
+            micros = to_micros(record.finished_at) or 0
+            requests.append((record.id, seq, micros, orjson.dumps(record.to_json())))
+            for line in booking.charges:
+                number = numbers[line.account]
+                charges.append((number, seq, record.id, line.amount, line.balance))
+                minute = minutes.setdefault((number, micros // 60_000_000), Counter())
+                minute.update(amount=line.amount, requests=1, tokens=record.buckets.total, cost=record.cost or 0)
+                minute.update(unpriced=int(record.cost is None))
+        many = self._connection.executemany
+        many("INSERT INTO requests VALUES (?, ?, ?, ?)", requests)
+        many("INSERT INTO charges VALUES (?, ?, ?, ?, ?)", charges)
+        many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", payments)
+        many(
+            "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "
+            "amount = amount + excluded.amount, requests = requests + excluded.requests, "
+            "tokens = tokens + excluded.tokens, cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced",
+            [
+                (*of, sums["amount"], sums["requests"], sums["tokens"], sums["cost"], sums["unpriced"])
+                for of, sums in minutes.items()
+            ],
+        )
+
+    def _number(self, work: Work) -> dict[str, int]:
+        """The row numbers of all accounts that the work's lines stand on."""
+        lines = {line.account for b in work.bookings for line in (*b.charges, *(line for line, _ in b.payments))}
+        numbers = {account: self._numbers[account] for account in lines if account in self._numbers}
+        for account in lines - numbers.keys():
+            found = self._connection.execute("SELECT number FROM accounts WHERE id = ?", (account,)).fetchone()
+            numbers[account] = int(found[0])
+        return numbers
+
+    def _remember(self, work: Work, numbers: Mapping[str, int]) -> None:
+        self._accounts |= work.accounts
+        self._numbers |= numbers
+        self._holders |= work.holders
+        for (holder, account), lease in work.leases.items():
+            leases = self._leases.setdefault(holder, {})
+            if lease.outstanding > 0:
+                leases[account] = lease
+            else:
+                leases.pop(account, None)
+
+
+def _booked_at(booking: Booking) -> int:
+    """The booking time of a transaction, in microseconds: its own text, read back."""
+    return to_micros(datetime.fromisoformat(booking.transaction.time)) or 0
+
+
+def _share_of(account: str, row: Sequence[Any]) -> BookedShare:
+    grant, amount, expired, priority, created, expires_at = row
+    made = to_time(created)
+    assert made is not None  # noqa: S101 - the column is NOT NULL
+    return BookedShare(account, Share(grant, amount, priority, made, to_time(expires_at)), bool(expired))
+
+
+def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
+    text = str(error)
+    remedy = {
+        "database or disk is full": "free some space; nothing of this was booked",
+        "database is locked": "another program holds the file; end it",
+    }.get(text, "see that the folder exists and can be written")
+    return LedgerUnavailable(f"ledger {path}: {text}; {remedy}")
+
+
+def _own(path: Path) -> IO[str]:
+    """Lock the ledger for this process until it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("a+")
+    except OSError as error:
+        raise LedgerUnavailable(f"ledger {path}: {error.strerror}; choose a folder that can be written") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read().strip() or "another process"
+        lock.close()
+        raise LedgerInUse(f"ledger {path}: {owner} writes it; end that process or name another ledger") from error
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()}")
+    lock.flush()
+    return lock

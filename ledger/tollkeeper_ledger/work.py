@@ -1,0 +1,193 @@
+"""What one commit changes, kept apart from what is durable until it is durable too.
+
+A `Work` reads through to its parent (another work, or the store) and collects changes. A step that fails is dropped
+with its own work and leaves the batch as it was; a commit that fails drops them all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tollkeeper.accounts import Account
+from tollkeeper.books import Grant
+from tollkeeper.grants import Share
+from tollkeeper.usage import UsageRecord
+from tollkeeper_ledger.chain import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What one holder may still spend on one account; `lapsed` ones count as unreconciled instead of held."""
+
+    holder: str
+    account: str
+    outstanding: int
+    lapsed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The last batch that was heard of a holder, and whether it has ended."""
+
+    holder: str
+    sequence: int = 0
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BookedGrant:
+    """A grant that stands in the ledger, with the transaction that booked it."""
+
+    grant: Grant
+    transaction: str
+
+
+@dataclass(frozen=True, slots=True)
+class BookedShare:
+    """A grant's part in one account; an expired one keeps what had been burned of it."""
+
+    account: str
+    share: Share
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeLine:
+    """One usage as it counted in one account, with the balance after it (R29)."""
+
+    account: str
+    amount: int
+    balance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """A transaction to append, with the rows that stand on it."""
+
+    transaction: Transaction
+    record: UsageRecord | None = None
+    charges: tuple[ChargeLine, ...] = ()
+    payments: tuple[tuple[ChargeLine, str], ...] = ()
+
+
+class State(Protocol):
+    """What bookkeeping reads."""
+
+    def account(self, account: str) -> tuple[Account, str] | None:
+        """An account and its unit."""
+        ...
+
+    def previous_account(self, account: str) -> Account | None:
+        """The account of the same limit and key in the latest window before this one's."""
+        ...
+
+    def leases_of(self, holder: str) -> Mapping[str, Lease]:
+        """A holder's leases, by account."""
+        ...
+
+    def holder(self, holder: str) -> Holder:
+        """What is known of a holder; a fresh one if nothing."""
+        ...
+
+    def is_booked(self, request: str) -> bool:
+        """Whether a request is in the ledger."""
+        ...
+
+    def grant(self, grant: str) -> BookedGrant | None:
+        """A booked grant."""
+        ...
+
+    def shares_of(self, account: str) -> Sequence[BookedShare]:
+        """What grants put into an account."""
+        ...
+
+    def crossed(self, account: str, threshold: int) -> bool:
+        """Whether a threshold was crossed before."""
+        ...
+
+
+@dataclass(slots=True)
+class Work:
+    """Changes over a `State`, readable as one."""
+
+    below: State
+    accounts: dict[str, tuple[Account, str]] = field(default_factory=dict)
+    leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
+    holders: dict[str, Holder] = field(default_factory=dict)
+    grants: dict[str, BookedGrant] = field(default_factory=dict)
+    shares: dict[tuple[str, str], BookedShare] = field(default_factory=dict)
+    crossings: set[tuple[str, int]] = field(default_factory=set)
+    bookings: list[Booking] = field(default_factory=list)
+    booked: set[str] = field(default_factory=set)
+
+    def account(self, account: str) -> tuple[Account, str] | None:
+        """See `State`."""
+        return self.accounts.get(account) or self.below.account(account)
+
+    def previous_account(self, account: str) -> Account | None:
+        """See `State`; windows follow each other by minutes at least, so what is not yet durable is found by identity."""
+        previous = self.below.previous_account(account)
+        return self.accounts[previous.id][0] if previous and previous.id in self.accounts else previous
+
+    def leases_of(self, holder: str) -> Mapping[str, Lease]:
+        """See `State`."""
+        own = {account: lease for (of, account), lease in self.leases.items() if of == holder}
+        return {**self.below.leases_of(holder), **own}
+
+    def lease(self, holder: str, account: str) -> Lease:
+        """A holder's lease on one account, an empty one if there is none."""
+        own = self.leases.get((holder, account))
+        return own or self.below.leases_of(holder).get(account) or Lease(holder, account, 0)
+
+    def holder(self, holder: str) -> Holder:
+        """See `State`."""
+        return self.holders.get(holder) or self.below.holder(holder)
+
+    def is_booked(self, request: str) -> bool:
+        """See `State`."""
+        return request in self.booked or self.below.is_booked(request)
+
+    def grant(self, grant: str) -> BookedGrant | None:
+        """See `State`."""
+        return self.grants.get(grant) or self.below.grant(grant)
+
+    def shares_of(self, account: str) -> Sequence[BookedShare]:
+        """See `State`."""
+        shares = {share.share.grant: share for share in self.below.shares_of(account)}
+        shares |= {grant: share for (of, grant), share in self.shares.items() if of == account}
+        return tuple(shares.values())
+
+    def crossed(self, account: str, threshold: int) -> bool:
+        """See `State`."""
+        return (account, threshold) in self.crossings or self.below.crossed(account, threshold)
+
+    def put(self, account: Account, unit: str) -> None:
+        """Change an account."""
+        self.accounts[account.id] = (account, unit)
+
+    def put_lease(self, lease: Lease) -> None:
+        """Change a lease."""
+        self.leases[lease.holder, lease.account] = lease
+
+    def book(self, booking: Booking) -> None:
+        """Append a transaction."""
+        self.bookings.append(booking)
+        if booking.record:
+            self.booked.add(booking.record.id)
+
+    def absorb(self, step: "Work") -> None:
+        """Take over the changes of a step that succeeded."""
+        self.accounts |= step.accounts
+        self.leases |= step.leases
+        self.holders |= step.holders
+        self.grants |= step.grants
+        self.shares |= step.shares
+        self.crossings |= step.crossings
+        self.bookings += step.bookings
+        self.booked |= step.booked
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        changes = (self.accounts, self.leases, self.holders, self.grants, self.shares, self.crossings, self.bookings)
+        return not any(changes)

@@ -1,0 +1,96 @@
+"""Group commit: one thread takes all steps that wait, runs them as one work and commits it once.
+
+A step is a function of a `Work`. Its future is resolved after the commit that holds it, so an answer is durable. A step
+that raises gets its own error and leaves the others alone; a commit that fails fails all of its batch, and nothing of it
+is booked.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from tollkeeper.errors import TollkeeperError
+from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.sqlite import SqliteStore
+from tollkeeper_ledger.work import Work
+
+Result = TypeVar("Result")
+Step = Callable[[Work], Any]
+
+LARGEST_BATCH = 512
+LONGEST_QUEUE = 8192
+
+
+class LedgerWriter:
+    """The one writer of a ledger. `committed` is called on the writing thread with the accounts that a commit changed."""
+
+    def __init__(self, store: SqliteStore, committed: Callable[[frozenset[str]], None]) -> None:
+        self.store = store
+        self._committed = committed
+        self._waiting: queue.Queue[tuple[Step, Future[Any]] | None] = queue.Queue(LONGEST_QUEUE)
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, step: Callable[[Work], Result]) -> Future[Result]:
+        """Run a step in the next batch. The future raises what the step raised, or `LedgerUnavailable`."""
+        future: Future[Result] = Future()
+        try:
+            self._waiting.put_nowait((step, future))
+        except queue.Full:
+            future.set_exception(LedgerUnavailable(f"ledger {self.store.path}: {LONGEST_QUEUE} writes wait; try again"))
+        return future
+
+    def close(self) -> None:
+        """Commit what waits, then close the ledger."""
+        self._waiting.put(None)
+        self._thread.join()
+        self.store.close()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            work = Work(self.store)
+            answers = [(future, *_attempt(step, work)) for step, future in batch]
+            self._commit(work, answers)
+
+    def _next_batch(self) -> list[tuple[Step, Future[Any]]]:
+        """Wait for one step and take along what else waits; empty at the end."""
+        first = self._waiting.get()
+        batch = [] if first is None else [first]
+        while batch and len(batch) < LARGEST_BATCH:
+            try:
+                more = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                self._waiting.put(None)
+                break
+            batch.append(more)
+        return batch
+
+    def _commit(self, work: Work, answers: list[tuple[Future[Any], Any, BaseException | None]]) -> None:
+        failure: TollkeeperError | None = None
+        if not work.is_empty:
+            try:
+                self.store.commit(work)
+            except TollkeeperError as unbooked:
+                failure = unbooked
+            else:
+                self._committed(frozenset(work.accounts))
+        for future, value, refused in answers:
+            if error := refused or failure:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+
+def _attempt(step: Step, work: Work) -> tuple[Any, BaseException | None]:
+    """Run a step on a work of its own; take its changes over only when it succeeds."""
+    own = Work(work)
+    try:
+        value = step(own)
+    except Exception as error:  # noqa: BLE001 - handed to whoever submitted the step
+        return None, error
+    work.absorb(own)
+    return value, None

@@ -1,0 +1,306 @@
+"""What the ledger promises of leases, charges, lapses and grants, on a real SQLite file."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tollkeeper.accounts import Account, Phase
+from tollkeeper.books import Grant
+from tollkeeper.errors import InvalidValue
+from tollkeeper.leases import Reason, Want
+from tollkeeper.limits import Enforcement, Limit
+from tollkeeper.usage import Charge
+from tollkeeper_ledger import opening
+from tollkeeper_ledger.export import export, verify
+from tollkeeper_ledger.reader import SqliteReader
+from tollkeeper_ledger.work import Work
+
+LIMIT = budget()
+ACCOUNT = account_of(LIMIT)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    yield desk
+    desk.store.close()
+
+
+def account(desk: Desk) -> Account:
+    known = desk.store.account(ACCOUNT)
+    assert known is not None
+    return known[0]
+
+
+def test_a_lease_is_held_before_it_is_granted(desk: Desk) -> None:
+    reply = desk.lease("g1", Want(ACCOUNT, 100, 300))
+    assert [grant.amount for grant in reply.granted] == [300]
+    assert account(desk).held == 300
+
+
+def test_a_lease_never_exceeds_what_is_left_and_then_is_refused_as_contended(desk: Desk) -> None:
+    assert desk.lease("g1", Want(ACCOUNT, 600, 600)).granted
+    lowered = desk.lease("g2", Want(ACCOUNT, 300, 900))
+    assert [grant.amount for grant in lowered.granted] == [400]
+    refused = desk.lease("g3", Want(ACCOUNT, 1, 1)).refused
+    assert [(refusal.reason, refusal.available) for refusal in refused] == [(Reason.CONTENDED, 0)]
+
+
+def test_what_is_spent_is_used_up_until_the_window_ends(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    desk.charge(record("g1", Charge(ACCOUNT, 1000, 1000)))
+    refusal = desk.lease("g1", Want(ACCOUNT, 1, 1)).refused[0]
+    assert (refusal.reason, refusal.phase, refusal.balance) == (Reason.USED_UP, Phase.INSUFFICIENT, 0)
+    assert refusal.resets == account(desk).window_end
+
+
+def test_a_report_that_comes_twice_is_booked_once(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 100, 100))
+    usage = record("g1", Charge(ACCOUNT, 60, 100))
+    desk.charge(usage, usage)
+    desk.charge(usage)
+    assert (account(desk).spent, account(desk).held, account(desk).requests) == (60, 40, 1)
+
+
+def test_unused_amounts_come_back_once_for_each_sequence_number(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 100, 100))
+    desk.lease("g1", returns={ACCOUNT: 40}, sequence=5)
+    desk.lease("g1", returns={ACCOUNT: 40}, sequence=5)
+    assert account(desk).held == 60
+
+
+def test_a_holder_that_vanishes_is_charged_what_it_held(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 300, 300))
+    desk.lapse("g1")
+    assert (account(desk).held, account(desk).unreconciled, account(desk).balance) == (0, 300, 700)
+
+
+def test_a_late_report_replaces_what_stood_unreconciled_for_it(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 300, 300))
+    desk.lapse("g1")
+    desk.charge(record("g1", Charge(ACCOUNT, 70, 200)))
+    assert (account(desk).spent, account(desk).unreconciled) == (70, 100)
+
+
+def test_a_holder_that_died_keeps_only_its_requests_in_flight_as_unreconciled(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 300, 300))
+    desk.charge(record("g1", Charge(ACCOUNT, 50, 80)))
+    desk.close("g1", {ACCOUNT: 90})
+    assert (account(desk).spent, account(desk).held, account(desk).unreconciled) == (50, 0, 90)
+
+
+def test_a_holder_that_was_thought_gone_holds_again_what_it_held(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 300, 300))
+    desk.lapse("g1")
+    desk.lease("g1", Want(ACCOUNT, 10, 10))
+    assert (account(desk).held, account(desk).unreconciled) == (310, 0)
+
+
+def test_an_ended_holder_gets_no_lease(desk: Desk) -> None:
+    desk.close("g1")
+    with pytest.raises(InvalidValue, match="has ended"):
+        desk.lease("g1", Want(ACCOUNT, 1, 1))
+
+
+def test_an_account_of_no_limit_is_refused(desk: Desk) -> None:
+    unknown = account_of(budget("other"))
+    assert desk.lease("g1", Want(unknown, 1, 1)).refused[0].reason is Reason.UNKNOWN_ACCOUNT
+
+
+def test_a_raised_allocation_opens_a_blocked_account(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    desk.charge(record("g1", Charge(ACCOUNT, 1000, 1000)))
+    raised = budget(allocation=5000)
+    desk.policy = type(desk.policy)(2, desk.policy.tenants, (raised,), desk.policy.prices)
+    assert desk.lease("g1", Want(ACCOUNT, 10, 10)).granted
+    assert account(desk).phase(raised) is Phase.SUFFICIENT
+
+
+def test_a_soft_limit_counts_what_nobody_leased(tmp_path: Path) -> None:
+    soft = budget(allocation=10, enforcement=Enforcement.SOFT)
+    desk = Desk(tmp_path / "ledger.db", soft)
+    desk.charge(record("g1", Charge(ACCOUNT, 30, 0)))
+    known = desk.store.account(ACCOUNT)
+    desk.store.close()
+    assert known is not None
+    assert (known[0].balance, known[0].overshoot) == (-20, 0)
+
+
+def grant(amount: int, name: str = "top-up", **changes: object) -> Grant:
+    values: dict[str, object] = {
+        "id": f"uid-{name}", "name": name, "ref": LIMIT.ref, "amount": amount, "reason": "TopUp", "reference": "INV-1",
+        "priority": 10, "created": NOW, "effective_from": None, "expires_at": None,
+    }  # fmt: skip
+    return Grant(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_grant_is_booked_exactly_once(desk: Desk) -> None:
+    for _ in range(2):
+        work = Work(desk.store)
+        state = opening.book_grant(work, grant(500), LIMIT, NOW)
+        desk.commit(work)
+    assert (account(desk).granted, state.remaining) == (500, 500)
+
+
+def test_grants_burn_after_the_allocation_by_priority(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    work = Work(desk.store)
+    opening.book_grant(work, grant(500, "later", priority=20), LIMIT, NOW)
+    opening.book_grant(work, grant(100, "first", priority=1), LIMIT, NOW)
+    desk.commit(work)
+    desk.lease("g1", Want(ACCOUNT, 300, 300))
+    desk.charge(record("g1", Charge(ACCOUNT, 1300, 1300)))
+    left = {
+        name: opening.book_grant(Work(desk.store), grant(1, name), LIMIT, NOW).remaining for name in ("first", "later")
+    }
+    assert left == {"first": 0, "later": 300}
+
+
+def test_an_expired_grant_takes_only_what_was_left_of_it(desk: Desk) -> None:
+    expiring = grant(500, expires_at=NOW + timedelta(hours=1))
+    work = Work(desk.store)
+    opening.book_grant(work, expiring, LIMIT, NOW)
+    desk.commit(work)
+    desk.lease("g1", Want(ACCOUNT, 1200, 1200))
+    desk.charge(record("g1", Charge(ACCOUNT, 1200, 1200)))
+    for _ in range(2):
+        work = Work(desk.store)
+        state = opening.book_grant(work, expiring, LIMIT, NOW + timedelta(hours=2))
+        desk.commit(work)
+    assert (state.expired, state.remaining) == (True, 0)
+    assert (account(desk).granted, account(desk).balance) == (200, 0)
+
+
+def test_a_new_window_begins_with_its_rollover_and_what_is_left_of_grants(tmp_path: Path) -> None:
+    limit = budget(rollover=250)
+    desk = Desk(tmp_path / "ledger.db", limit)
+    work = Work(desk.store)
+    opening.book_grant(work, grant(400), limit, NOW)
+    desk.commit(work)
+    desk.lease("g1", Want(ACCOUNT, 100, 100))
+    desk.charge(record("g1", Charge(ACCOUNT, 100, 100)))
+    december = NOW + timedelta(days=20)
+    desk.open(limit, december)
+    known = desk.store.account(account_of(limit, december))
+    desk.store.close()
+    assert known is not None
+    assert (known[0].allocation, known[0].rolled_over, known[0].granted, known[0].spent) == (1000, 250, 400, 0)
+
+
+def test_what_is_read_after_a_restart_is_what_was_committed(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    desk.lease("g1", Want(ACCOUNT, 300, 300))
+    desk.charge(record("g1", Charge(ACCOUNT, 60, 100)), record("g1", Charge(ACCOUNT, 70, 100)))
+    before = account(desk)
+    desk.store.close()
+    again = Desk(tmp_path / "ledger.db", LIMIT)
+    assert account(again) == before
+    assert again.store.live_holders() == ["g1"]
+    again.store.close()
+
+
+class LeaseAlgebra(RuleBasedStateMachine):
+    """Whatever holders do, in whatever order: nothing is overspent, nothing is lost, and the chain adds up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.limit: Limit = budget(minimum=-12)
+        self.desk = Desk(Path(self.folder.name) / "ledger.db", self.limit)
+        self.outstanding: dict[str, int] = {}
+        self.dead: dict[str, int] = {}
+        self.reported: list[int] = []
+        self.records: list[object] = []
+
+    @initialize()
+    def open(self) -> None:
+        self.desk.open(self.limit)
+
+    @rule(holder=st.sampled_from("abc"), need=st.integers(1, 400), more=st.integers(0, 400), ahead=st.integers(0, 400))
+    def ask(self, holder: str, need: int, more: int, ahead: int) -> None:
+        if holder in self.dead:
+            return
+        for granted in self.desk.lease(holder, Want(ACCOUNT, need, need + more, ahead)).granted:
+            assert granted.amount >= need
+            self.outstanding[holder] = self.outstanding.get(holder, 0) + granted.amount
+
+    @precondition(lambda self: any(self.outstanding.values()))
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        holder = data.draw(st.sampled_from(sorted(h for h, amount in self.outstanding.items() if amount)))
+        held = data.draw(st.integers(1, self.outstanding[holder]))
+        used = data.draw(st.integers(0, held))
+        usage = record(holder, Charge(ACCOUNT, used, held))
+        for _ in range(data.draw(st.integers(1, 2))):
+            self.desk.charge(usage)
+        self.outstanding[holder] -= used
+        self.reported.append(used)
+
+    @precondition(lambda self: any(self.outstanding.values()))
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        holder = data.draw(st.sampled_from(sorted(h for h, amount in self.outstanding.items() if amount)))
+        amount = data.draw(st.integers(1, self.outstanding[holder]))
+        if holder not in self.dead:
+            self.desk.lease(holder, returns={ACCOUNT: amount})
+            self.outstanding[holder] -= amount
+
+    @rule(holder=st.sampled_from("abc"), share=st.integers(0, 100))
+    def die(self, holder: str, share: int) -> None:
+        kept = self.outstanding.get(holder, 0) * share // 100
+        self.desk.close(holder, {ACCOUNT: kept})
+        self.dead[holder] = kept
+        self.outstanding[holder] = 0
+
+    @rule()
+    def restart(self) -> None:
+        before, sequence = account(self.desk), self.desk.sequence
+        self.desk.store.close()
+        self.desk = Desk(Path(self.folder.name) / "ledger.db", self.limit)
+        self.desk.sequence = sequence
+        assert account(self.desk) == before
+
+    @invariant()
+    def nothing_is_overspent(self) -> None:
+        known = self.desk.store.account(ACCOUNT)
+        if known is None:
+            return
+        now = known[0]
+        assert now.spent + now.unreconciled + now.held <= now.cap(self.limit)
+        assert now.overshoot == 0
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        known = self.desk.store.account(ACCOUNT)
+        if known is None:
+            return
+        assert known[0].spent == sum(self.reported)
+        assert known[0].held == sum(self.outstanding.values())
+
+    def teardown(self) -> None:
+        self.desk.store.close()
+        reader = SqliteReader(self.desk.store.path)
+        lines = list(export(reader.chain()))
+        verify(lines)
+        assert sum_of_balance(lines, ACCOUNT) == (reader.account(ACCOUNT) or account(self.desk)).balance
+        reader.close()
+        self.folder.cleanup()
+
+
+def sum_of_balance(lines: list[bytes], account: str) -> int:
+    entries = (entry for line in lines for entry in orjson.loads(line)["entries"])
+    return sum(entry["amount"] for entry in entries if entry["account"] == f"{account}#balance")
+
+
+TestLeaseAlgebra = LeaseAlgebra.TestCase
+TestLeaseAlgebra.settings = settings(
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)

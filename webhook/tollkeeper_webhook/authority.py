@@ -1,0 +1,123 @@
+"""The authority: the one that grants leases and books usage, over a ledger with one writer.
+
+It keeps invariant I1 by construction: every grant is decided and made durable on the writer's single thread, against
+`spent + unreconciled + held` of the account, before its holder hears of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from tollkeeper.accounts import Account
+from tollkeeper.books import Grant, GrantState
+from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
+from tollkeeper.limits import Limit
+from tollkeeper.policy import CurrentPolicy, PolicySet
+from tollkeeper.usage import UsageRecord
+from tollkeeper_ledger import bookkeeping, opening
+from tollkeeper_ledger.reader import SqliteReader
+from tollkeeper_ledger.sqlite import SqliteStore
+from tollkeeper_ledger.work import Work
+from tollkeeper_ledger.writer import LedgerWriter
+
+LOOK_FOR_LAPSED_SECONDS = 5.0
+
+Result = TypeVar("Result")
+
+
+class LedgerAuthority:
+    """`Authority` for the gateway and `Books` for the operator, in the process that owns the ledger.
+
+    Use as an async context manager. Raises what `SqliteStore` raises when the ledger cannot be opened.
+    """
+
+    def __init__(self, path: Path, policy: CurrentPolicy, clock: Callable[[], datetime]) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._store = SqliteStore(path)
+        self.reader = SqliteReader(path)
+        self._listeners: set[Callable[[frozenset[str]], None]] = set()
+        self._seen: dict[str, datetime] = {}
+
+    async def __aenter__(self) -> "LedgerAuthority":
+        self._loop = asyncio.get_running_loop()
+        # After a start every holder gets a whole lease time to be heard of again: the authority was away, not they.
+        self._seen = dict.fromkeys(self._store.live_holders(), self._clock())
+        self._writer = LedgerWriter(self._store, self._committed)
+        self._watch = asyncio.create_task(self._look_for_lapsed())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._watch.cancel()
+        await asyncio.gather(self._watch, return_exceptions=True)
+        await asyncio.to_thread(self._writer.close)
+        self.reader.close()
+
+    async def _submit(self, step: Callable[[Work], Result]) -> Result:
+        return await asyncio.wrap_future(self._writer.submit(step))
+
+    @property
+    def _in_force(self) -> PolicySet:
+        return self._policy.value
+
+    # For the gateway: see `tollkeeper.leases.Authority`.
+
+    async def lease(self, request: LeaseRequest) -> LeaseReply:
+        """See `Authority`."""
+        now = self._clock()
+        self._seen[request.holder] = now
+        policy = self._in_force
+        return await self._submit(
+            lambda work: bookkeeping.lease(work, policy, request, now=now, expires=now + LEASE_TIME)
+        )
+
+    async def report(self, records: Sequence[UsageRecord]) -> None:
+        """See `Authority`."""
+        now, policy = self._clock(), self._in_force
+        await self._submit(lambda work: bookkeeping.charge_all(work, policy, records, now))
+
+    async def close(self, holder: str, kept: Mapping[str, int]) -> None:
+        """See `Authority`."""
+        now, policy = self._clock(), self._in_force
+        await self._submit(lambda work: bookkeeping.close(work, policy, holder, kept, now))
+        self._seen.pop(holder, None)
+
+    # For the operator: see `tollkeeper.books.Books`.
+
+    async def open(self, limit: Limit, key: tuple[str, ...], now: datetime) -> Account:
+        """See `Books`."""
+        return await self._submit(lambda work: opening.open_account(work, limit, key, now))
+
+    async def book_grant(self, grant: Grant, limit: Limit, now: datetime) -> GrantState:
+        """See `Books`."""
+        return await self._submit(lambda work: opening.book_grant(work, grant, limit, now))
+
+    async def first_crossing(self, account: str, threshold: int) -> bool:
+        """See `Books`."""
+        return await self._submit(lambda work: bookkeeping.cross(work, account, threshold))
+
+    def subscribe(self, tell: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """See `Books`."""
+        self._listeners.add(tell)
+        return partial(self._listeners.discard, tell)
+
+    def _committed(self, accounts: frozenset[str]) -> None:
+        """On the writer's thread, after each commit."""
+        if accounts and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell, accounts)
+
+    def _tell(self, accounts: frozenset[str]) -> None:
+        for tell in tuple(self._listeners):
+            tell(accounts)
+
+    async def _look_for_lapsed(self) -> None:
+        """Let the leases of holders lapse that were not heard of for a lease time."""
+        while True:
+            await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
+            now, policy = self._clock(), self._in_force
+            for holder in [holder for holder, seen in self._seen.items() if now - seen > LEASE_TIME]:
+                await self._submit(partial(bookkeeping.lapse, policy=policy, holder=holder, now=now))
+                del self._seen[holder]

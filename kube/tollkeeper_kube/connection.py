@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import yaml
 from kubernetes_asyncio.client.configuration import Configuration
 from kubernetes_asyncio.client.rest import RESTClientObject
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
@@ -15,6 +16,7 @@ from kubernetes_asyncio.config import ConfigException, load_incluster_config, lo
 from tollkeeper_kube.errors import NoCluster, one_line
 
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
+_DAMAGED = (ValueError, TypeError, AttributeError, AssertionError)
 _READ_BUFFER = 2**21  # an object may be 1.5 MiB, and a watch sends it as one line
 
 
@@ -31,7 +33,7 @@ async def configure(context: str | None, kubeconfig: Path | None) -> Any:
             return configuration
         await _from_file(configuration, context, _shown(kubeconfig))
     # The loader meets hand-written files: what it does not check itself surfaces as a plain Python error.
-    except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError) as cause:
+    except (ConfigException, yaml.YAMLError, OSError, LookupError, *_DAMAGED) as cause:
         where = f"context {context!r} of {_shown(kubeconfig)}" if context else _shown(kubeconfig)
         reason = one_line(str(cause)) or type(cause).__name__
         remedy = "name a context with --context, or a file with KUBECONFIG"

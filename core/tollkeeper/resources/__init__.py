@@ -60,6 +60,9 @@ def parse(raw: Mapping[str, Any]) -> AnyResource:
     if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidResource(_title(raw), (FieldError("kind", f"{kind!r} is not one of {', '.join(KINDS)}"),))
     model = KINDS[kind]
+    if raw.get("apiVersion") != API_VERSION:
+        fault = FieldError("apiVersion", f"{raw.get('apiVersion')!r} is not known: write {API_VERSION}")
+        raise InvalidResource(_title(raw), (fault,))
     try:
         return model.model_validate(raw, by_alias=True, by_name=False)
     except ValidationError as refusal:

@@ -49,13 +49,13 @@ class WindowSpec(Part):
             ),
         ),
         Rule(
-            says="timeZone belongs to every: remove it beside duration, whose anchor carries its own offset",
+            says="belongs to every: remove it beside duration, whose anchor carries its own offset",
             cel="!has(self.timeZone) || has(self.every)",
             holds=lambda self: self.time_zone is None or self.every is not None,
             path="timeZone",
         ),
         Rule(
-            says='timeZone is not a known time zone: write an IANA name such as "Europe/Madrid" or "UTC"',
+            says='unknown time zone: write an IANA name such as "Europe/Madrid" or "UTC"',
             # The server's own zone database answers; a zone that it lacks is an error, which refuses the object.
             cel="!has(self.timeZone) || (!(self.timeZone in ["
             + ", ".join(f"'{name}'" for name in sorted(NOT_ZONES))
@@ -64,7 +64,7 @@ class WindowSpec(Part):
             path="timeZone",
         ),
         Rule(
-            says="duration must be above zero: write for example 36h",
+            says="must be above zero: write for example 36h",
             cel="!has(self.duration) || self.duration.matches('[1-9]')",
             holds=lambda self: self.duration is None or _is_length(self.duration),
             path="duration",

@@ -7,17 +7,17 @@ both sides the same objects and demand the same verdict.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
 
 from tollkeeper.errors import InvalidValue
-from tollkeeper.resources.wire import AsSet, Line, Name, Text, Time
+from tollkeeper.resources.wire import AsSet, Line, Name, ObjectName, Text, Time
 
 API_GROUP = "tollkeeper.dev"
 VERSION = "v1alpha1"
-API_VERSION = "tollkeeper.dev/v1alpha1"
+API_VERSION: Final = "tollkeeper.dev/v1alpha1"
 CATEGORY = "tollkeeper"
 SYSTEM_NAMESPACE = "tollkeeper-system"
 
@@ -86,9 +86,16 @@ class Observed(Part):
 
 
 class Reference(Part):
-    """The name of another object."""
+    """The name of a tenant."""
 
     name: Name
+    """Name of the Tenant that is meant."""
+
+
+class ObjectReference(Part):
+    """The name of another object of the same namespace."""
+
+    name: ObjectName
     """Name of the object that is meant."""
 
 
@@ -144,10 +151,19 @@ class Expression(Part):
                 return self.key not in labels
 
 
+def _without_null_values(labels: Any) -> Any:
+    # As the API server does, for values of a map as for fields.
+    if not isinstance(labels, Mapping):
+        return labels
+    return {key: value for key, value in labels.items() if value is not None}
+
+
 class LabelSelector(Part):
     """Objects by their labels: all of `matchLabels` and all of `matchExpressions` must hold. Empty, it takes all."""
 
-    match_labels: dict[StrictStr, LabelValue] = Field(default={}, max_length=32)
+    match_labels: Annotated[dict[StrictStr, LabelValue], BeforeValidator(_without_null_values)] = Field(
+        default={}, max_length=32
+    )
     """Labels that must be there with exactly these values."""
     match_expressions: tuple[Expression, ...] = Field(
         default=(), max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"}

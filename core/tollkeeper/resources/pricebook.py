@@ -1,14 +1,14 @@
 """PriceBook: prices of models and tools over the bundled price list (R10, M6)."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tollkeeper.amounts import NanoDollars, parse_money
 from tollkeeper.resources.meta import AGE, API_VERSION, Column, Kind, Observed, Part, Resource, Rule, Status
-from tollkeeper.resources.wire import CallerName, Glob, MapBy, Money, Time
+from tollkeeper.resources.wire import CallerName, Glob, MapBy, Money, Time, WholeNumber
 
 
 class UnknownModels(StrEnum):
@@ -40,21 +40,20 @@ class PerMillion(Part):
     image: Money | None = None
     """Images that go in; left out: as input."""
 
-    def by_bucket(self) -> Mapping[str, NanoDollars]:
-        """Nano-dollars for a million tokens of every bucket of rule M3."""
-        cache_write = self.cache_write or self.input
+    def by_bucket(self) -> Mapping[str, Decimal]:
+        """Dollars for a million tokens of each bucket (M3) that has a price of its own, exactly."""
         texts = {
             "input": self.input,
-            "cache_read": self.cache_read or self.input,
-            "cache_write_5m": cache_write,
-            "cache_write_1h": self.cache_write_1h or cache_write,
+            "cache_read": self.cache_read,
+            "cache_write_5m": self.cache_write,
+            "cache_write_1h": self.cache_write_1h,
             "output": self.output,
-            "reasoning": self.reasoning or self.output,
-            "audio_input": self.audio_input or self.input,
-            "audio_output": self.audio_output or self.output,
-            "image": self.image or self.input,
+            "reasoning": self.reasoning,
+            "audio_input": self.audio_input,
+            "audio_output": self.audio_output,
+            "image": self.image,
         }
-        return {bucket: parse_money(text) for bucket, text in texts.items()}
+        return {bucket: Decimal(text) for bucket, text in texts.items() if text is not None}
 
 
 class FallbackPrice(Part):
@@ -66,20 +65,22 @@ class FallbackPrice(Part):
     """Dollars for each request beside its tokens."""
 
     @property
-    def per_request_amount(self) -> NanoDollars:
-        """Nano-dollars for each request beside its tokens."""
-        return parse_money(self.per_request)
+    def dollars_per_request(self) -> Decimal:
+        """Dollars for each request beside its tokens, exactly."""
+        return Decimal(self.per_request)
 
 
 class ModelPrice(FallbackPrice):
     """The price of the models that a glob takes."""
 
-    provider: CallerName
-    """The provider, such as openai."""
+    provider: Glob
+    """The provider by name or glob, such as openai."""
     model: Glob
     """The model by name or glob, such as "gpt-5-internal*"."""
     effective_from: Time | None = None
     """From when the price holds; left out: always. What was charged before is never priced anew."""
+    context_window: Annotated[int, WholeNumber(1, 10**9)] | None = None
+    """The most tokens the model takes in. It bounds what content can cost that a request only refers to."""
 
 
 class ToolPrice(Part):
@@ -91,9 +92,9 @@ class ToolPrice(Part):
     """Dollars for each call."""
 
     @property
-    def per_call_amount(self) -> NanoDollars:
-        """Nano-dollars for each call."""
-        return parse_money(self.per_call)
+    def dollars_per_call(self) -> Decimal:
+        """Dollars for each call, exactly."""
+        return Decimal(self.per_call)
 
 
 class PriceBookSpec(Part):

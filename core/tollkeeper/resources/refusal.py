@@ -56,11 +56,20 @@ def _plain(model: type[BaseModel], error: ErrorDetails) -> str:
         case "extra_forbidden":
             return _unknown(str(error["loc"][-1]), _fields_at(model, error["loc"][:-1]))
         case "enum" | "literal_error":
-            return f"{error['input']!r} is not one of {error['ctx']['expected'].replace(' or ', ', ')}"
+            return f"{_short(error['input'])} is not one of {error['ctx']['expected'].replace(' or ', ', ')}"
+        case "too_long":
+            return f"has {error['ctx']['actual_length']} items: {error['ctx']['max_length']} are the most"
+        case "too_short":
+            return f"has {error['ctx']['actual_length']} items: {error['ctx']['min_length']} are the least"
         case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{error['input']!r} is not a set of fields: indent its fields below it"
+            return f"{_short(error['input'])} is not a set of fields: indent its fields below it"
         case _:
-            return f"{error['msg']}; it is {error['input']!r}"
+            return f"{error['msg']}; it is {_short(error['input'])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Tenant: a node in the tree of organizations, departments, teams, projects and workspaces (R1)."""
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
@@ -19,7 +20,7 @@ from tollkeeper.resources.meta import (
     Rule,
     Status,
 )
-from tollkeeper.resources.wire import AsSet, CallerName, DurationText, Glob, Line, MapBy, Name
+from tollkeeper.resources.wire import AsSet, CallerName, DurationText, Glob, Line, MapBy, Name, ShortLine
 from tollkeeper.windows import parse_duration
 
 
@@ -99,6 +100,9 @@ class TenantNamespaces(Part):
     )
 
 
+_SERVICE_ACCOUNT = "[a-z0-9-]+:[a-z0-9.-]+"
+
+
 class Member(Part):
     """Somebody with a role in the tenant and in all tenants below it."""
 
@@ -111,18 +115,14 @@ class Member(Part):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="a ServiceAccount is written namespace:name",
-            cel="self.kind != 'ServiceAccount' || self.name.matches('^[a-z0-9-]+:[a-z0-9.-]+$')",
-            holds=lambda self: self.kind is not MemberKind.SERVICE_ACCOUNT or _is_service_account(self.name),
+            says="a ServiceAccount is written namespace:name, such as ci:runner",
+            cel=f"self.kind != 'ServiceAccount' || self.name.matches('^{_SERVICE_ACCOUNT}$')",
+            holds=lambda self: (
+                self.kind is not MemberKind.SERVICE_ACCOUNT or re.fullmatch(_SERVICE_ACCOUNT, self.name) is not None
+            ),
             path="name",
         ),
     )
-
-
-def _is_service_account(name: str) -> bool:
-    namespace, colon, account = name.partition(":")
-    letters = set("abcdefghijklmnopqrstuvwxyz0123456789-")
-    return bool(colon and namespace and account) and set(namespace) <= letters and set(account) <= letters | {"."}
 
 
 class AssistantSpec(Part):
@@ -146,7 +146,7 @@ class Capture(Part):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="retention must be above zero: write for example 30d",
+            says="must be above zero: write for example 30d",
             cel="!has(self.retention) || self.retention.matches('[1-9]')",
             holds=lambda self: any(digit in self.retention for digit in "123456789"),
             path="retention",
@@ -164,7 +164,7 @@ class TenantSpec(Part):
 
     level: Level
     """Organization, Department, Team, Project or Workspace."""
-    display_name: Line | None = Field(default=None, max_length=128)
+    display_name: ShortLine | None = None
     """The name that people are shown."""
     parent_ref: Reference | None = None
     """The tenant above. Its limits, and those of all above it, hold for this one too. Left out: the top of a tree."""
@@ -174,7 +174,7 @@ class TenantSpec(Part):
     """Who may see and do what."""
     assistants: Annotated[tuple[AssistantSpec, ...], MapBy(("name",))] = Field(default=(), max_length=256)
     """The assistants that callers of this tenant may name."""
-    cost_center: Line | None = Field(default=None, max_length=128)
+    cost_center: ShortLine | None = None
     """The cost center that reports and exports carry."""
     capture: Capture = Capture()
     """Whether bodies are kept."""

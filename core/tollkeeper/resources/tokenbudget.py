@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -85,7 +85,7 @@ def _unit_rule(wire: str, read: str) -> Rule:
     tokens = f"!self.{wire}.matches('[.][0-9]*[1-9][0-9]*$')"
     whole_dollars = f"(self.{wire} <= 999999999 && self.{wire} >= -999999999)"
     return Rule(
-        says=f'{wire} is not in the budget\'s unit: with USD write "25.00", with Tokens a whole number such as 2M',
+        says='is not in the unit of the budget: with USD write "25.00", with Tokens a whole number such as 2M',
         cel=f"{absent} || (type(self.{wire}) == int ? self.unit == 'Tokens' || {whole_dollars}"
         f" : (self.unit == 'USD' ? {money} : {tokens}))",
         holds=lambda spec: _fits(value_of(spec), spec.amount_unit),
@@ -141,21 +141,21 @@ class TokenBudgetSpec(Part):
         _unit_rule("borrowing.limit", "borrowing.limit"),
         _unit_rule("lending.limit", "lending.limit"),
         Rule(
-            says='minimumBalance must not be above zero: write "0" for a strict budget (B1)',
+            says='must not be above zero: write "0" for a strict budget',
             cel="!has(self.minimumBalance) || (type(self.minimumBalance) == int ? self.minimumBalance <= 0"
             " : self.minimumBalance.startsWith('-') || !self.minimumBalance.matches('[1-9]'))",
             holds=lambda self: self.minimum_balance is None or _number(self.minimum_balance) <= 0,
             path="minimumBalance",
         ),
         Rule(
-            says="lowBalanceThreshold must not be below minimumBalance: raise it, or lower minimumBalance (B1)",
+            says="must not be below minimumBalance: raise it, or lower minimumBalance",
             cel="quantity(string(self.lowBalanceThreshold)).compareTo(quantity(has(self.minimumBalance)"
             " ? string(self.minimumBalance) : (self.unit == 'USD' ? '-0.12' : '0'))) >= 0",
             holds=lambda self: _number(self.low_balance_threshold) >= _number(self.minimum_text),
             path="lowBalanceThreshold",
         ),
         Rule(
-            says="rollover needs a period: a prepaid budget never resets, so nothing rolls over",
+            says="needs a period: a prepaid budget never resets, so nothing rolls over",
             cel="!has(self.rollover) || has(self.period)",
             holds=lambda self: self.rollover is None or self.period is not None,
             path="rollover",

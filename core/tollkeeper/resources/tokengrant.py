@@ -4,8 +4,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
-
 from tollkeeper.amounts import Unit, parse_amount
 from tollkeeper.errors import InvalidValue
 from tollkeeper.resources.meta import (
@@ -13,14 +11,14 @@ from tollkeeper.resources.meta import (
     API_VERSION,
     Column,
     Kind,
+    ObjectReference,
     Observed,
     Part,
-    Reference,
     Resource,
     Rule,
     Status,
 )
-from tollkeeper.resources.wire import Line, PositiveAmount, Time, WholeNumber
+from tollkeeper.resources.wire import PositiveAmount, ShortLine, Time, WholeNumber
 
 
 class GrantReason(StrEnum):
@@ -36,13 +34,13 @@ class GrantReason(StrEnum):
 class TokenGrantSpec(Part):
     """What is granted to which budget. It cannot be changed: deleting the object does not undo what was booked."""
 
-    budget_ref: Reference
+    budget_ref: ObjectReference
     """The TokenBudget in this namespace that is topped up. Until it exists, the grant waits."""
     amount: PositiveAmount
     """How much, in the budget's unit and above zero: "25.00" for USD, 2000000 or 2M for Tokens."""
     reason: GrantReason = GrantReason.TOP_UP
     """TopUp, Payment, Credit, Refund or Promotion."""
-    reference: Line | None = Field(default=None, max_length=128)
+    reference: ShortLine | None = None
     """What it is known by elsewhere, such as an invoice number."""
     effective_from: Time | None = None
     """From when it counts; left out: at once."""
@@ -58,13 +56,13 @@ class TokenGrantSpec(Part):
             holds=None,
         ),
         Rule(
-            says='amount must be above zero: write for example "25.00"',
+            says='must be above zero: write for example "25.00"',
             cel="type(self.amount) == int || self.amount.matches('[1-9]')",
             holds=lambda self: isinstance(self.amount, int) or any(digit in self.amount for digit in "123456789"),
             path="amount",
         ),
         Rule(
-            says="expiresAt must be later than effectiveFrom",
+            says="must be later than effectiveFrom: a grant that never counts is no grant",
             cel="!has(self.expiresAt) || !has(self.effectiveFrom) || self.expiresAt > self.effectiveFrom",
             holds=lambda self: _later(self.expires_at, self.effective_from),
             path="expiresAt",

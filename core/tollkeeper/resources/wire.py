@@ -32,7 +32,7 @@ class Text:
     def check(self, value: str) -> str:
         """The value itself. Raises `InvalidValue` with what to write."""
         if len(value) > self.longest:
-            raise InvalidValue(f"{value[:40]!r}… has {len(value)} characters: {self.longest} are the most")
+            raise InvalidValue(f"{value[:40]!r}… has {len(value)} characters: shorten it to {self.longest}")
         if re.fullmatch(self.pattern, value) is None:
             raise InvalidValue(f"{value!r} is not {self.says}")
         return value
@@ -84,6 +84,8 @@ class WholeNumber:
 
     def check(self, value: Any) -> int:
         """The integer. Raises `InvalidValue` with what to write."""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON knows one kind of number: the API server reads 50.0 as 50
         if isinstance(value, bool) or not isinstance(value, int) or not self.lowest <= value <= self.highest:
             raise InvalidValue(f"{value!r} is not a whole number between {self.lowest} and {self.highest}")
         return value
@@ -221,6 +223,11 @@ ObjectName = Annotated[
 _LINE = r"[^\x00-\x1f\x7f]+"
 Line = Annotated[str, Text(_LINE, 253, "one line of text: leave out control characters, and the field if it is empty")]
 """Free text on one line."""
+
+ShortLine = Annotated[
+    str, Text(_LINE, 128, "one short line of text: leave out control characters, and the field if it is empty")
+]
+"""Free text on one line, as it fits into a table."""
 
 Glob = Annotated[str, Text(_LINE, 253, 'a name or a glob such as "gpt-5*"')]
 """A name in which `*`, `?` and `[…]` stand for others."""

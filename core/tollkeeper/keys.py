@@ -4,9 +4,20 @@ A key reads `tk_<id>_<secret>`: the id is public and names the key in lists and 
 """
 
 import hashlib
+import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from tollkeeper.errors import InvalidValue
+
+SECRET_LABEL = "tollkeeper.dev/api-key"
+"""The label of the Secrets in which keys stand; its value is the key's id."""
+
+SECRET_FIELD = "key.json"
+"""The one field of such a Secret: what `ApiKey.to_json` wrote. The key itself is not in it."""
 
 PREFIX = "tk_"
 SECRET_BYTES = 32
@@ -25,6 +36,45 @@ class ApiKey:
     delegate: bool = False
     created: datetime | None = None
     revoked: datetime | None = None
+
+    def to_json(self) -> str:
+        """The text of `SECRET_FIELD`."""
+        return json.dumps(
+            {
+                "id": self.id,
+                "fingerprint": self.fingerprint,
+                "tenant": self.tenant,
+                "user": self.user,
+                "assistants": list(self.assistants),
+                "models": list(self.models),
+                "delegate": self.delegate,
+                "created": self.created.isoformat() if self.created else None,
+                "revoked": self.revoked.isoformat() if self.revoked else None,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ApiKey":
+        """The key that `to_json` wrote. Raises `InvalidValue` for anything else."""
+        try:
+            raw: Mapping[str, Any] = json.loads(text)
+            return cls(
+                id=str(raw["id"]),
+                fingerprint=str(raw["fingerprint"]),
+                tenant=str(raw["tenant"]),
+                user=raw["user"],
+                assistants=tuple(raw["assistants"]),
+                models=tuple(raw["models"]),
+                delegate=bool(raw["delegate"]),
+                created=_time(raw["created"]),
+                revoked=_time(raw["revoked"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidValue(f"the API key is damaged ({error!r}): revoke it and create another") from error
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def new_secret() -> tuple[str, str]:

@@ -4,7 +4,7 @@ The names of the buckets are rule M3's: the same in metrics, in the ledger and i
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -46,7 +46,7 @@ class Buckets:
 
     def nonzero(self) -> dict[str, int]:
         """The buckets that hold something, in their fixed order."""
-        return {name: count for name, count in asdict(self).items() if count}
+        return {name: count for name in BUCKETS if (count := getattr(self, name))}
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Self:
@@ -126,10 +126,11 @@ class UsageRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` gives the same record back."""
-        raw = asdict(self)
+        raw = {name: getattr(self, name) for name in _PLAIN_FIELDS}
         raw["buckets"] = self.buckets.nonzero()
-        raw["caller"] = {key: value for key, value in raw["caller"].items() if value is not None}
+        raw["caller"] = {name: value for name in _CALLER_FIELDS if (value := getattr(self.caller, name)) is not None}
         raw["admitted_at"], raw["finished_at"] = self.admitted_at.isoformat(), self.finished_at.isoformat()
+        raw["charges"] = [{"account": c.account, "amount": c.amount, "held": c.held} for c in self.charges]
         return raw
 
     @classmethod
@@ -146,3 +147,8 @@ class UsageRecord:
             return cls(**known)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidValue(f"a usage record is damaged: {error!r}") from error
+
+
+_CALLER_FIELDS = tuple(field.name for field in fields(Caller))
+_WRITTEN_APART = {"buckets", "caller", "admitted_at", "finished_at", "charges"}
+_PLAIN_FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name not in _WRITTEN_APART)

@@ -23,10 +23,7 @@ from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_ti
 CONNECTIONS = 4
 WAIT_SECONDS = 5.0
 
-_USAGE = (
-    "SELECT c.seq, c.amount, c.balance, r.body, t.id FROM charges c "
-    "JOIN requests r ON r.id = c.request JOIN transactions t ON t.seq = c.seq WHERE c.account = ?"
-)
+_USAGE = "SELECT c.amount, c.balance, t.body FROM charges c JOIN transactions t ON t.seq = c.seq WHERE c.account = ?"
 
 
 class SqliteReader:
@@ -90,14 +87,10 @@ class SqliteReader:
                 "SELECT sum(requests), sum(tokens), sum(cost), sum(unpriced) FROM minutes WHERE account = ?", (number,)
             ).fetchone()
             ends = [
-                connection.execute(
-                    "SELECT r.time FROM charges c JOIN requests r ON r.id = c.request "  # noqa: S608 - constant order
-                    f"WHERE c.account = ? ORDER BY c.seq {order} LIMIT 1",
-                    (number,),
-                ).fetchone()
+                connection.execute(f"{_USAGE} ORDER BY c.seq {order} LIMIT 1", (number,)).fetchone()
                 for order in ("ASC", "DESC")
             ]
-        first, last = (to_time(end[0]) if end else None for end in ends)
+        first, last = (_usage_row(end).time if end else None for end in ends)
         usages, tokens, cost, unpriced = (value or 0 for value in sums)
         return AccountTotals(usages, tokens, cost, unpriced, first, last)
 
@@ -117,8 +110,7 @@ class SqliteReader:
         with self._lent() as connection:
             number = _number(connection, account)
             row = connection.execute(
-                "SELECT c.seq, c.amount, c.balance, r.body, t.id FROM requests r JOIN charges c "
-                "ON c.seq = r.seq AND c.account = ? JOIN transactions t ON t.seq = r.seq WHERE r.id = ?",
+                _USAGE + " AND c.seq = (SELECT seq FROM requests WHERE id = ?)",
                 (number, id),
             ).fetchone()
         return _usage_row(row) if row else None
@@ -185,11 +177,15 @@ def _minute(minute: int) -> datetime:
 
 
 def _usage_row(row: Sequence[Any]) -> UsageRow:
-    seq, amount, balance, body, transaction = row
-    record = UsageRecord.from_json(orjson.loads(body))
+    amount, balance, body = row
+    transaction = orjson.loads(body)
+    usage = transaction["usage"]
+    record = UsageRecord.from_json(
+        {name: value for name, value in usage.items() if name != "request_id"} | {"id": usage["request_id"]}
+    )
     caller = record.caller
     return UsageRow(
-        seq=seq,
+        seq=transaction["seq"],
         id=record.id,
         upstream_id=record.upstream_id,
         time=record.finished_at,
@@ -212,7 +208,7 @@ def _usage_row(row: Sequence[Any]) -> UsageRow:
         outcome=record.outcome,
         streamed=record.streamed,
         estimated=record.estimated,
-        transaction=transaction,
+        transaction=transaction["id"],
     )
 
 

@@ -13,8 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
-
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.books import Grant
 from tollkeeper.grants import Share
@@ -228,16 +226,16 @@ class SqliteStore:
             if record is None:
                 continue
             micros = to_micros(record.finished_at) or 0
-            requests.append((record.id, seq, micros, orjson.dumps(record.to_json())))
+            requests.append((record.id, seq))
             for line in booking.charges:
                 number = numbers[line.account]
-                charges.append((number, seq, record.id, line.amount, line.balance))
+                charges.append((number, seq, line.amount, line.balance))
                 minute = minutes.setdefault((number, micros // 60_000_000), Counter())
                 minute.update(amount=line.amount, requests=1, tokens=record.buckets.total, cost=record.cost or 0)
                 minute.update(unpriced=int(record.cost is None))
         many = self._connection.executemany
-        many("INSERT INTO requests VALUES (?, ?, ?, ?)", requests)
-        many("INSERT INTO charges VALUES (?, ?, ?, ?, ?)", charges)
+        many("INSERT INTO requests VALUES (?, ?)", requests)
+        many("INSERT INTO charges VALUES (?, ?, ?, ?)", charges)
         many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", payments)
         many(
             "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "

@@ -1,0 +1,136 @@
+"""Notices: which changes of a status are told as Kubernetes Events (K8), and in which words (R47, R49).
+
+Pure: a notice follows from two statuses of one object, the one before and the one now. `identity` is the same whenever
+the same change is seen again, after a restart too, so that it becomes one Event.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tollkeeper.accounts import Phase
+from tollkeeper.conditions import status_of
+
+
+class Reason(StrEnum):
+    """The reasons of Events (K8)."""
+
+    THRESHOLD_CROSSED = "ThresholdCrossed"
+    BUDGET_LOW = "BudgetLow"
+    BUDGET_INSUFFICIENT = "BudgetInsufficient"
+    BUDGET_RESTORED = "BudgetRestored"
+    GRANT_BOOKED = "GrantBooked"
+    GRANT_EXPIRED = "GrantExpired"
+    USAGE_STALE = "UsageStale"
+    GATE_CLOSED = "GateClosed"
+    GATE_OPENED = "GateOpened"
+    OVERSHOOT = "Overshoot"
+
+
+_WARNINGS = frozenset(
+    {
+        Reason.THRESHOLD_CROSSED,
+        Reason.BUDGET_LOW,
+        Reason.BUDGET_INSUFFICIENT,
+        Reason.USAGE_STALE,
+        Reason.GATE_CLOSED,
+        Reason.OVERSHOOT,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to tell about an object: `identity` makes it unique among all that is told about that object."""
+
+    reason: Reason
+    message: str
+    identity: str
+
+    @property
+    def type(self) -> str:
+        """The Event's type: Warning where somebody may have to act."""
+        return "Warning" if self.reason in _WARNINGS else "Normal"
+
+
+Status = Mapping[str, Any]
+
+
+def budget_notices(before: Status, now: Status) -> Iterator[Notice]:
+    """What changed in a TokenBudget: its phase, the freshness of its numbers, its overshoot."""
+    window = (now.get("period") or {}).get("start", "forever")
+    yield from _phase_notice(before, now)
+    yield from _stale_notice(before, now)
+    if now.get("overshoot", "0") not in (before.get("overshoot", _zero_like(now)), _zero_like(now)):
+        message = f"Spending passed what may be spent by {now['overshoot']} at most in this period"
+        yield Notice(Reason.OVERSHOOT, message, f"{window}/{now['overshoot']}")
+
+
+def quota_notices(before: Status, now: Status) -> Iterator[Notice]:
+    """What changed in a TokenQuota: the freshness of its numbers. Its limits tell by thresholds."""
+    yield from _stale_notice(before, now)
+
+
+def grant_notices(before: Status, now: Status) -> Iterator[Notice]:
+    """What became of a TokenGrant: booked, expired."""
+    if now.get("booked") and not before.get("booked"):
+        yield Notice(Reason.GRANT_BOOKED, _message(now, "Ready"), "booked")
+    if _reason(now, "Ready") == "Expired" != _reason(before, "Ready"):
+        yield Notice(Reason.GRANT_EXPIRED, _message(now, "Ready"), "expired")
+
+
+def gate_notices(before: Status, now: Status) -> Iterator[Notice]:
+    """Whether a gate closed or opened. A gate that is new and open is not told of."""
+    was_open, is_open = before.get("open", True), now.get("open", True)
+    if was_open and not is_open:
+        yield Notice(Reason.GATE_CLOSED, str(now.get("message", "")), f"closed/{now.get('since')}")
+    if is_open and not was_open:
+        yield Notice(Reason.GATE_OPENED, "New metered workloads may start again", f"opened/{now.get('since')}")
+
+
+def threshold_notice(threshold: int, story: str, account: str) -> Notice:
+    """A share of what may be spent is gone; `story` says of which limit, and how much is left (R8)."""
+    return Notice(Reason.THRESHOLD_CROSSED, f"{threshold}% is used: {story}", f"{account}/{threshold}")
+
+
+def _phase_notice(before: Status, now: Status) -> Iterator[Notice]:
+    was, phase = before.get("phase", Phase.SUFFICIENT), now.get("phase")
+    if phase is None or was == phase:
+        return
+    story = _message(now, "WithinLimit")
+    identity = f"{phase}/{_since(now, 'WithinLimit')}/{now.get('spent')}/{now.get('granted')}"
+    if phase == Phase.INSUFFICIENT:
+        remedy = "requests and new workloads are refused until it resets or a TokenGrant is applied"
+        yield Notice(Reason.BUDGET_INSUFFICIENT, f"{story}; {remedy}", identity)
+    elif was == Phase.INSUFFICIENT:
+        yield Notice(Reason.BUDGET_RESTORED, f"{story}; requests and new workloads pass again", identity)
+    elif phase == Phase.LOW:
+        yield Notice(Reason.BUDGET_LOW, f"{story}; a TokenGrant tops it up", identity)
+
+
+def _stale_notice(before: Status, now: Status) -> Iterator[Notice]:
+    if status_of(now, "UsageFresh") == "False" and status_of(before, "UsageFresh") != "False":
+        yield Notice(Reason.USAGE_STALE, _message(now, "UsageFresh"), f"stale/{_since(now, 'UsageFresh')}")
+
+
+def _zero_like(status: Status) -> str:
+    """How zero is written in the status's unit."""
+    return "0.00" if "." in str(status.get("balance", "")) else "0"
+
+
+def _condition(status: Status, condition_type: str) -> Mapping[str, Any]:
+    stood = status.get("conditions") or ()
+    return next((condition for condition in stood if condition.get("type") == condition_type), {})
+
+
+def _message(status: Status, condition_type: str) -> str:
+    return str(_condition(status, condition_type).get("message", ""))
+
+
+def _reason(status: Status, condition_type: str) -> str:
+    return str(_condition(status, condition_type).get("reason", ""))
+
+
+def _since(status: Status, condition_type: str) -> str:
+    return str(_condition(status, condition_type).get("lastTransitionTime", ""))

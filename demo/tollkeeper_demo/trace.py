@@ -49,7 +49,7 @@ def _rows(path: Path, lines: Iterable[str]) -> list[TrafficRow]:
             raise TraceError(f"trace {path}: line 1: no column {missing[0]}; the header must name {','.join(_COLUMNS)}")
         rows.extend(_row(fields) for fields in reader)
     except (csv.Error, ValueError) as error:
-        raise TraceError(f"trace {path}: line {reader.line_num}: {error}; correct or remove the line") from error
+        raise TraceError(f"trace {path}: line {reader.reader.line_num}: {error}; correct or remove the line") from error
     return rows
 
 

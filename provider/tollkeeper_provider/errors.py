@@ -21,7 +21,7 @@ class BookError(ProviderError):
     """The book cannot be read, is in use by another provider, or cannot be written."""
 
 
-class Refusal(ProviderError):  # noqa: N818 - a refusal is an answer, not a failure of ours
+class Refusal(ProviderError):
     """An answer other than 200, with the fields of OpenAI's error object."""
 
     def __init__(

@@ -17,7 +17,7 @@ from tollkeeper_provider.prices import PriceTable, read_prices
 
 DEFAULT_MODELS: Final = ("gpt-5", "gpt-5-mini", "gpt-5-nano")
 DEFAULT_PORT: Final = 4050
-_SHUTDOWN_SECONDS: Final = 2.0
+_SHUTDOWN_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from typing import Any
 
 from tollkeeper.errors import InvalidValue
 
-SECRET_LABEL = "tollkeeper.dev/api-key"
+KEY_LABEL = "tollkeeper.dev/api-key"
 """The label of the Secrets in which keys stand; its value is the key's id."""
 
-SECRET_FIELD = "key.json"
+KEY_FIELD = "key.json"
 """The one field of such a Secret: what `ApiKey.to_json` wrote. The key itself is not in it."""
 
 PREFIX = "tk_"
@@ -38,7 +38,7 @@ class ApiKey:
     revoked: datetime | None = None
 
     def to_json(self) -> str:
-        """The text of `SECRET_FIELD`."""
+        """The text of `KEY_FIELD`."""
         return json.dumps(
             {
                 "id": self.id,

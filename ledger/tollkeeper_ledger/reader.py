@@ -110,7 +110,7 @@ class SqliteReader:
         with self._lent() as connection:
             number = _number(connection, account)
             row = connection.execute(
-                _USAGE + " AND c.seq = (SELECT seq FROM requests WHERE id = ?)",
+                _USAGE + " AND c.seq = (SELECT seq FROM requests WHERE id = ?)",  # noqa: S608 - constants
                 (number, id),
             ).fetchone()
         return _usage_row(row) if row else None

@@ -33,7 +33,7 @@ PREPAID_HORIZON = timedelta(days=30)
 """How far ahead a window that never ends is looked at."""
 
 _SLICES_PER_WINDOW = 1000
-_SLICE_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 6 * 3600, 86400)
+_SLICE_SECONDS = (60, 300, 900, 3600, 6 * 3600, 86400)
 _DRAWS = 4096
 _SEED = 20261101
 _UNLIKELY = 0.01
@@ -65,7 +65,10 @@ class NotEnoughHistory:
 
 
 def slice_seconds_for(window: Window) -> int:
-    """The length of the slices in which the spending of such a window is looked at: at most 1000, an hour for prepaid."""
+    """The length of the slices in which the spending of such a window is looked at.
+
+    Whole minutes, at most 1000 to a window; an hour for prepaid.
+    """
     if window.end is None:
         return 3600
     length = (window.end - window.start).total_seconds()

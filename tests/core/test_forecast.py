@@ -152,7 +152,7 @@ def test_a_prepaid_account_is_looked_at_for_thirty_days() -> None:
 
 @pytest.mark.parametrize(
     ("period", "seconds"),
-    [(Every.MINUTE, 1), (Every.HOUR, 5), (Every.DAY, 300), (Every.WEEK, 900), (Every.MONTH, 3600)],
+    [(Every.MINUTE, 60), (Every.HOUR, 60), (Every.DAY, 300), (Every.WEEK, 900), (Every.MONTH, 3600)],
 )
 def test_slices_suit_the_window(period: Every, seconds: int) -> None:
     assert slice_seconds_for(Calendar.every(period).window_at(datetime(2026, 11, 21, tzinfo=UTC))) == seconds

@@ -1,9 +1,11 @@
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import openai
@@ -42,6 +44,7 @@ async def ask(client: openai.AsyncOpenAI, usage: str, *, stream: bool, behaviour
     ) as chunks:
         async for chunk in chunks:
             ended = chunk.id if chunk.choices[0].finish_reason else ""
+    assert ended, "the stream ended without a finish reason"
     return ended
 
 
@@ -139,11 +142,12 @@ async def _answered_after(running: RunningProvider) -> None:
 
 
 SERVE = """
-import asyncio, sys
+import asyncio, resource, sys
 from pathlib import Path
 from tollkeeper_provider import ProviderSettings, serve
 
 def ready(running):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
     print(running.openai_base_url, flush=True)
 
 settings = ProviderSettings(key="sk-simulated", book=Path(sys.argv[1]), port=0)
@@ -151,33 +155,47 @@ asyncio.run(serve(settings, asyncio.Event(), ready))
 """
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_no_answer_that_a_client_read_to_its_end_is_missing_after_kill_9(tmp_path: Path, stream: bool) -> None:
-    path = tmp_path / "book"
+@contextlib.asynccontextmanager
+async def process_of_its_own(book: Path, largest_book: int = 2**30) -> AsyncIterator[tuple[int, str]]:
+    """The provider's process id and base URL; its book can grow to `largest_book` bytes, then its disk is full."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVE, str(path), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", SERVE, str(book), str(largest_book), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    base_url = (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
-    answered: list[str] = []
+    try:
+        yield process.pid, (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
-    async with client_of(base_url) as client:
+
+async def test_an_answer_that_cannot_be_booked_is_not_given(tmp_path: Path) -> None:
+    async with process_of_its_own(tmp_path / "book", largest_book=1) as (_, base_url), client_of(base_url) as client:
+        with pytest.raises(openai.InternalServerError, match="cannot be written: File too large; make room"):
+            await ask(client, "input=3,output=2", stream=False)
+        with pytest.raises(openai.APIConnectionError):
+            await ask(client, "input=3,output=2", stream=True)
+
+    assert read_book(tmp_path / "book") == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_no_answer_that_a_client_read_to_its_end_is_missing_after_kill_9(tmp_path: Path, stream: bool) -> None:
+    path, answered = tmp_path / "book", list[str]()
+
+    async with process_of_its_own(path) as (pid, base_url), client_of(base_url) as client:
 
         async def keep_asking() -> None:
-            while True:
-                try:
+            with contextlib.suppress(openai.APIConnectionError):
+                while True:
                     answered.append(await ask(client, "input=3,output=2", stream=stream))
-                except openai.APIConnectionError:
-                    return
-                if len(answered) == 60:
-                    os.kill(process.pid, signal.SIGKILL)
+                    if len(answered) == 60:
+                        os.kill(pid, signal.SIGKILL)
 
         await asyncio.wait_for(asyncio.gather(*(keep_asking() for _ in range(8))), 60)
-    await process.wait()
 
-    running = await start_provider("127.0.0.1", 0, KEY, path)
-    await running.stop()
+    await (await start_provider("127.0.0.1", 0, KEY, path)).stop()
     booked = {entry.id: entry for entry in read_book(path)}
     assert len(answered) >= 60
-    assert set(filter(None, answered)) <= booked.keys()
-    assert all(booked[one].buckets == Buckets(input=3, output=2) for one in answered if one)
+    assert all(booked[one].buckets == Buckets(input=3, output=2) for one in answered)

@@ -4,6 +4,7 @@ Objects are plain JSON values; rooms parse them into their own values. Every cal
 one of the `KubeError`s of `tollkeeper_kube.errors`.
 """
 
+from tollkeeper_kube.connection import Credentials
 from tollkeeper_kube.errors import (
     AlreadyExists,
     ApiUnreachable,
@@ -28,6 +29,7 @@ __all__ = [
     "ApiUnreachable",
     "Change",
     "Conflict",
+    "Credentials",
     "Expired",
     "Forbidden",
     "Informer",

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,31 @@ from tollkeeper_kube.errors import NoCluster, one_line
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _DAMAGED = (ValueError, TypeError, AttributeError, AssertionError)
 _READ_BUFFER = 2**21  # an object may be 1.5 MiB, and a watch sends it as one line
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What another client needs to reach the same server as the same user; a token as it is now. Files hold PEM."""
+
+    server: str
+    verify: bool
+    ca_file: str | None
+    certificate_file: str | None
+    key_file: str | None
+    token: str | None = field(repr=False)
+
+
+async def credentials_of(configuration: Any) -> Credentials:
+    """The credentials in use; tokens of login plugins are renewed when they are about to end."""
+    bearer = (await configuration.auth_settings()).get("BearerToken", {}).get("value", "")
+    return Credentials(
+        server=str(configuration.host),
+        verify=bool(configuration.verify_ssl),
+        ca_file=configuration.ssl_ca_cert or None,
+        certificate_file=configuration.cert_file or None,
+        key_file=configuration.key_file or None,
+        token=bearer.removeprefix("Bearer ") or None,
+    )
 
 
 async def configure(context: str | None, kubeconfig: Path | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from tollkeeper_kube.connection import configure, open_rest
+from tollkeeper_kube.connection import Credentials, configure, credentials_of, open_rest
 from tollkeeper_kube.errors import Expired, NotFound, edge, refusal
 from tollkeeper_kube.kinds import FIELD_MANAGER, Kind, Object, kind_of
 
@@ -65,6 +65,10 @@ class Kube:
     def host(self) -> str:
         """The server's address."""
         return str(self._configuration.host)
+
+    async def credentials(self) -> Credentials:
+        """What another client needs to reach this server as the same user."""
+        return await credentials_of(self._configuration)
 
     async def close(self) -> None:
         """Close the connection; using it afterwards is an error."""

@@ -1,15 +1,15 @@
 """What an answer costs, computed without any of Tollkeeper's own code.
 
-A price file (YAML or JSON) comes first, then the public list that `genai-prices` bundles; a model that neither knows
-costs null. The file has the shape of a PriceBook's `spec` (a whole PriceBook is read too; its tools are passed over):
+A price file (YAML or JSON) comes first, then the public list that `genai-prices` bundles, then the file's `fallback`; a
+model that none of them knows costs null. The file has the shape of a PriceBook's `spec` (a whole PriceBook is read too;
+its tools are passed over):
 
     models:
     - {model: "gpt-5-internal*", perMillion: {input: "1.25", output: "10", cacheRead: "0.125"}, perRequest: "0.001"}
 
 Prices are US dollars as decimal strings. A bucket without a price of its own costs what its parent costs: caches,
-audio and images as `input`, reasoning and audio as `output`. An exact name goes before a pattern, a longer pattern
-before a shorter; of the same name the latest `effectiveFrom` that has come. Costs are exact and rounded
-once, half up (M2).
+audio and images as `input`, reasoning and audio as `output`. Exact names go before patterns, then the latest
+`effectiveFrom` that has come, then the longest pattern. Costs are exact and rounded once, half up (M2).
 """
 
 from collections.abc import Mapping
@@ -45,6 +45,7 @@ class PerMillion(_Strict):
     output: Dollars
     cache_read: Dollars | None = None
     cache_write: Dollars | None = None
+    cache_write_1h: Dollars | None = Field(default=None, alias="cacheWrite1h")
     reasoning: Dollars | None = None
     audio_input: Dollars | None = None
     audio_output: Dollars | None = None
@@ -52,10 +53,12 @@ class PerMillion(_Strict):
 
     def cost(self, buckets: Buckets) -> Decimal:
         """The exact cost in dollars."""
+        written = _or(self.cache_write, self.input)
         priced = (
             (buckets.input, self.input),
             (buckets.cache_read, _or(self.cache_read, self.input)),
-            (buckets.cache_write, _or(self.cache_write, self.input)),
+            (buckets.cache_write_5m, written),
+            (buckets.cache_write_1h, _or(self.cache_write_1h, written)),
             (buckets.audio_input, _or(self.audio_input, self.input)),
             (buckets.image, _or(self.image, self.input)),
             (buckets.output, self.output),
@@ -69,25 +72,36 @@ def _or(price: Decimal | None, parent: Decimal) -> Decimal:
     return parent if price is None else price
 
 
-class ModelPrice(_Strict):
-    """The price of the models of `provider` that match `model`, a name or a glob."""
+class FallbackPrice(_Strict):
+    """The price of a request, of whatever model."""
 
-    model: str = Field(min_length=1)
     per_million: PerMillion
     per_request: Dollars = Decimal(0)
+
+    def cost(self, buckets: Buckets) -> Decimal:
+        """The exact cost of one request in dollars."""
+        return self.per_request + self.per_million.cost(buckets)
+
+
+class ModelPrice(FallbackPrice):
+    """The price of the models that match `provider` and `model`, names or globs."""
+
+    model: str = Field(min_length=1)
     provider: str = "openai"
     effective_from: AwareDatetime | None = None
+    context_window: int | None = None
 
-    def rank(self) -> tuple[bool, int, datetime]:
+    def rank(self) -> tuple[bool, datetime, int]:
         """Greater for the entry that goes before."""
-        exact = not any(sign in self.model for sign in "*?[")
-        return exact, len(self.model), self.effective_from or _ALWAYS
+        names = self.provider + self.model
+        return not any(sign in names for sign in "*?["), self.effective_from or _ALWAYS, len(names)
 
 
 class _PriceFile(BaseModel):
-    """The models of a price file; what else a PriceBook's spec holds (tools, unknown models) is not sold here."""
+    """The prices of a price file; what else a PriceBook's spec holds (tools) is not sold here."""
 
     models: tuple[ModelPrice, ...]
+    fallback: FallbackPrice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +109,21 @@ class PriceTable:
     """Prices from a file, over the public list."""
 
     entries: tuple[ModelPrice, ...] = ()
+    fallback: FallbackPrice | None = None
 
     def cost_nanodollars(self, model: str, buckets: Buckets, at: datetime) -> int | None:
         """The cost of one answer, rounded half up to a nano-dollar; None where no price is known."""
         entry = self._entry(model, at)
-        dollars = _listed(model, buckets, at) if entry is None else entry.per_request + entry.per_million.cost(buckets)
+        dollars = _listed(model, buckets, at) if entry is None else entry.cost(buckets)
+        if dollars is None and self.fallback is not None:
+            dollars = self.fallback.cost(buckets)
         return None if dollars is None else int((dollars * _NANODOLLARS).to_integral_value(ROUND_HALF_UP))
 
     def _entry(self, model: str, at: datetime) -> ModelPrice | None:
         fitting = (
             entry
             for entry in self.entries
-            if entry.provider == "openai"
+            if fnmatchcase("openai", entry.provider)
             and fnmatchcase(model, entry.model)
             and (entry.effective_from is None or entry.effective_from <= at)
         )
@@ -121,11 +138,12 @@ def read_prices(path: Path) -> PriceTable:
         raise PricesError(f"prices {path}: cannot be read: {' '.join(str(error).split())}") from error
     spec: Any = content.get("spec", content) if isinstance(content, Mapping) else content
     try:
-        return PriceTable(_PriceFile.model_validate(spec).models)
+        file = _PriceFile.model_validate(spec)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise PricesError(f"prices {path}: {field}: {first['msg']}; prices stand under models:") from error
+    return PriceTable(file.models, file.fallback)
 
 
 def _listed(model: str, buckets: Buckets, at: datetime) -> Decimal | None:

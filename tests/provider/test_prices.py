@@ -19,10 +19,11 @@ models:
 - {model: house-large-1, perMillion: {input: "5", output: "6"}}
 - {model: house-large-1, effectiveFrom: 2026-06-01T00:00:00Z, perMillion: {input: "7", output: "8"}}
 - {model: house-large-1, effectiveFrom: 2027-01-01T00:00:00Z, perMillion: {input: "9", output: "10"}}
+- {model: "house-mini", provider: "open*", contextWindow: 1000, perMillion: {input: "13", output: "14"}}
 - {model: "*", provider: anthropic, perMillion: {input: "11", output: "12"}}
 - model: full
   perRequest: "0.000000001"
-  perMillion: {input: "1", cacheRead: "0.1", cacheWrite: "1.25", output: "8", reasoning: "9",
+  perMillion: {input: "1", cacheRead: "0.1", cacheWrite: "1.25", cacheWrite1h: "2", output: "8", reasoning: "9",
                audioInput: "20", audioOutput: "30", image: "40"}
 """
 
@@ -31,6 +32,7 @@ FULL = {  # dollars a million tokens of the model `full`
     "input": "1",
     "cache_read": "0.1",
     "cache_write_5m": "1.25",
+    "cache_write_1h": "2",
     "output": "8",
     "reasoning": "9",
     "audio_input": "20",
@@ -80,7 +82,7 @@ def test_each_bucket_has_its_price_and_a_request_its_own(table: PriceTable, buck
 
 @pytest.mark.parametrize(
     ("model", "price"),
-    [("house-small", 1), ("house-large-2", 3), ("house-large-1", 7)],
+    [("house-small", 1), ("house-large-2", 3), ("house-large-1", 7), ("house-mini", 13)],
 )
 def test_the_most_exact_name_and_the_latest_price_that_holds_decide(table: PriceTable, model: str, price: int) -> None:
     assert table.cost_nanodollars(model, Buckets(input=1), NOW) == price * 1000
@@ -95,11 +97,20 @@ def test_a_model_that_nobody_knows_has_no_price_rather_than_none_to_pay(table: P
     assert table.cost_nanodollars("nonesuch", Buckets(input=1), NOW) is None
 
 
+def test_a_fallback_prices_what_nobody_knows_and_nothing_else(tmp_path: Path) -> None:
+    fallback = 'models: []\nfallback: {perMillion: {input: "3", output: "4"}, perRequest: "0.5"}'
+    table = read_prices(_written(tmp_path, fallback))
+
+    assert table.cost_nanodollars("nonesuch", Buckets(input=1), NOW) == 500_003_000
+    assert table.cost_nanodollars("gpt-5-nano", Buckets(input=1), NOW) == 50
+
+
 def test_a_whole_price_book_is_read_too(tmp_path: Path) -> None:
     book = """
     kind: PriceBook
     metadata: {name: house}
     spec:
+      unknownModels: Refuse
       models: [{provider: openai, model: m, perMillion: {input: "1", output: "2"}}]
       tools: [{name: image-generate, perCall: "0.04"}]
     """

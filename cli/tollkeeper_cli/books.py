@@ -1,0 +1,50 @@
+"""`tollkeeper export` and `tollkeeper verify`: the ledger's chain as lines, and its check without a database."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from tollkeeper.errors import InvalidValue
+from tollkeeper_cli import options
+from tollkeeper_cli.failure import told_in_one_line
+from tollkeeper_cli.settings import load
+from tollkeeper_ledger.export import export, verify
+from tollkeeper_ledger.reader import SqliteReader
+
+LEDGER_FILE = "ledger.db"
+
+
+@click.command("export")
+@options.config
+@options.data_dir
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    show_envvar=True,
+    help="File to write; else standard output.",
+)
+def export_command(config: Path | None, data_dir: Path | None, output: Path | None) -> None:
+    """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
+    with told_in_one_line(), contextlib.ExitStack() as stack:
+        ledger = (data_dir or load(config).storage.directory) / LEDGER_FILE
+        if not ledger.is_file():
+            raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
+        reader = SqliteReader(ledger)
+        stack.callback(reader.close)
+        target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+        for line in export(reader.chain()):
+            target.write(line)
+        target.flush()
+
+
+@click.command("verify")
+@click.argument("file", type=click.File("rb"))
+def verify_command(file: BinaryIO) -> None:
+    """Check an export (`-`: standard input): every hash, every sum. Exit code 3 at the first line that does not hold."""
+    with told_in_one_line():
+        verified = verify(iter(file))
+    click.echo(f"{verified.transactions} transactions verified; the chain ends in {verified.head}")

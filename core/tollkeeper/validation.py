@@ -1,0 +1,75 @@
+"""What only the sight of all objects shows wrong with a new one: the webhook's cross-object rules (R12).
+
+The rules are those of `compile` itself, so that nothing is admitted that the operator then cannot use. Three more
+speak of a change: a budget or limit keeps its unit, since its account goes on counting (B7); a change is not blamed
+for what was wrong before it; and what a change breaks in other objects is told, not refused.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from tollkeeper.compile import compile_policy
+from tollkeeper.prices import PriceList
+from tollkeeper.problems import ObjectRef, Problem, Severity, problems_of
+from tollkeeper.references import Resources, ref_of
+from tollkeeper.resources import AnyResource, TokenBudget, TokenQuota
+from tollkeeper.tenants import Namespace
+
+_NOBODY_ELSE = PriceList()
+
+
+def check(new: AnyResource, resources: Resources, namespaces: Mapping[str, Namespace]) -> tuple[Problem, ...]:
+    """What is wrong with `new` among `resources` (which may hold its former self), each fault with path and remedy.
+
+    Those that refuse (`Problem.refuses`) are the object's own and new with this change; the others are warnings:
+    the object's own, and what it breaks in others.
+    """
+    ref = ref_of(new)
+    former = resources.find(ref)
+    before = _problems(resources, namespaces)
+    after = _problems(resources.having(new), namespaces)
+    own = problems_of(after, ref)
+    known = {(problem.path, problem.code, problem.reason) for problem in problems_of(before, ref)}
+    told = [_as_warning(one) if _key(one) in known else one for one in own]
+    broken = [_in_others(problem) for problem in after if problem.ref != ref and problem not in before]
+    changed = _unit_changes(former, new) if former is not None else ()
+    return (*told, *changed, *(problem for problem in broken if problem is not None))
+
+
+def check_removal(ref: ObjectRef, resources: Resources, namespaces: Mapping[str, Namespace]) -> tuple[Problem, ...]:
+    """What deleting an object breaks in others, as warnings."""
+    before = _problems(resources, namespaces)
+    after = _problems(resources.without(ref), namespaces)
+    broken = (_in_others(problem) for problem in after if problem.ref != ref and problem not in before)
+    return tuple(problem for problem in broken if problem is not None)
+
+
+def _problems(resources: Resources, namespaces: Mapping[str, Namespace]) -> tuple[Problem, ...]:
+    return compile_policy(resources, namespaces, (), _NOBODY_ELSE, 0).problems
+
+
+def _key(problem: Problem) -> tuple[str, str, str]:
+    return problem.path, problem.code, problem.reason
+
+
+def _as_warning(problem: Problem) -> Problem:
+    return Problem(problem.ref, problem.path, problem.code, problem.reason, problem.remedy, Severity.WARN)
+
+
+def _in_others(problem: Problem) -> Problem | None:
+    """What a change does to another object; a merely shifted warning there is nobody's news."""
+    return _as_warning(problem) if problem.refuses else None
+
+
+def _unit_changes(former: AnyResource, new: AnyResource) -> Iterator[Problem]:
+    if isinstance(former, TokenBudget) and isinstance(new, TokenBudget) and former.spec.unit != new.spec.unit:
+        yield _unit_change(new, "spec.unit", former.spec.unit, "create another budget")
+    if isinstance(former, TokenQuota) and isinstance(new, TokenQuota):
+        units = {limit.name: limit.unit for limit in former.spec.limits}
+        for number, limit in enumerate(new.spec.limits):
+            if (was := units.get(limit.name, limit.unit)) != limit.unit:
+                yield _unit_change(new, f"spec.limits[{number}].unit", was, "give the limit another name")
+
+
+def _unit_change(new: AnyResource, path: str, was: str, remedy: str) -> Problem:
+    reason = f"its account counts {was}, and what it counted cannot become another unit"
+    return Problem(ref_of(new), path, "UnitChanged", reason, f"keep {was}, or {remedy}")

@@ -96,7 +96,7 @@ def test_amounts_of_one_unit_add_subtract_and_compare_like_integers(one: int, ot
 def test_amounts_of_different_units_never_meet() -> None:
     money, tokens = Amount(1, Unit.USD), Amount(1, Unit.TOKENS)
     with pytest.raises(TypeError, match="cannot be combined"):
-        money + tokens
+        _ = money + tokens
     with pytest.raises(TypeError, match="cannot be combined"):
         _ = money < tokens
     assert money != tokens

@@ -50,17 +50,18 @@ def _faults(model: type[BaseModel], error: ErrorDetails) -> Iterator[FieldError]
 
 
 def _plain(model: type[BaseModel], error: ErrorDetails) -> str:
+    context: Mapping[str, Any] = error.get("ctx", {})
     match error["type"]:
         case "missing":
             return "is missing: add it"
         case "extra_forbidden":
             return _unknown(str(error["loc"][-1]), _fields_at(model, error["loc"][:-1]))
         case "enum" | "literal_error":
-            return f"{_short(error['input'])} is not one of {error['ctx']['expected'].replace(' or ', ', ')}"
+            return f"{_short(error['input'])} is not one of {context['expected'].replace(' or ', ', ')}"
         case "too_long":
-            return f"has {error['ctx']['actual_length']} items: {error['ctx']['max_length']} are the most"
+            return f"has {context['actual_length']} items: {context['max_length']} are the most"
         case "too_short":
-            return f"has {error['ctx']['actual_length']} items: {error['ctx']['min_length']} are the least"
+            return f"has {context['actual_length']} items: {context['min_length']} are the least"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{_short(error['input'])} is not a set of fields: indent its fields below it"
         case _:

@@ -1,15 +1,14 @@
 """TokenBudget: a balance of money or tokens for a period, or prepaid (R3, B1 to B9)."""
 
-from decimal import Decimal
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from tollkeeper.accounts import Phase
 from tollkeeper.amounts import Unit, parse_amount
-from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import Anonymous, Enforcement, WhenStale
+from tollkeeper.resources.amountrules import stated_number, unit_rule
 from tollkeeper.resources.limiting import BINDING_RULE, MatchSpec, Per, Thresholds, WindowSpec
 from tollkeeper.resources.meta import (
     AGE,
@@ -24,7 +23,7 @@ from tollkeeper.resources.meta import (
     Rule,
     Status,
 )
-from tollkeeper.resources.tokenquota import KeyCounts, Span, TopKey
+from tollkeeper.resources.standing import KeyCounts, Span, TopKey
 from tollkeeper.resources.wire import SignedAmount, Time, UnitAmount
 from tollkeeper.windows import Calendar
 
@@ -60,37 +59,6 @@ class OnExhausted(Part):
     workloads: WorkloadAction = WorkloadAction.NONE
     """None leaves running workloads alone. SuspendJobs suspends Jobs, ScaleToZero scales Deployments and StatefulSets
     down; both are undone when the budget has room again."""
-
-
-def _fits(value: int | str | None, unit: Unit) -> bool:
-    if value is None:
-        return True
-    try:
-        return abs(parse_amount(value, unit)) < 10**18
-    except InvalidValue:
-        return False
-
-
-def _unit_rule(wire: str, read: str) -> Rule:
-    """The amount at a path, such as `rollover.maximum`, is written in the budget's own unit."""
-
-    def value_of(spec: Any) -> Any:
-        for name in read.split("."):
-            spec = None if spec is None else getattr(spec, name)
-        return spec
-
-    parent = wire.rpartition(".")[0]
-    absent = f"!has(self.{wire})" if not parent else f"!has(self.{parent})"
-    money = f"self.{wire}.matches('^-?[0-9]{{1,9}}([.][0-9]{{1,9}})?$')"
-    tokens = f"!self.{wire}.matches('[.][0-9]*[1-9][0-9]*$')"
-    whole_dollars = f"(self.{wire} <= 999999999 && self.{wire} >= -999999999)"
-    return Rule(
-        says='is not in the unit of the budget: with USD write "25.00", with Tokens a whole number such as 2M',
-        cel=f"{absent} || (type(self.{wire}) == int ? self.unit == 'Tokens' || {whole_dollars}"
-        f" : (self.unit == 'USD' ? {money} : {tokens}))",
-        holds=lambda spec: _fits(value_of(spec), spec.amount_unit),
-        path=wire,
-    )
 
 
 class TokenBudgetSpec(Part):
@@ -134,24 +102,24 @@ class TokenBudgetSpec(Part):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         BINDING_RULE,
-        _unit_rule("allocation", "allocation"),
-        _unit_rule("minimumBalance", "minimum_balance"),
-        _unit_rule("lowBalanceThreshold", "low_balance_threshold"),
-        _unit_rule("rollover.maximum", "rollover.maximum"),
-        _unit_rule("borrowing.limit", "borrowing.limit"),
-        _unit_rule("lending.limit", "lending.limit"),
+        unit_rule("allocation", "allocation"),
+        unit_rule("minimumBalance", "minimum_balance"),
+        unit_rule("lowBalanceThreshold", "low_balance_threshold"),
+        unit_rule("rollover.maximum", "rollover.maximum"),
+        unit_rule("borrowing.limit", "borrowing.limit"),
+        unit_rule("lending.limit", "lending.limit"),
         Rule(
             says='must not be above zero: write "0" for a strict budget',
             cel="!has(self.minimumBalance) || (type(self.minimumBalance) == int ? self.minimumBalance <= 0"
             " : self.minimumBalance.startsWith('-') || !self.minimumBalance.matches('[1-9]'))",
-            holds=lambda self: self.minimum_balance is None or _number(self.minimum_balance) <= 0,
+            holds=lambda self: self.minimum_balance is None or stated_number(self.minimum_balance) <= 0,
             path="minimumBalance",
         ),
         Rule(
             says="must not be below minimumBalance: raise it, or lower minimumBalance",
             cel="quantity(string(self.lowBalanceThreshold)).compareTo(quantity(has(self.minimumBalance)"
             " ? string(self.minimumBalance) : (self.unit == 'USD' ? '-0.12' : '0'))) >= 0",
-            holds=lambda self: _number(self.low_balance_threshold) >= _number(self.minimum_text),
+            holds=lambda self: stated_number(self.low_balance_threshold) >= stated_number(self.minimum_text),
             path="lowBalanceThreshold",
         ),
         Rule(
@@ -210,17 +178,6 @@ class TokenBudgetSpec(Part):
     def calendar(self) -> Calendar:
         """The periods; prepaid budgets have one that never ends (B6)."""
         return self.period.calendar() if self.period else Calendar.FOREVER
-
-
-_POWERS = {"k": 10**3, "M": 10**6, "G": 10**9}
-
-
-def _number(value: int | str) -> Decimal:
-    """The number that an amount's text states, whatever its unit: how the API server compares two of them."""
-    if isinstance(value, int):
-        return Decimal(value)
-    factor = _POWERS.get(value[-1:], 1)
-    return Decimal(value.rstrip("kMG")) * factor
 
 
 class SpendForecast(Observed):

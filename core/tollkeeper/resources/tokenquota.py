@@ -23,6 +23,7 @@ from tollkeeper.resources.meta import (
     Rule,
     Status,
 )
+from tollkeeper.resources.standing import KeyCounts, Span, TopKey
 from tollkeeper.resources.wire import MapBy, Name, Quantity, Time
 
 CountedUnit = Literal["Tokens", "InputTokens", "OutputTokens", "WeightedTokens", "Requests"]
@@ -115,39 +116,6 @@ class TokenQuotaSpec(Part):
     """The allowances. All of them hold at once."""
 
     rules: ClassVar[tuple[Rule, ...]] = (BINDING_RULE,)
-
-
-class Span(Observed):
-    """A window of time: from its start up to, and without, its end."""
-
-    start: Time | None = None
-    """The first instant that belongs to it; left out where it has none (prepaid)."""
-    end: Time | None = None
-    """When the next one begins; left out where it never ends (prepaid)."""
-
-
-class KeyCounts(Observed):
-    """How many keys of `per` there are, and how many of them are in trouble (B5)."""
-
-    total: int = 0
-    """Keys with an account in this window."""
-    low: int = 0
-    """Keys below the low-balance threshold."""
-    insufficient: int = 0
-    """Keys that are used up."""
-
-
-class TopKey(Observed):
-    """One of the keys that used most."""
-
-    key: str
-    """The values of `per`, joined with a comma."""
-    used: str
-    """How much it used."""
-    remaining: str
-    """How much it may still use."""
-    utilization: int
-    """Percent used, rounded down."""
 
 
 class LimitStatus(Observed):

@@ -16,7 +16,8 @@ class BuildState:
     """A moment of a build.
 
     `share` is the part of all compile work that is done (0 to 1), or None while nothing can be measured (fetching,
-    waiting). `detail` is a number worth seeing beside it. `elapsed_seconds` counts from the start of the step that `share` measures.
+    waiting). `elapsed_seconds` counts from the start of the step that `share` measures. `detail` is a number worth
+    seeing beside it.
     """
 
     doing: str
@@ -42,6 +43,8 @@ def silent(_state: BuildState) -> None:
 def described(state: BuildState) -> str:
     """One line about `state`: what is done, how far it is, how long it takes still."""
     parts = [state.doing, *([state.detail] if state.detail else [])]
+    if state.share == 1:
+        return f"{state.doing} in {_duration(state.elapsed_seconds)}"
     if state.share is not None:
         parts.append(f"{int(state.share * 100)} %")
     if (left := state.remaining_seconds) is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import format_amount
 from tollkeeper.limits import AccountId, Limit
-from tollkeeper.resources.tokenquota import KeyCounts, TopKey
+from tollkeeper.resources.standing import KeyCounts, TopKey
 from tollkeeper.windows import Window
 
 TOP_KEYS = 10

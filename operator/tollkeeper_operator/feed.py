@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from tollkeeper.problems import ObjectRef
+
 Raw = Mapping[str, Any]
 """An object as the API server wrote it; never changed here."""
 
@@ -22,35 +24,23 @@ class Change(Enum):
     POLICY = "policy"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectKey:
-    """Which object: kind, namespace (empty for those of the whole cluster) and name."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    @classmethod
-    def of(cls, kind: str, raw: Raw) -> "ObjectKey":
-        """The key of a raw object."""
-        metadata = raw["metadata"]
-        return cls(kind, metadata.get("namespace") or "", metadata["name"])
-
-    def __str__(self) -> str:
-        return f"{self.kind} {f'{self.namespace}/' if self.namespace else ''}{self.name}"
+def ref_of(kind: str, raw: Raw) -> ObjectRef:
+    """Which object a raw one is."""
+    metadata = raw["metadata"]
+    return ObjectRef(kind, metadata.get("namespace") or "", metadata["name"])
 
 
 @dataclass(slots=True)
 class Feed:
     """The cache. `tell` is called with each key that changed in a way that matters, and how."""
 
-    tell: Callable[[ObjectKey, Change], None]
-    _objects: dict[ObjectKey, Raw] = field(default_factory=dict)
+    tell: Callable[[ObjectRef, Change], None]
+    _objects: dict[ObjectRef, Raw] = field(default_factory=dict)
     _listed: dict[str, int] = field(default_factory=dict)
-    _gone: dict[ObjectKey, int] = field(default_factory=dict)
+    _gone: dict[ObjectRef, int] = field(default_factory=dict)
     """Versions at which objects were deleted since the last listing: what is heard late must not bring them back."""
 
-    def get(self, key: ObjectKey) -> Raw | None:
+    def get(self, key: ObjectRef) -> Raw | None:
         """An object, if it is there."""
         return self._objects.get(key)
 
@@ -64,7 +54,7 @@ class Feed:
 
     def note(self, kind: str, raw: Raw, *, deleted: bool = False) -> None:
         """Take one version of an object; one that is older than what is known is left aside."""
-        key = ObjectKey.of(kind, raw)
+        key = ref_of(kind, raw)
         heard = version(raw)
         if heard <= self._known_version(key):
             return
@@ -74,9 +64,13 @@ class Feed:
         else:
             self._keep(key, raw)
 
+    def drop(self, kind: str, raw: Raw) -> None:
+        """Forget an object that is gone, told by a watch that knows no version of its end."""
+        self._forget(ref_of(kind, raw))
+
     def replace(self, kind: str, objects: Iterable[Raw], listed_at: int) -> None:
         """Take a listing: what is not in it and not newer than it is gone."""
-        listed = {ObjectKey.of(kind, raw): raw for raw in objects}
+        listed = {ref_of(kind, raw): raw for raw in objects}
         self._listed[kind] = max(listed_at, self._listed.get(kind, 0))
         self._gone = {key: at for key, at in self._gone.items() if key.kind != kind or at > listed_at}
         for key in [key for key in self._objects if key.kind == kind]:
@@ -87,18 +81,18 @@ class Feed:
             if version(raw) > (version(known) if known is not None else self._gone.get(key, 0)):
                 self._keep(key, raw)
 
-    def _known_version(self, key: ObjectKey) -> int:
+    def _known_version(self, key: ObjectRef) -> int:
         known = self._objects.get(key)
         return version(known) if known is not None else self._gone.get(key, self._listed.get(key.kind, 0))
 
-    def _keep(self, key: ObjectKey, raw: Raw) -> None:
+    def _keep(self, key: ObjectRef, raw: Raw) -> None:
         slim = without_managed_fields(raw)
         change = change_between(self._objects.get(key), slim)
         self._objects[key] = slim
         if change is not Change.NOTHING:
             self.tell(key, change)
 
-    def _forget(self, key: ObjectKey) -> None:
+    def _forget(self, key: ObjectRef) -> None:
         if self._objects.pop(key, None) is not None:
             self.tell(key, Change.POLICY)
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,7 +18,6 @@ import kopf
 import structlog
 
 from tollkeeper_kube.kinds import Kind
-
 from tollkeeper_operator.feed import Raw
 
 LONGEST_PAUSE_SECONDS = 30.0
@@ -30,7 +29,8 @@ EventType = Literal["ADDED", "MODIFIED", "DELETED"] | None
 
 Tell = Callable[[str, EventType, Raw], None]
 
-Login = Callable[[], kopf.ConnectionInfo]
+Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
+"""Called on the event loop that runs `KopfWatch.run`."""
 
 _log = structlog.get_logger("tollkeeper.operator.watch")
 
@@ -66,7 +66,9 @@ class KopfWatch:
         thread.start()
         stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({stopping, asyncio.ensure_future(life.ended.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {stopping, asyncio.ensure_future(life.ended.wait())}, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             stopping.cancel()
             life.end()
@@ -106,7 +108,11 @@ class _Life:
         if self._should_end.is_set():
             return
         await kopf.operator(
-            registry=self._registry(), settings=quiet_settings(), standalone=True, clusterwide=True, stop_flag=self._stop
+            registry=self._registry(),
+            settings=quiet_settings(),
+            standalone=True,
+            clusterwide=True,
+            stop_flag=self._stop,
         )
 
     def _registry(self) -> kopf.OperatorRegistry:
@@ -118,11 +124,12 @@ class _Life:
             kopf.on.event(*route, registry=registry, id=kind.name)(self._handler(kind.name))
         return registry
 
-    def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        return self._watch.login()
+    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
+        asked: Coroutine[Any, Any, kopf.ConnectionInfo] = _awaiting(self._watch.login)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._home))
 
     def _handler(self, kind: str) -> Callable[..., Any]:
-        async def heard(event: Mapping[str, Any], **_: Any) -> None:  # noqa: RUF029 - Kopf runs plain functions in threads
+        async def heard(event: Mapping[str, Any], **_: Any) -> None:
             self._home.call_soon_threadsafe(self._watch.tell, kind, event["type"], event["object"])
 
         return heard
@@ -136,16 +143,26 @@ def quiet_settings() -> kopf.OperatorSettings:
     settings.queueing.exit_timeout = 1.0
     settings.networking.request_timeout = 30.0
     settings.networking.connect_timeout = 10.0
+    settings.networking.error_backoffs = (0.25, 0.5, 1, 2, 2, 5, 5, 5)
     return settings
 
 
 class ToStructlog(logging.Handler):
-    """Takes what Kopf logs through the standard library into our log, from warnings up."""
+    """Takes what Kopf logs into our log, from warnings up, as warnings: whether it matters, our own parts say.
+
+    Left out: that it does not handle signals (it must not), and each failed attempt at a request (the listings of
+    `watches` meet the same failure and tell of it once).
+    """
+
+    _EXPECTED = ("OS signals are ignored", "Request attempt ")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, its traceback shortened to the exception's own line."""
+        message = record.getMessage()
+        if message.startswith(self._EXPECTED):
+            return
         error = _line(record.exc_info[1]) if record.exc_info else None
-        _log.log(record.levelno, record.getMessage(), source=record.name, **({"error": error} if error else {}))
+        _log.warning(message, source=record.name, **({"error": error} if error else {}))
 
 
 def quieten() -> None:
@@ -156,6 +173,10 @@ def quieten() -> None:
     logger.setLevel(logging.WARNING)
     logger.propagate = False
     warnings.filterwarnings("ignore", module=r"kopf\..*")
+
+
+async def _awaiting(login: Login) -> kopf.ConnectionInfo:
+    return await login()
 
 
 def _line(failure: BaseException | None) -> str:

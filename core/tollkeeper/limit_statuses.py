@@ -1,0 +1,158 @@
+"""The statuses of what limits: TokenBudget and TokenQuota, from their accounts (B1 to B5, M1, K6, R11, R42)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tollkeeper.accounts import Phase
+from tollkeeper.amounts import Unit, format_amount
+from tollkeeper.conditions import Condition
+from tollkeeper.counted import Counted, is_keyed, used
+from tollkeeper.forecast import Forecast, NotEnoughHistory
+from tollkeeper.limits import AccountId, Limit
+from tollkeeper.resources import TokenBudget, TokenQuota
+from tollkeeper.resources.standing import Span
+from tollkeeper.resources.tokenbudget import ForecastStatus, SpendForecast, TokenBudgetColumns, TokenBudgetStatus
+from tollkeeper.resources.tokenquota import LimitStatus, TokenQuotaColumns, TokenQuotaStatus
+from tollkeeper.statuses import NOTHING_TO_SAY, Freshness, Subject, finished, to_the_second
+from tollkeeper.windows import Window, format_column_time
+
+
+def budget_status(
+    budget: TokenBudget,
+    subject: Subject,
+    counted: Counted,
+    forecast: Forecast | NotEnoughHistory | None,
+    freshness: Freshness,
+    now: datetime,
+) -> dict[str, Any]:
+    """The status of a TokenBudget that is in force. `forecast` is None where none is made (prepaid, or `per`)."""
+    limit, total, phase = counted.limit, counted.total(), counted.phase()
+    money = {name: format_amount(getattr(total, name), limit.unit) for name in _SHOWN}
+    status = TokenBudgetStatus(
+        phase=phase,
+        **money,
+        utilization=counted.utilization(),
+        period=_span(counted.window),
+        keys=counted.keys(),
+        top=counted.top(),
+        forecast=_forecast(forecast, limit.unit),
+        last_usage_time=to_the_second(
+            max((one.last_usage for one in counted.accounts if one.last_usage), default=None)
+        ),
+        as_of=to_the_second(freshness.as_of),
+        columns=TokenBudgetColumns(
+            forecast=_forecast_column(forecast, limit.unit),
+            exhausted=_exhausted_column(forecast, budget.spec.zone),
+            resets=_resets(counted.window, budget.spec.zone),
+            as_of=format_column_time(freshness.as_of),
+        ),
+    )
+    conditions = (
+        *subject.standing("InForce", f"Binds {_bound(limit)}; {limit.enforcement} enforcement"),
+        _within(phase, (_story(counted, budget.spec.zone),)),
+        freshness.condition(),
+    )
+    return finished(status, conditions, subject, now)
+
+
+_SHOWN = ("balance", "allocation", "spent", "held", "granted", "rolled_over", "unreconciled", "overshoot")
+
+
+def quota_status(
+    quota: TokenQuota, subject: Subject, counted: Mapping[str, Counted], freshness: Freshness, now: datetime
+) -> dict[str, Any]:
+    """The status of a TokenQuota that is in force; `counted` holds its limits by name."""
+    zones = {limit.name: limit.window.zone for limit in quota.spec.limits}
+    ordered = [(name, counted[name]) for name in zones if name in counted]
+    tightest = max(ordered, key=lambda pair: _limit_tightness(pair[1]), default=None)
+    status = TokenQuotaStatus(
+        limits=tuple(_limit_status(name, one) for name, one in ordered),
+        as_of=to_the_second(freshness.as_of),
+        columns=TokenQuotaColumns(
+            limits=len(ordered),
+            tightest=tightest[0] if tightest else NOTHING_TO_SAY,
+            utilization=tightest[1].tightest().utilization(tightest[1].limit) if tightest else 0,
+            resets=_resets(tightest[1].window, zones[tightest[0]]) if tightest else NOTHING_TO_SAY,
+        ),
+    )
+    worst = max((one.phase() for _, one in ordered), key=lambda phase: phase.severity, default=Phase.SUFFICIENT)
+    conditions = (
+        *subject.standing("InForce", f"{len(ordered)} limits bind {_bound(ordered[0][1].limit)}"),
+        _within(worst, tuple(_story(one, zones[name]) for name, one in ordered if one.phase() is worst)),
+        freshness.condition(),
+    )
+    return finished(status, conditions, subject, now)
+
+
+def _limit_tightness(counted: Counted) -> tuple[int, int]:
+    tightest = counted.tightest()
+    return counted.phase().severity, tightest.utilization(counted.limit)
+
+
+def _limit_status(name: str, counted: Counted) -> LimitStatus:
+    limit, tightest = counted.limit, counted.tightest()
+    return LimitStatus(
+        name=name,
+        phase=counted.phase(),
+        window=_span(counted.window),
+        used=format_amount(used(tightest), limit.unit),
+        held=format_amount(tightest.held, limit.unit),
+        remaining=format_amount(max(0, tightest.room(limit)), limit.unit),
+        utilization=tightest.utilization(limit),
+        keys=counted.keys(),
+        top=counted.top(),
+    )
+
+
+def _within(phase: Phase, stories: Sequence[str]) -> Condition:
+    return Condition("WithinLimit", phase is not Phase.INSUFFICIENT, str(phase), "; ".join(stories))
+
+
+def _story(counted: Counted, zone: str) -> str:
+    """One limit in a sentence: what is left, of how much, until when, and for whom if it has keys."""
+    limit, account = counted.limit, counted.tightest()
+    name = f"{limit.ref.limit}: " if limit.ref.limit else ""
+    whose = f" for {','.join(AccountId.parse(account.id).key)}" if is_keyed(limit) and account.id else ""
+    until = f", resets {format_column_time(counted.window.end, zone)} {zone}" if counted.window.end else ""
+    left, credit = format_amount(account.balance, limit.unit), format_amount(account.credit, limit.unit)
+    return f"{name}{left} {limit.unit} left of {credit}{whose}{until}"
+
+
+def _bound(limit: Limit) -> str:
+    names = sorted(limit.tenants)
+    if limit.each_tenant:
+        return f"{len(names)} tenants, each by itself"
+    return f"tenant {names[0]}" if len(names) == 1 else f"{len(names)} tenants"
+
+
+def _span(window: Window) -> Span:
+    return Span(start=window.start if window.end else None, end=window.end)
+
+
+def _resets(window: Window, zone: str) -> str:
+    return format_column_time(window.end, zone) or NOTHING_TO_SAY
+
+
+def _forecast(forecast: Forecast | NotEnoughHistory | None, unit: Unit) -> ForecastStatus | None:
+    if forecast is None:
+        return None
+    if isinstance(forecast, NotEnoughHistory):
+        return ForecastStatus(message=forecast.reason)
+    low, median, high = (format_amount(amount, unit) for amount in (forecast.low, forecast.median, forecast.high))
+    return ForecastStatus(
+        spend=SpendForecast(low=low, median=median, high=high),
+        exhaustion_time=to_the_second(forecast.exhaustion),
+        probability_of_exceeding=round(100 * forecast.probability_of_exceeding),
+    )
+
+
+def _forecast_column(forecast: Forecast | NotEnoughHistory | None, unit: Unit) -> str:
+    if isinstance(forecast, Forecast):
+        return format_amount(forecast.median, unit)
+    return NOTHING_TO_SAY if forecast is None else "not enough history"
+
+
+def _exhausted_column(forecast: Forecast | NotEnoughHistory | None, zone: str) -> str:
+    when = forecast.exhaustion if isinstance(forecast, Forecast) else None
+    return format_column_time(when, zone) or NOTHING_TO_SAY

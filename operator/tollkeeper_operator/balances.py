@@ -1,0 +1,174 @@
+"""The balances as last read: every account of the current windows, by limit.
+
+The ledger tells which accounts changed; only those are read again. Reading is the ledger's own (any thread), opening an
+account is a booking. What cannot be read leaves the last numbers and their age standing (I5).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from tollkeeper.accounts import Account
+from tollkeeper.books import Books
+from tollkeeper.counted import Counted, is_keyed
+from tollkeeper.errors import Unavailable
+from tollkeeper.forecast import Forecast, NotEnoughHistory, forecast, slice_seconds_for
+from tollkeeper.limits import AccountId, Limit, LimitRef
+from tollkeeper.policy import PolicySet
+from tollkeeper.statuses import Freshness
+from tollkeeper.windows import Window
+
+OPENED_AT_ONCE = 64
+"""How many accounts are asked for at once; the ledger books them in one commit."""
+
+SHORTEST_SLICE_SECONDS = 60
+"""The ledger's sums are by the minute."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An account as it was (None: it is new to us) and is."""
+
+    limit: Limit
+    before: Account | None
+    after: Account
+
+
+@dataclass(slots=True)
+class _Held:
+    limit: Limit
+    window: Window
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Balances:
+    """The accounts of the limits in force. All methods run on one event loop; reads happen on `threads`."""
+
+    books: Books
+    threads: ThreadPoolExecutor
+    _held: dict[LimitRef, _Held] = field(default_factory=dict)
+    _read_at: datetime | None = None
+    _fault: str | None = None
+
+    def freshness(self, now: datetime) -> Freshness:
+        """How old the numbers are, and why they are not newer."""
+        return Freshness(self._read_at or now, self._fault)
+
+    def counted(self, ref: LimitRef) -> Counted | None:
+        """A limit's window and accounts, if it is in force."""
+        held = self._held.get(ref)
+        return Counted(held.limit, held.window, tuple(held.accounts.values())) if held else None
+
+    def accounts(self) -> Mapping[str, Account]:
+        """Every account of the current windows, by identity."""
+        return {account.id: account for held in self._held.values() for account in held.accounts.values()}
+
+    def shared_ids(self) -> frozenset[str]:
+        """The accounts of limits without `per`: few, and those that statuses and gates rest on."""
+        return frozenset(id_ for held in self._held.values() if not held.limit.per for id_ in held.accounts)
+
+    async def adopt(self, policy: PolicySet, now: datetime) -> tuple[Moved, ...]:
+        """Hold the accounts of exactly the limits in force, opened where they are new, in the windows of now.
+
+        Raises `Unavailable`; what was read until then is held.
+        """
+        known = {limit.ref: limit for limit in policy.limits}
+        for ref in [ref for ref in self._held if ref not in known]:
+            del self._held[ref]
+        return await self._bring_up(policy.limits, now)
+
+    async def roll(self, now: datetime) -> tuple[Moved, ...]:
+        """Open the next window of every limit whose window has ended. Raises `Unavailable`."""
+        ended = [held.limit for held in self._held.values() if held.window.end and held.window.end <= now]
+        return await self._bring_up(ended, now) if ended else ()
+
+    async def refresh(self, ids: Iterable[str], now: datetime) -> tuple[Moved, ...]:
+        """Read accounts again; those of other windows or of limits no longer in force are left aside. Raises `Unavailable`."""
+        asked = [id_ for id_ in ids if self._holds(id_)]
+        reader = self.books.reader
+        read = await self._ask(lambda: [account for id_ in asked if (account := reader.account(id_)) is not None])
+        self._heard(now)
+        return tuple(moved for account in read if (moved := self._put(account)) is not None)
+
+    async def forecast(self, ref: LimitRef, now: datetime) -> Forecast | NotEnoughHistory | None:
+        """What is to be expected of a limit with one account and an end; None of any other. Raises `Unavailable`."""
+        held = self._held.get(ref)
+        if held is None or is_keyed(held.limit) or held.window.end is None or not held.accounts:
+            return None
+        account, limit, window = next(iter(held.accounts.values())), held.limit, held.window
+        seconds = max(SHORTEST_SLICE_SECONDS, slice_seconds_for(window))
+        reader = self.books.reader
+
+        def ask() -> Forecast | NotEnoughHistory:
+            points = reader.spend(account.id, slice_seconds=seconds, since=window.start, until=now)
+            return forecast(points, account=account, minimum=limit.minimum, now=now)
+
+        return await self._ask(ask)
+
+    def _holds(self, id_: str) -> bool:
+        identity = AccountId.parse(id_)
+        held = self._held.get(identity.ref)
+        return held is not None and held.window.key() == identity.window
+
+    def _put(self, account: Account) -> Moved | None:
+        held = self._held.get(AccountId.parse(account.id).ref)
+        if held is None:
+            return None
+        before = held.accounts.get(account.id)
+        held.accounts[account.id] = account
+        return Moved(held.limit, before, account) if before != account else None
+
+    async def _bring_up(self, limits: Sequence[Limit], now: datetime) -> tuple[Moved, ...]:
+        wanted: list[tuple[Limit, tuple[str, ...]]] = []
+        for limit in limits:
+            wanted += [(limit, key) for key in await self._keys(limit, now)]
+        moved: list[Moved] = []
+        for start in range(0, len(wanted), OPENED_AT_ONCE):
+            opening = (self._open(limit, key, now) for limit, key in wanted[start : start + OPENED_AT_ONCE])
+            moved += [one for one in await asyncio.gather(*opening) if one is not None]
+        self._heard(now)
+        return tuple(moved)
+
+    async def _keys(self, limit: Limit, now: datetime) -> list[tuple[str, ...]]:
+        """The keys whose accounts are opened: the one that all share, one for each selected tenant, or those in use."""
+        window = limit.calendar.window_at(now)
+        held = self._held.get(limit.ref)
+        if held is None or held.window != window:
+            held = self._held[limit.ref] = _Held(limit, window)
+        held.limit = limit
+        if not limit.per:
+            return [(tenant,) for tenant in sorted(limit.tenants)] if limit.each_tenant else [()]
+        reader, ref = self.books.reader, limit.ref
+        for account in await self._ask(lambda: reader.accounts_of(ref, window.key())):
+            held.accounts[account.id] = account
+        # A key in use is opened again only for a new allocation: then its account is credited the difference.
+        return [AccountId.parse(id_).key for id_, one in held.accounts.items() if one.allocation != limit.allocation]
+
+    async def _open(self, limit: Limit, key: tuple[str, ...], now: datetime) -> Moved | None:
+        try:
+            account = await self.books.open(limit, key, now)
+        except Unavailable as fault:
+            self._fault = str(fault)
+            raise
+        held = self._held.get(limit.ref)
+        if held is None:
+            return None
+        before = held.accounts.get(account.id)
+        held.accounts[account.id] = account
+        return Moved(limit, before, account) if before != account else None
+
+    async def _ask(self, question: Callable[[], Answer]) -> Answer:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, question)
+        except Unavailable as fault:
+            self._fault = str(fault)
+            raise
+
+    def _heard(self, now: datetime) -> None:
+        self._read_at, self._fault = now, None

@@ -1,0 +1,120 @@
+"""Events: notices written where `kubectl describe` shows them, each once, at a bounded rate.
+
+An Event's name is made of its object and its notice's identity, so a notice that is told twice, by a restarted operator
+too, is refused by the API server as existing already. What exceeds the rate or cannot be written is dropped and counted:
+Events are for people, the status is the truth.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from tollkeeper.conditions import to_second
+from tollkeeper.notices import Notice
+from tollkeeper_kube import AlreadyExists, ApiUnreachable, Kube, KubeError
+from tollkeeper_operator.feed import Raw
+from tollkeeper_operator.metrics import Metrics
+
+COMPONENT = "tollkeeper"
+BURST = 100
+PER_SECOND = 10.0
+LONGEST_MESSAGE = 1024
+ATTEMPTS = 3
+_NAME_LENGTH = 200
+
+_log = structlog.get_logger("tollkeeper.operator.events")
+
+
+@dataclass(slots=True)
+class EventLog:
+    """Takes notices and writes them one after the other while `run` runs; at most `BURST` wait."""
+
+    kube: Kube
+    metrics: Metrics
+    instance: str = COMPONENT
+    _waiting: deque[tuple[Notice, dict[str, Any]]] = field(default_factory=deque)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _allowance: float = BURST
+    _refilled: float = field(default_factory=time.monotonic)
+
+    def tell(self, notice: Notice, about: Raw, now: datetime) -> None:
+        """Have a notice written as an Event about an object."""
+        if len(self._waiting) >= BURST or not self._permitted():
+            self.metrics.events.labels(notice.reason, "dropped").inc()
+            return
+        self._waiting.append((notice, event_of(notice, about, now, self.instance)))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what waits, for ever; cancel it to end."""
+        while True:
+            while not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+            notice, manifest = self._waiting.popleft()
+            self.metrics.events.labels(notice.reason, await self._write(manifest)).inc()
+
+    async def _write(self, manifest: dict[str, Any]) -> str:
+        for attempt in range(ATTEMPTS):
+            try:
+                await self.kube.create(manifest)
+            except AlreadyExists:
+                return "known"
+            except ApiUnreachable:
+                await asyncio.sleep(2**attempt)
+            except KubeError as fault:
+                _log.warning("an Event was refused", reason=manifest["reason"], error=str(fault))
+                return "refused"
+            else:
+                return "written"
+        return "dropped"
+
+    def _permitted(self) -> bool:
+        now = time.monotonic()
+        self._allowance = min(BURST, self._allowance + (now - self._refilled) * PER_SECOND)
+        self._refilled = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+
+def event_of(notice: Notice, about: Raw, now: datetime, instance: str) -> dict[str, Any]:
+    """The Event of a notice. Objects of the whole cluster have theirs in the namespace `default`, as Kubernetes wants it."""
+    metadata = about["metadata"]
+    namespace = metadata.get("namespace")
+    message = notice.message if len(notice.message) <= LONGEST_MESSAGE else notice.message[: LONGEST_MESSAGE - 1] + "…"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": event_name(notice, metadata), "namespace": namespace or "default"},
+        "involvedObject": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "name": metadata["name"],
+            "uid": metadata.get("uid", ""),
+            **({"namespace": namespace} if namespace else {}),
+        },
+        "type": notice.type,
+        "reason": str(notice.reason),
+        "message": message,
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": instance,
+        "firstTimestamp": to_second(now),
+        "lastTimestamp": to_second(now),
+        "count": 1,
+    }
+
+
+def event_name(notice: Notice, metadata: Mapping[str, Any]) -> str:
+    """The name that the same notice about the same object always has."""
+    told = "/".join((str(metadata.get("uid")), notice.reason, notice.identity))
+    return f"{metadata['name'][:_NAME_LENGTH]}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"

@@ -1,0 +1,97 @@
+"""Everything known of the cluster at one moment, as values: resources, namespaces, keys, and the policy they make."""
+
+import base64
+import binascii
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from tollkeeper.compile import compile_policy
+from tollkeeper.errors import InvalidValue
+from tollkeeper.keys import KEY_FIELD, ApiKey
+from tollkeeper.policy import PolicySet
+from tollkeeper.prices import PriceList
+from tollkeeper.problems import ObjectRef, Problem
+from tollkeeper.references import Resources, read, ref_of
+from tollkeeper.resources import AnyResource
+from tollkeeper.tenants import Namespace, TenantTree, governed
+from tollkeeper_kube.kinds import NAMESPACE, OUR_KINDS, SECRET, WORKLOAD_GATE
+from tollkeeper_operator.feed import Feed, Raw
+
+POLICY_KINDS = tuple(kind.name for kind in OUR_KINDS if kind is not WORKLOAD_GATE)
+"""The kinds that policy is made of; gates are its result."""
+
+_log = structlog.get_logger("tollkeeper.operator.policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """One consistent view. `governed` are the namespaces that have a gate (K1)."""
+
+    policy: PolicySet
+    tree: TenantTree
+    resources: Mapping[ObjectRef, AnyResource]
+    problems: Mapping[ObjectRef, tuple[Problem, ...]]
+    governed: frozenset[str]
+
+
+def gather(feed: Feed, base: PriceList, version: int) -> Gathered:
+    """Read all objects and compile them. An object that cannot be read has a problem and stops no other."""
+    resources, unreadable = read(_without_status(raw) for kind in POLICY_KINDS for raw in feed.of_kind(kind))
+    namespaces = {raw["metadata"]["name"]: _namespace(raw) for raw in feed.of_kind(NAMESPACE.name)}
+    compiled = compile_policy(resources, namespaces, _keys(feed.of_kind(SECRET.name)), base, version)
+    return Gathered(
+        policy=compiled.policy,
+        tree=compiled.tree,
+        resources=_by_ref(resources),
+        problems=_by_object((*unreadable, *compiled.problems)),
+        governed=governed(compiled.tree, namespaces),
+    )
+
+
+def _by_ref(resources: Resources) -> dict[ObjectRef, AnyResource]:
+    return {ref_of(resource): resource for resource in resources.all()}
+
+
+def _by_object(problems: Iterable[Problem]) -> dict[ObjectRef, tuple[Problem, ...]]:
+    by_object: dict[ObjectRef, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_object[problem.ref].append(problem)
+    return {ref: tuple(found) for ref, found in by_object.items()}
+
+
+def _without_status(raw: Raw) -> dict[str, Any]:
+    """What people wrote: a status is ours, and must never keep an object from being read."""
+    return {name: value for name, value in raw.items() if name != "status"}
+
+
+def _namespace(raw: Raw) -> Namespace:
+    metadata = raw["metadata"]
+    return Namespace(metadata.get("labels") or {}, metadata.get("annotations") or {})
+
+
+def _keys(secrets: Iterable[Raw]) -> tuple[ApiKey, ...]:
+    keys: list[ApiKey] = []
+    for raw in secrets:
+        try:
+            keys.append(key_of(raw))
+        except InvalidValue as damaged:
+            _log.warning("an API key cannot be read and is refused", error=str(damaged))
+    return tuple(keys)
+
+
+def key_of(secret: Raw) -> ApiKey:
+    """The API key of a Secret. Raises `InvalidValue` that names the Secret."""
+    metadata = secret["metadata"]
+    where = f"Secret {metadata.get('namespace')}/{metadata['name']}"
+    try:
+        text = base64.b64decode((secret.get("data") or {})[KEY_FIELD], validate=True)
+    except (KeyError, binascii.Error) as cause:
+        raise InvalidValue(f"{where} has no {KEY_FIELD} that can be read: revoke the key and create another") from cause
+    try:
+        return ApiKey.from_json(text)
+    except InvalidValue as damaged:
+        raise InvalidValue(f"{where}: {damaged}") from damaged

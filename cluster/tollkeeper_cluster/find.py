@@ -3,13 +3,13 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from tollkeeper_cluster.binaries import ensure_binaries
 from tollkeeper_cluster.errors import ContextError
+from tollkeeper_cluster.folders import held_folder, remove
 from tollkeeper_cluster.kubeconfig import write_private
 from tollkeeper_cluster.local import LocalCluster
 from tollkeeper_cluster.progress import Progress, silent
@@ -66,8 +66,8 @@ class ExistingCluster:
 
     def __init__(self, context: str, kubectl: Path, kubeconfig: bytes, webhook_host: str | None) -> None:
         self.context, self.kubectl, self.webhook_host = context, kubectl, webhook_host
-        self._folder = tempfile.TemporaryDirectory(prefix="tollkeeper-context-")
-        self.kubeconfig = Path(self._folder.name) / "kubeconfig"
+        folder, self._held = held_folder()
+        self.kubeconfig = folder / "kubeconfig"
         write_private(self.kubeconfig, kubeconfig)
 
     def environment(self) -> dict[str, str]:
@@ -81,7 +81,8 @@ class ExistingCluster:
 
     def stop(self) -> None:
         """Remove our copy of the kubeconfig; the cluster runs on."""
-        self._folder.cleanup()
+        remove(self.kubeconfig.parent)
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self

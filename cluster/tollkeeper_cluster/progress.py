@@ -1,5 +1,6 @@
 """How far a build is, and how that is shown: one updating line on a terminal, sparse plain lines elsewhere."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from typing import TextIO
 # Below this share of the work the rate is noise, and no time left is shown.
 _MEASURABLE_SHARE = 0.02
 _PLAIN_LINE_EVERY_SECONDS = 20.0
-_LINE_WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,17 @@ def _duration(seconds: float) -> str:
 
 
 class _TerminalLine:
-    """Rewrites one line, and ends it when the work is done."""
+    """Rewrites one line, and ends it when the work is done.
+
+    The cursor waits at the start of the line, so that whatever is written next stands over it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __call__(self, state: BuildState) -> None:
-        self._stream.write("\r" + described(state)[:_LINE_WIDTH].ljust(_LINE_WIDTH))
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write("\r" + described(state)[:width].ljust(width) + "\r")
         if state.share == 1:
             self._stream.write("\n")
         self._stream.flush()

@@ -1,25 +1,23 @@
-"""One run of the local cluster on this machine: its folder, its keeper, and what is left of runs that were killed."""
+"""One run of the local cluster on this machine: its folder, and the keeper of its servers."""
 
 import contextlib
-import fcntl
 import json
-import os
-import shutil
-import signal
+import re
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import IO, Any
 
 from tollkeeper_cluster import keeper
-from tollkeeper_cluster.cache import cache_root, exclusive
 from tollkeeper_cluster.errors import StartError
+from tollkeeper_cluster.folders import held_folder, remove
 
-FOLDER_PREFIX = "tollkeeper-cluster-"
-_LOCK = "keeper.lock"
 _ENDING_SECONDS = 20.0
+_LONGEST_WORDS = 400
+# How the servers mark what ended them: Go's runtime, etcd's JSON, klog, and command lines.
+_DISK_FULL = "no space left on device"
+_REASON = re.compile(rf'^panic: |"level":"(fatal|panic)"|^F\d{{4}} |^[Ee]rror: |{_DISK_FULL}')
 
 
 class Run:
@@ -27,11 +25,9 @@ class Run:
 
     def __init__(self) -> None:
         self._orders = threading.Lock()
-        # Sweeping and creating exclude each other: a folder whose keeper does not hold its lock yet is not stale.
-        with exclusive(cache_root() / "runs.lock"):
-            sweep()
-            self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)).resolve()
-            self._keeper = _started_keeper(self.folder)
+        self.folder, lock = held_folder()
+        with lock:  # passes to the keeper
+            self._keeper = _started_keeper(self.folder, lock)
 
     def start(self, name: str, argv: list[str]) -> None:
         """Start the server `name`; its output goes to `NAME.log` in the run folder. Raises StartError."""
@@ -46,16 +42,22 @@ class Run:
     def failure(self) -> str | None:
         """Which server ended by itself, and what it said last; None while all run."""
         for name, status in self._order({}).items():
-            return f"{name} ended with {status}: {self.last_words(name)}"
+            words = self.last_words(name)
+            if _DISK_FULL in words:
+                return f"{name} ended: the disk that holds {self.folder} is full; free some, or set TMPDIR"
+            return f"{name} ended with {status}: {words}"
         return None
 
     def last_words(self, name: str) -> str:
-        """The last line that the server `name` wrote, for an error message."""
+        """The line out of the server `name`'s log that tells best why it ended, for an error message."""
         try:
             lines = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()
         except OSError:
             lines = []
-        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it wrote nothing")
+        spoken = [line.strip() for line in lines if line.strip()]
+        # A program that fails says why first; consequences and its stack follow.
+        reason = next((line for line in spoken if _REASON.search(line)), None)
+        return (reason or (spoken or ["it wrote nothing"])[-1])[:_LONGEST_WORDS]
 
     def end(self) -> None:
         """End all servers and remove the folder. Safe to call again."""
@@ -83,40 +85,16 @@ class Run:
             return answer
 
 
-def sweep() -> None:
-    """End and remove what is left of this user's runs whose keeper is gone."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            with (folder / _LOCK).open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its keeper lives
-                remove(folder)
-
-
-def remove(folder: Path) -> None:
-    """End the servers recorded in a run folder, as far as they are still those processes, and remove it."""
-    with contextlib.suppress(OSError, ValueError):
-        for pid, started in json.loads((folder / keeper.RECORDS).read_text()).values():
-            if started is not None and keeper.started_at(pid) == started:
-                os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _started_keeper(folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / _LOCK).open("a") as lock:
-        # The lock belongs to the open file: it passes to the keeper and lasts as long as the keeper does.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [sys.executable, "-I", "-S", keeper.__file__, str(folder)]
-        # A session of its own: a terminal's Ctrl-C and hang-up reach the user's program, which then ends the run.
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(lock.fileno(),),
-            start_new_session=True,
-        )
+def _started_keeper(folder: Path, lock: IO[str]) -> subprocess.Popen[bytes]:
+    # A session of its own: a terminal's Ctrl-C and hang-up reach the user's program, which then ends the run.
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", keeper.__file__, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(lock.fileno(),),
+        start_new_session=True,
+    )
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tollkeeper_cluster import LocalCluster, StartError
+from tollkeeper_cluster.folders import FOLDER_PREFIX, sweep
 from tollkeeper_cluster.keeper import RECORDS
-from tollkeeper_cluster.run import FOLDER_PREFIX, Run, sweep
+from tollkeeper_cluster.run import Run
 
 _DEADLINE_SECONDS = 20.0
 _SLEEPER = ["/bin/sleep", "1000"]
@@ -101,6 +102,12 @@ def test_a_server_that_ends_by_itself_is_reported_with_its_last_words(sleeping: 
     sleeping.start("failing", ["/bin/sh", "-c", "echo fine; echo the port is taken >&2; exit 3"])
     until(lambda: sleeping.failure() is not None, "the server has ended")
     assert sleeping.failure() == "failing ended with 3: the port is taken"
+
+
+def test_the_reason_of_a_failure_is_told_rather_than_the_stack_after_it(sleeping: Run) -> None:
+    sleeping.start("failing", ["/bin/sh", "-c", "echo panic: disk full; echo; echo 'main.go:11 +0x28'; exit 2"])
+    until(lambda: sleeping.failure() is not None, "the server has ended")
+    assert sleeping.failure() == "failing ended with 2: panic: disk full"
 
 
 def test_a_stopped_server_is_no_failure(sleeping: Run) -> None:

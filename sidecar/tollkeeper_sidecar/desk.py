@@ -1,0 +1,284 @@
+"""The lease desk: who gets a hold at once, who waits, and what the authority is asked next. Sans-I/O.
+
+Rules:
+
+- A request whose full need is free here, and for whose accounts nobody waits, is served at once, without a call.
+- All others wait in the order of their coming. At most one call to the authority is under way; it carries one want for
+  each account: enough for the first who waits for it, if possible in full for all of them, and some ahead.
+- Those whom an answer covers in part get a lower output limit; those whom it does not cover are refused. A refusal that
+  waiting may heal is taken to the authority once more, after a short patience in which requests in flight here may
+  give back what they do not use (F1).
+- A pool that runs dry is filled ahead of need, once a round for each account. What is idle goes back with the next call.
+  A lease that was not renewed in time is not used any more.
+- While the authority cannot be reached, live leases are used up; then each limit's `whenStale` decides.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest, Reason, Refusal, Want
+from tollkeeper.limits import Limit, WhenStale
+from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold
+from tollkeeper_sidecar.pools import Pools
+from tollkeeper_sidecar.refusals import judged
+
+ROUND_SECONDS = 0.5
+"""How often demand ages and idle amounts are returned: idle for three rounds means returned within 2 s (H4)."""
+
+PATIENCE_SECONDS = 0.25
+LEASE_SECONDS = LEASE_TIME.total_seconds()
+SAFETY_SECONDS = 5.0
+"""A lease is not used in its last seconds: clocks and messages are not that exact."""
+
+FIRST_BACKOFF_SECONDS = 0.2
+LONGEST_BACKOFF_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The limits that refuse a request, each with its numbers."""
+
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The authority cannot be reached, no lease is left, and this limit fails closed (I5)."""
+
+    limit: Limit
+
+
+Outcome = Hold | Refused | Stale
+
+
+class TooManyWaiting(Exception):
+    """As many requests wait for a lease as may."""
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """One request that waits for its hold; `outcome` is set once."""
+
+    demand: Demand
+    outcome: Outcome | None = None
+    answered: bool = False
+    asking: bool = False
+    retried: bool = False
+    parked_until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call under way: when it was sent, and what it returns."""
+
+    sent: float
+    returns: Mapping[str, int] = field(default_factory=dict)
+
+
+class Desk:
+    """Decides for one lease holder. Monotonic times are seconds; `now` is the wall clock, which windows go by."""
+
+    def __init__(self, holder: str, most_waiting: int) -> None:
+        self.pools = Pools()
+        self.resolved: list[Waiting] = []
+        self._holder = holder
+        self._most_waiting = most_waiting
+        self._queue: list[Waiting] = []
+        self._wanted: Counter[str] = Counter()
+        self._sequence = 0
+        self._call: _Call | None = None
+        self._leased_until = 0.0
+        self._renew_at = 0.0
+        self._round_at = 0.0
+        self._failures = 0
+        self._retry_at = 0.0
+        self._low: set[str] = set()
+        self._asked_ahead: set[str] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._queue)
+
+    def arrive(self, demand: Demand, mono: float) -> Hold | Waiting:
+        """A request comes: its hold, or its place among those who wait. Raises `TooManyWaiting`."""
+        if mono < self._leased_until or not demand.needs:
+            pools, wanted = self.pools, self._wanted
+            if all(need.id not in wanted and pools.free(need.id) >= need.most for need in demand.needs):
+                return self._take(demand, demand.full())
+        if len(self._queue) >= self._most_waiting:
+            raise TooManyWaiting
+        waiting = Waiting(demand)
+        self._queue.append(waiting)
+        self._wanted.update(need.id for need in demand.needs)
+        if mono < self._retry_at:
+            self._without_authority(waiting, live=mono < self._leased_until)
+        return waiting
+
+    def settle(self, hold: Hold, used: Mapping[str, int], mono: float) -> None:
+        """A request ended; what it did not use may serve those who wait."""
+        self.pools.settle(hold.amounts, used)
+        if self._queue and mono < self._leased_until:
+            self._serve()
+
+    def give_up(self, waiting: Waiting) -> None:
+        """A request waits no longer."""
+        if waiting in self._queue:
+            self._leave(waiting)
+
+    def next_request(self, now: datetime, mono: float) -> LeaseRequest | None:
+        """What to ask the authority now, if anything; `answered` or `unavailable` must follow."""
+        if self._call is not None or mono < self._retry_at:
+            return None
+        returns = self._returns(now, mono)
+        wants = self._wants(mono, returns)
+        if not (wants or returns or (mono >= self._renew_at and self.pools.outstanding())):
+            return None
+        self._sequence += 1
+        self._call = _Call(mono, returns)
+        return LeaseRequest(self._holder, self._sequence, wants, returns)
+
+    def answered(self, reply: LeaseReply, now: datetime, mono: float) -> None:
+        """The authority answered the call under way."""
+        sent = self._call.sent if self._call else mono
+        self._call = None
+        self._failures = 0
+        self._leased_until = sent + LEASE_SECONDS - SAFETY_SECONDS
+        self._renew_at = sent + LEASE_SECONDS / 3
+        for granted in reply.granted:
+            self.pools.grant(granted.account, granted.amount)
+        refused = {refusal.account: refusal for refusal in reply.refused}
+        asked = [waiting for waiting in self._queue if waiting.asking]
+        for waiting in asked:
+            waiting.asking, waiting.answered = False, True
+        self._serve()
+        for waiting in asked:
+            if waiting.outcome is None:
+                self._not_served(waiting, refused, now, mono)
+
+    def unavailable(self, mono: float) -> None:
+        """The authority did not answer the call under way, and did nothing."""
+        call, self._call = self._call, None
+        for account, amount in (call.returns if call else {}).items():
+            self.pools.grant(account, amount)
+        self._failures += 1
+        self._retry_at = mono + min(FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 10), LONGEST_BACKOFF_SECONDS)
+        for waiting in tuple(self._queue):
+            self._without_authority(waiting, live=mono < self._leased_until)
+
+    def next_due(self, mono: float) -> float | None:
+        """Seconds until `next_request` may have something to ask without anything else happening."""
+        due = [waiting.parked_until for waiting in self._queue if not waiting.asking]
+        if any(True for _ in self.pools):
+            due.append(self._round_at)
+        return max(0.0, min(due) - mono, self._retry_at - mono) if due else None
+
+    def _take(self, demand: Demand, hold: Hold) -> Hold:
+        self.pools.take(demand.needs, hold.amounts)
+        for account in hold.amounts:
+            pool = self.pools.of(account)
+            if pool is not None and pool.low and account not in self._asked_ahead:
+                self._low.add(account)
+        return hold
+
+    @property
+    def is_low(self) -> bool:
+        """Whether a pool runs dry while nobody waits: a call ahead of need is worth it."""
+        return bool(self._low) and self._call is None
+
+    def _returns(self, now: datetime, mono: float) -> dict[str, int]:
+        """What goes back: what is idle, once a round; everything that is free, when the leases were not renewed in time."""
+        new_round = mono >= self._round_at
+        if new_round:
+            self._round_at = mono + ROUND_SECONDS
+            self._asked_ahead.clear()
+            self.pools.next_round(now)
+        if mono >= self._leased_until:
+            return self.pools.withdraw(now, everything=True)
+        return self.pools.withdraw(now, everything=False) if new_round and not self._queue else {}
+
+    def _wants(self, mono: float, returns: Mapping[str, int]) -> tuple[Want, ...]:
+        """One want for each account that is short: for the first who waits, for all, and ahead."""
+        first: dict[str, AccountNeed] = {}
+        total: Counter[str] = Counter()
+        for waiting in self._queue:
+            if waiting.parked_until > mono:
+                continue
+            waiting.asking = True
+            for need in waiting.demand.needs:
+                first.setdefault(need.id, need)
+                total[need.id] += need.most
+                self.pools.opened(need)
+        wants = [self._want(account, need.least, total[account]) for account, need in first.items()]
+        low = self._low - first.keys() - returns.keys()
+        ahead = [self._want(account, 0, 0) for account in low]
+        self._asked_ahead |= low
+        self._low.clear()
+        return tuple(want for want in (*wants, *ahead) if want.desired or want.ahead)
+
+    def _want(self, account: str, least: int, total: int) -> Want:
+        pool = self.pools.of(account)
+        free, demand = (pool.free, pool.demand) if pool else (0, 0)
+        need = max(0, least - free)
+        desired = max(need, total - free)
+        return Want(account, need, desired, max(0, demand - max(0, free - total)))
+
+    def _serve(self) -> None:
+        """Serve who can be served, in order: in full, or with less once the authority has had its say."""
+        for waiting in tuple(self._queue):
+            demand = waiting.demand
+            free = {need.id: self.pools.free(need.id) for need in demand.needs}
+            hold: Hold | None = None
+            if all(free[need.id] >= need.most for need in demand.needs):
+                hold = demand.full()
+            elif waiting.answered and not waiting.asking:
+                hold = demand.within(free)
+            if hold is not None:
+                self._resolve(waiting, self._take(demand, hold))
+
+    def _not_served(self, waiting: Waiting, refused: Mapping[str, Refusal], now: datetime, mono: float) -> None:
+        """Refuse, or let wait once more. Who is short of an account that did not refuse asks again with the next call."""
+        refusals = tuple(
+            judged(refusal, need.least, self._unreported(need.id), now)
+            for need in waiting.demand.needs
+            if (refusal := refused.get(need.id)) and need.least - self.pools.free(need.id) > refusal.available
+        )
+        if not refusals:
+            return
+        if waiting.retried or any(refusal.reason is not Reason.CONTENDED for refusal in refusals):
+            self._resolve(waiting, Refused(refusals))
+        else:
+            waiting.retried = True
+            waiting.parked_until = mono + PATIENCE_SECONDS
+
+    def _unreported(self, account: str) -> int:
+        pool = self.pools.of(account)
+        return pool.unreported if pool else 0
+
+    def _without_authority(self, waiting: Waiting, *, live: bool) -> None:
+        """Serve out of live leases what can be, then let `whenStale` decide."""
+        demand = waiting.demand
+        waiting.asking = False
+        free = {need.id: self.pools.free(need.id) if live else 0 for need in demand.needs}
+        short = [need for need in demand.needs if free[need.id] < need.least]
+        closed = next((n.bound.limit for n in short if n.bound.limit.when_stale is WhenStale.FAIL_CLOSED), None)
+        if closed is not None:
+            self._resolve(waiting, Stale(closed))
+            return
+        opened = {need.id for need in short}
+        hold = demand.within({account: amount for account, amount in free.items() if account not in opened})
+        if hold is not None:
+            amounts = {account: 0 if account in opened else amount for account, amount in hold.amounts.items()}
+            self._resolve(waiting, self._take(demand, Hold(hold.output_limit, amounts)))
+
+    def _resolve(self, waiting: Waiting, outcome: Outcome) -> None:
+        waiting.outcome = outcome
+        self._leave(waiting)
+        self.resolved.append(waiting)
+
+    def _leave(self, waiting: Waiting) -> None:
+        self._queue.remove(waiting)
+        self._wanted.subtract(need.id for need in waiting.demand.needs)
+        self._wanted += Counter()

@@ -1,0 +1,192 @@
+"""The gateway: everything put together, started and stopped in order."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from tollkeeper.errors import Unavailable
+from tollkeeper.leases import Authority
+from tollkeeper.policy import CurrentPolicy
+from tollkeeper_sidecar.handler import RequestHandler
+from tollkeeper_sidecar.holder import LeaseHolder
+from tollkeeper_sidecar.meter import Meter, booked_by
+from tollkeeper_sidecar.metrics import Metrics
+from tollkeeper_sidecar.recovery import boot_id, recover
+from tollkeeper_sidecar.reporter import Reporter
+from tollkeeper_sidecar.request_id import new_request_id
+from tollkeeper_sidecar.server import address_of, gateway_server, listen, metrics_server
+from tollkeeper_sidecar.settings import GatewaySettings
+from tollkeeper_sidecar.spool import Spool
+from tollkeeper_sidecar.tasks import start_task
+
+RECOVERY_RETRY_SECONDS: Final = 5.0
+FINISH_SECONDS: Final = 10.0
+METRICS_DRAIN_SECONDS: Final = 1.0
+
+_log = structlog.get_logger("tollkeeper.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGateway:
+    """Where a started gateway listens. `url` is followed by `/<upstream>/v1`."""
+
+    url: str
+    metrics_url: str
+
+
+class Gateway:
+    """The metering gateway. `start` once, `stop` once; what it holds is given back by `stop`.
+
+    `clock` tells the time, with its zone. Raises `GatewayError` from `start` for a taken port or a data folder that cannot
+    be written.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, policy: CurrentPolicy, authority: Authority, clock: Callable[[], datetime]
+    ) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._authority = authority
+        self._clock = clock
+        self._holder_id = new_request_id()
+        self._folder = settings.data_dir / "gateway"
+        self._closing = contextlib.AsyncExitStack()
+        self._finished = True
+
+    async def start(self) -> RunningGateway:
+        """Recover what earlier gateways left, then listen. Returns once requests are taken."""
+        async with contextlib.AsyncExitStack() as started:
+            await self._recover(started)
+            handler, metrics = await self._assemble(started)
+            settings = self._settings
+            gateway = await self._listen(
+                started, gateway_server(handler, settings), settings.port, "gateway", settings.drain_seconds
+            )
+            health = await self._listen(
+                started,
+                metrics_server(metrics, self._missing, self._refresh),
+                settings.metrics_port,
+                "gateway's metrics",
+                METRICS_DRAIN_SECONDS,
+            )
+            self._closing = started.pop_all()
+        running = RunningGateway(address_of(gateway), address_of(health))
+        _log.info("the gateway listens", url=running.url, metrics=running.metrics_url, holder=self._holder_id)
+        return running
+
+    async def stop(self) -> None:
+        """Take no more requests, let those in flight end within their bound, report all usage, give back all leases."""
+        await self._closing.aclose()
+
+    async def _assemble(self, started: contextlib.AsyncExitStack) -> tuple[RequestHandler, Metrics]:
+        """The parts, each closed in the reverse order: listeners, connections to providers, leases, reports, spool."""
+        settings, clock = self._settings, self._clock
+        self._spool = Spool(
+            self._folder, self._holder_id, boot_id(), largest=settings.spool_bytes, segment=settings.segment_bytes
+        )
+        started.push_async_callback(self._close_spool)
+        self._holder = LeaseHolder(
+            self._holder_id,
+            self._authority,
+            clock,
+            most_waiting=settings.most_waiting,
+            nudge=lambda: self._reporter.nudge(),
+        )
+        self._reporter = Reporter(
+            self._authority, self._spool, booked_by(self._holder), every_seconds=settings.report_seconds
+        )
+        await started.enter_async_context(self._reporter)
+        started.push_async_callback(self._finish_reports)
+        await started.enter_async_context(self._holder)
+        session = await started.enter_async_context(self._session())
+        metrics = Metrics()
+        self._gauges = {
+            name: metrics.gauge(f"tollkeeper_gateway_{name}", text)
+            for name, text in (
+                ("spool_bytes", "Bytes in the spool."),
+                ("unreported_requests", "Settled requests that are not booked yet."),
+                ("requests_in_memory_alone", "Settled requests that the disk did not take."),
+                ("open_holds", "Requests that hold something."),
+                ("waiting_requests", "Requests that wait for a lease."),
+                ("authority_reachable", "1 while the authority grants leases."),
+            )
+        }
+        meter = Meter(self._holder, self._spool, self._reporter, metrics, clock)
+        return RequestHandler(settings, self._policy, self._holder, meter, metrics, session, clock), metrics
+
+    def _session(self) -> aiohttp.ClientSession:
+        settings = self._settings
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=settings.most_connections, keepalive_timeout=15),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_seconds, sock_read=settings.silence_seconds
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
+        )
+
+    async def _listen(
+        self, started: contextlib.AsyncExitStack, server: web.Server, port: int, what: str, drain_seconds: float
+    ) -> web.ServerRunner:
+        runner = await listen(server, self._settings.host, port, what=what, drain_seconds=drain_seconds)
+        started.push_async_callback(runner.cleanup)
+        return runner
+
+    async def _recover(self, started: contextlib.AsyncExitStack) -> None:
+        """Recover now; where the authority cannot be reached, go on trying beside the requests."""
+        try:
+            await recover(self._folder, self._authority, boot_id())
+        except Unavailable as error:
+            _log.warning("earlier gateways' usage waits in their spools", error=str(error))
+            task = start_task(self._recover_later(), "recovery")
+            started.callback(task.cancel)
+
+    async def _recover_later(self) -> None:
+        while True:
+            await asyncio.sleep(RECOVERY_RETRY_SECONDS)
+            try:
+                await recover(self._folder, self._authority, boot_id())
+            except Unavailable:
+                continue
+            return
+
+    async def _finish_reports(self) -> None:
+        self._finished = await self._reporter.finish(FINISH_SECONDS)
+
+    async def _close_spool(self) -> None:
+        """End the holder when all is reported; otherwise leave the spool to the next start."""
+        finished = self._finished
+        if finished:
+            try:
+                await self._authority.close(self._holder_id, {})
+            except Unavailable as error:
+                _log.warning("leases could not be given back: the next start does it", error=str(error))
+                finished = False
+        await self._spool.close(finished=finished)
+
+    def _missing(self) -> str | None:
+        if not self._reporter.is_working or not self._holder.is_running:
+            return "a part of the gateway ended; its log says why"
+        if self._spool.size >= self._settings.spool_bytes:
+            return "the spool is full: the authority does not take usage"
+        return None
+
+    def _refresh(self) -> None:
+        values = {
+            "spool_bytes": self._spool.size,
+            "unreported_requests": self._reporter.waiting,
+            "requests_in_memory_alone": self._reporter.not_on_disk,
+            "open_holds": self._spool.open_holds,
+            "waiting_requests": self._holder.desk.waiting,
+            "authority_reachable": int(self._holder.is_reachable),
+        }
+        for name, value in values.items():
+            self._gauges[name].set(value)

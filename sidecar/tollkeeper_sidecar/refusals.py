@@ -1,0 +1,135 @@
+"""What a refused caller is told: which limit, why, until when, and what helps (F1, F4). Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tollkeeper.accounts import Phase
+from tollkeeper.amounts import Unit, format_amount
+from tollkeeper.leases import CONTENDED_WITHIN, Reason, Refusal, deciding
+from tollkeeper.limits import AccountId, Limit
+from tollkeeper.policy import PolicySet
+from tollkeeper.usage import Caller
+from tollkeeper.windows import format_time
+from tollkeeper_sidecar.errors import Denial, RequestRefused
+
+LONGEST_RETRY_SECONDS = 60
+_NOUNS = {
+    Unit.USD: "USD",
+    Unit.TOKENS: "tokens",
+    Unit.INPUT_TOKENS: "input tokens",
+    Unit.OUTPUT_TOKENS: "output tokens",
+    Unit.WEIGHTED_TOKENS: "weighted tokens",
+    Unit.REQUESTS: "requests",
+}
+
+
+def judged(refusal: Refusal, need: int, unreported: int, now: datetime) -> Refusal:
+    """The refusal of a request that needs `need` in all, when so much usage has not been booked yet (F1).
+
+    The authority saw only what was missing here. Room that others hold helps if it is enough for the whole request.
+    """
+    if refusal.reason is Reason.UNKNOWN_ACCOUNT:
+        return replace(refusal, need=need)
+    room = refusal.balance - refusal.minimum - unreported
+    may_come_back = refusal.phase is not Phase.INSUFFICIENT and room >= need
+    resets_soon = refusal.resets is not None and refusal.resets - now <= CONTENDED_WITHIN
+    return replace(refusal, need=need, reason=Reason.CONTENDED if may_come_back or resets_soon else Reason.USED_UP)
+
+
+def refused_by(
+    refusals: Sequence[Refusal], limits: Mapping[str, Limit], policy: PolicySet, caller: Caller, now: datetime
+) -> RequestRefused:
+    """The one refusal to tell, of those of several limits: that which lasts longest (F4). `limits` by account."""
+    refusal = deciding(refusals)
+    if refusal.reason is Reason.UNKNOWN_ACCOUNT:
+        return RequestRefused(
+            Denial.OURS,
+            f"{refusal.ref} is not known to the authority yet: its policy is being published",
+            retry_after=1,
+        )
+    numbers = _numbers(refusal) if _may_see(refusal, limits.get(refusal.account), policy, caller) else ""
+    if refusal.reason is Reason.CONTENDED:
+        wait = _retry_after(refusal, now)
+        message = f"{refusal.ref} has no room right now: what is left is held by requests in flight{numbers}. Retry in {wait} s."
+        return RequestRefused(Denial.CONTENDED, message, retry_after=wait)
+    message = f"{refusal.ref} is used up{numbers}. {_reset_of(refusal)} {_remedy(refusal)}"
+    return RequestRefused(Denial.USED_UP, message, resets=refusal.resets)
+
+
+def not_named(limit: Limit) -> RequestRefused:
+    """A limit that counts by somebody and refuses callers who do not say who they are (B9)."""
+    per = " and ".join(dimension.value for dimension in limit.per)
+    return RequestRefused(
+        Denial.NOT_PERMITTED,
+        f"{limit.ref} counts per {per} and takes no request without: name it in the Tollkeeper- headers, or use a key that does",
+        code="caller_not_named",
+    )
+
+
+def not_priced(model: str, provider: str, limit: Limit | None) -> RequestRefused:
+    """A model without a price where a budget in money must hold (M6)."""
+    why = f"{limit.ref} is a hard limit in USD" if limit else "the price book refuses unknown models"
+    return RequestRefused(
+        Denial.MODEL_NOT_PRICED,
+        f"model {model} of {provider} has no price, and {why}: "
+        "add it to a PriceBook (spec.models), or set unknownModels: Fallback there",
+        param="model",
+    )
+
+
+def stale(limit: Limit) -> RequestRefused:
+    """The authority is away and the limit fails closed (I5)."""
+    return RequestRefused(
+        Denial.OURS,
+        f"the ledger cannot be reached and {limit.ref} fails closed (whenStale: FailClosed). Retry in a moment.",
+        code="usage_stale",
+        retry_after=1,
+    )
+
+
+def _may_see(refusal: Refusal, limit: Limit | None, policy: PolicySet, caller: Caller) -> bool:
+    """Amounts are told of the caller's own tenant and those below it (F4)."""
+
+    def is_below(tenant: str) -> bool:
+        node = policy.tenants.get(tenant)
+        return node is not None and caller.tenant in node.chain
+
+    if limit is not None and limit.each_tenant:
+        # Each tenant has an account of its own, which its key names first: others' amounts are not in it.
+        return is_below(AccountId.parse(refusal.account).key[0])
+    return all(is_below(tenant) for tenant in refusal.tenants)
+
+
+def _numbers(refusal: Refusal) -> str:
+    noun = _NOUNS[refusal.unit]
+
+    def shown(amount: int) -> str:
+        return f"{format_amount(amount, refusal.unit)} {noun}"
+
+    return (
+        f" (balance {shown(refusal.balance)}, minimum {shown(refusal.minimum)}, "
+        f"this request needs at least {shown(refusal.need)})"
+    )
+
+
+def _retry_after(refusal: Refusal, now: datetime) -> int:
+    """A second where requests in flight may give back; the time until the reset where only that helps."""
+    held_by_others = refusal.phase is not Phase.INSUFFICIENT and refusal.balance - refusal.minimum >= refusal.need
+    if refusal.resets is None or held_by_others:
+        return 1
+    return min(LONGEST_RETRY_SECONDS, max(1, -((now - refusal.resets) // timedelta(seconds=1))))
+
+
+def _reset_of(refusal: Refusal) -> str:
+    return (
+        "It is prepaid and does not reset."
+        if refusal.resets is None
+        else f"It resets at {format_time(refusal.resets)}."
+    )
+
+
+def _remedy(refusal: Refusal) -> str:
+    if refusal.ref.kind == "TokenBudget":
+        return f"A TokenGrant for budget {refusal.ref.name} in namespace {refusal.ref.namespace} opens it at once."
+    return "Its owner can raise the limit's amount."

@@ -1,0 +1,59 @@
+"""Manifests as users write them: pods, workloads of every kind, gates."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tollkeeper_kube import Kube
+
+Manifest = dict[str, Any]
+Apply = Callable[..., str]
+"""Creates a manifest; answers empty, or what was refused."""
+
+
+def pod(name: str = "agent", metered: str | None = "true") -> Manifest:
+    labels = {} if metered is None else {"tollkeeper.dev/metered": metered}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels},
+        "spec": pod_spec(),
+    }
+
+
+def pod_spec(restart: str = "Always") -> Manifest:
+    return {"restartPolicy": restart, "containers": [{"name": "app", "image": "example.test/app:1"}]}
+
+
+def workload(kind: str, name: str = "agents", metered: str | None = "true") -> Manifest:
+    labels = {"app": name} | ({} if metered is None else {"tollkeeper.dev/metered": metered})
+    runs_once = kind in ("Job", "CronJob")
+    template = {"metadata": {"labels": labels}, "spec": pod_spec("Never" if runs_once else "Always")}
+    selected: Manifest = {"template": template, "selector": {"matchLabels": {"app": name}}}
+    specs: dict[str, Manifest] = {
+        "Job": {"template": template},
+        "CronJob": {"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}},
+        "StatefulSet": {**selected, "serviceName": name},
+    }
+    return {
+        "apiVersion": "batch/v1" if runs_once else "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": specs.get(kind, selected),
+    }
+
+
+WORKLOADS = ("Job", "CronJob", "Deployment", "StatefulSet", "ReplicaSet", "DaemonSet")
+
+
+def gate(namespace: str) -> Manifest:
+    return {
+        "apiVersion": "tollkeeper.dev/v1alpha1",
+        "kind": "WorkloadGate",
+        "metadata": {"name": "tollkeeper", "namespace": namespace},
+    }
+
+
+async def set_gate(operator: Kube, namespace: str, *, is_open: bool, message: str = "") -> None:
+    """Write a gate's verdict as the operator does."""
+    await operator.apply(gate(namespace))
+    await operator.apply_status({**gate(namespace), "status": {"open": is_open, "message": message or "open"}})

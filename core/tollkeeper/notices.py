@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tollkeeper.accounts import Phase
+from tollkeeper.accounts import Account, Phase
+from tollkeeper.amounts import format_amount
 from tollkeeper.conditions import status_of
+from tollkeeper.limits import AccountId, Limit
+from tollkeeper.windows import format_column_time
 
 
 class Reason(StrEnum):
@@ -89,9 +92,21 @@ def gate_notices(before: Status, now: Status) -> Iterator[Notice]:
         yield Notice(Reason.GATE_OPENED, "New metered workloads may start again", f"opened/{now.get('since')}")
 
 
-def threshold_notice(threshold: int, story: str, account: str) -> Notice:
-    """A share of what may be spent is gone; `story` says of which limit, and how much is left (R8)."""
-    return Notice(Reason.THRESHOLD_CROSSED, f"{threshold}% is used: {story}", f"{account}/{threshold}")
+def thresholds_reached(limit: Limit, account: Account) -> frozenset[int]:
+    """The thresholds of a limit that an account has reached (R8). Which of them are new, the ledger knows."""
+    reached = account.utilization(limit)
+    return frozenset(threshold for threshold in limit.thresholds if threshold <= reached)
+
+
+def threshold_notice(threshold: int, limit: Limit, account: Account) -> Notice:
+    """That so many percent of what may be spent are gone, of which limit, for whom, and how much is left (R8)."""
+    name = f" of {limit.ref.limit}" if limit.ref.limit else ""
+    key = AccountId.parse(account.id).key
+    whose = f" for {','.join(key)}" if key else ""
+    left, credit = format_amount(account.balance, limit.unit), format_amount(account.credit, limit.unit)
+    until = f" until {format_column_time(account.window_end, limit.calendar.zone)}" if account.window_end else ""
+    message = f"{threshold}%{name} is used{whose}: {left} {limit.unit} is left of {credit}{until}"
+    return Notice(Reason.THRESHOLD_CROSSED, message, f"{account.id}/{threshold}")
 
 
 def _phase_notice(before: Status, now: Status) -> Iterator[Notice]:

@@ -5,7 +5,7 @@ account is a booking. What cannot be read leaves the last numbers and their age 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An account as it was (None: it is new to us) and is."""
+    """An account as it was, maybe in the window before (None: it is new to us), and as it is."""
 
     limit: Limit
     before: Account | None
@@ -44,6 +44,14 @@ class _Held:
     limit: Limit
     window: Window
     accounts: dict[str, Account] = field(default_factory=dict)
+    previous: dict[tuple[str, ...], Account] = field(default_factory=dict)
+    """The accounts of the window before, by key: what those of this window moved on from."""
+
+    def put(self, account: Account) -> Moved | None:
+        """Hold an account as it is now; how it moved, if it did."""
+        before = self.accounts.get(account.id) or self.previous.get(AccountId.parse(account.id).key)
+        self.accounts[account.id] = account
+        return Moved(self.limit, before, account) if before != account else None
 
 
 @dataclass(slots=True)
@@ -65,9 +73,14 @@ class Balances:
         held = self._held.get(ref)
         return Counted(held.limit, held.window, tuple(held.accounts.values())) if held else None
 
-    def accounts(self) -> Mapping[str, Account]:
-        """Every account of the current windows, by identity."""
-        return {account.id: account for held in self._held.values() for account in held.accounts.values()}
+    def account(self, id_: str) -> Account | None:
+        """One account of the current windows, by its identity."""
+        held = self._held.get(AccountId.parse(id_).ref)
+        return held.accounts.get(id_) if held else None
+
+    def count(self) -> int:
+        """How many accounts are held."""
+        return sum(len(held.accounts) for held in self._held.values())
 
     def shared_ids(self) -> frozenset[str]:
         """The accounts of limits without `per`: few, and those that statuses and gates rest on."""
@@ -83,10 +96,13 @@ class Balances:
             del self._held[ref]
         return await self._bring_up(policy.limits, now)
 
-    async def roll(self, now: datetime) -> tuple[Moved, ...]:
-        """Open the next window of every limit whose window has ended. Raises `Unavailable`."""
-        ended = [held.limit for held in self._held.values() if held.window.end and held.window.end <= now]
-        return await self._bring_up(ended, now) if ended else ()
+    def ended(self, now: datetime) -> tuple[Limit, ...]:
+        """The limits whose window has ended."""
+        return tuple(held.limit for held in self._held.values() if held.window.end and held.window.end <= now)
+
+    async def roll(self, limits: Sequence[Limit], now: datetime) -> tuple[Moved, ...]:
+        """Open the window of now for limits whose window has ended. Raises `Unavailable`."""
+        return await self._bring_up(limits, now) if limits else ()
 
     async def refresh(self, ids: Iterable[str], now: datetime) -> tuple[Moved, ...]:
         """Read accounts again; those of other windows or of limits no longer in force are left aside. Raises `Unavailable`."""
@@ -118,11 +134,7 @@ class Balances:
 
     def _put(self, account: Account) -> Moved | None:
         held = self._held.get(AccountId.parse(account.id).ref)
-        if held is None:
-            return None
-        before = held.accounts.get(account.id)
-        held.accounts[account.id] = account
-        return Moved(held.limit, before, account) if before != account else None
+        return held.put(account) if held else None
 
     async def _bring_up(self, limits: Sequence[Limit], now: datetime) -> tuple[Moved, ...]:
         wanted: list[tuple[Limit, tuple[str, ...]]] = []
@@ -140,7 +152,8 @@ class Balances:
         window = limit.calendar.window_at(now)
         held = self._held.get(limit.ref)
         if held is None or held.window != window:
-            held = self._held[limit.ref] = _Held(limit, window)
+            gone = {AccountId.parse(id_).key: account for id_, account in held.accounts.items()} if held else {}
+            held = self._held[limit.ref] = _Held(limit, window, previous=gone)
         held.limit = limit
         if not limit.per:
             return [(tenant,) for tenant in sorted(limit.tenants)] if limit.each_tenant else [()]
@@ -156,12 +169,7 @@ class Balances:
         except Unavailable as fault:
             self._fault = str(fault)
             raise
-        held = self._held.get(limit.ref)
-        if held is None:
-            return None
-        before = held.accounts.get(account.id)
-        held.accounts[account.id] = account
-        return Moved(limit, before, account) if before != account else None
+        return self._put(account)
 
     async def _ask(self, question: Callable[[], Answer]) -> Answer:
         try:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from tollkeeper.compile import compile_policy
 from tollkeeper.errors import InvalidValue
 from tollkeeper.keys import KEY_FIELD, ApiKey
@@ -20,11 +18,10 @@ from tollkeeper.resources import AnyResource
 from tollkeeper.tenants import Namespace, TenantTree, governed
 from tollkeeper_kube.kinds import NAMESPACE, OUR_KINDS, SECRET, WORKLOAD_GATE
 from tollkeeper_operator.feed import Feed, Raw
+from tollkeeper_operator.feed import ref_of as feed_ref
 
 POLICY_KINDS = tuple(kind.name for kind in OUR_KINDS if kind is not WORKLOAD_GATE)
 """The kinds that policy is made of; gates are its result."""
-
-_log = structlog.get_logger("tollkeeper.operator.policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +39,13 @@ def gather(feed: Feed, base: PriceList, version: int) -> Gathered:
     """Read all objects and compile them. An object that cannot be read has a problem and stops no other."""
     resources, unreadable = read(_without_status(raw) for kind in POLICY_KINDS for raw in feed.of_kind(kind))
     namespaces = {raw["metadata"]["name"]: _namespace(raw) for raw in feed.of_kind(NAMESPACE.name)}
-    compiled = compile_policy(resources, namespaces, _keys(feed.of_kind(SECRET.name)), base, version)
+    keys, damaged = _keys(feed.of_kind(SECRET.name))
+    compiled = compile_policy(resources, namespaces, keys, base, version)
     return Gathered(
         policy=compiled.policy,
         tree=compiled.tree,
         resources=_by_ref(resources),
-        problems=_by_object((*unreadable, *compiled.problems)),
+        problems=_by_object((*unreadable, *damaged, *compiled.problems)),
         governed=governed(compiled.tree, namespaces),
     )
 
@@ -73,14 +71,16 @@ def _namespace(raw: Raw) -> Namespace:
     return Namespace(metadata.get("labels") or {}, metadata.get("annotations") or {})
 
 
-def _keys(secrets: Iterable[Raw]) -> tuple[ApiKey, ...]:
+def _keys(secrets: Iterable[Raw]) -> tuple[tuple[ApiKey, ...], tuple[Problem, ...]]:
     keys: list[ApiKey] = []
+    damaged: list[Problem] = []
     for raw in secrets:
         try:
             keys.append(key_of(raw))
-        except InvalidValue as damaged:
-            _log.warning("an API key cannot be read and is refused", error=str(damaged))
-    return tuple(keys)
+        except InvalidValue as error:
+            remedy = "revoke the key and create another"
+            damaged.append(Problem(feed_ref(SECRET.name, raw), f"data.{KEY_FIELD}", "Damaged", str(error), remedy))
+    return tuple(keys), tuple(damaged)
 
 
 def key_of(secret: Raw) -> ApiKey:
@@ -90,7 +90,7 @@ def key_of(secret: Raw) -> ApiKey:
     try:
         text = base64.b64decode((secret.get("data") or {})[KEY_FIELD], validate=True)
     except (KeyError, binascii.Error) as cause:
-        raise InvalidValue(f"{where} has no {KEY_FIELD} that can be read: revoke the key and create another") from cause
+        raise InvalidValue(f"{where} has no {KEY_FIELD} that can be read") from cause
     try:
         return ApiKey.from_json(text)
     except InvalidValue as damaged:

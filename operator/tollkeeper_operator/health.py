@@ -1,6 +1,7 @@
 """The operator's own port: `/healthz` by freshness of its decisions, `/readyz` after the first full round, `/metrics`."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -8,8 +9,17 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from tollkeeper.errors import Unavailable
 
-Checks = Callable[[], Mapping[str, str | None]]
-"""What is looked at, by name: None where it is well, else a sentence that says what is wrong."""
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: None where it is well, else what is wrong. What is not decisive is only told."""
+
+    fault: str | None
+    decisive: bool = True
+
+
+Checks = Callable[[], Mapping[str, Check]]
+"""What is looked at, by name."""
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -36,8 +46,8 @@ async def serve(host: str, port: int, registry: CollectorRegistry, health: Check
 def _answer(checks: Checks) -> Handler:
     async def answer(_: web.Request) -> web.Response:
         found = checks()
-        well = all(fault is None for fault in found.values())
-        lines = [f"[{'+' if fault is None else '-'}] {name}: {fault or 'ok'}" for name, fault in found.items()]
+        well = all(one.fault is None for one in found.values() if one.decisive)
+        lines = [f"[{'-' if one.fault else '+'}] {name}: {one.fault or 'ok'}" for name, one in found.items()]
         return web.Response(text="\n".join(lines) + "\n", status=200 if well else 503)
 
     return answer

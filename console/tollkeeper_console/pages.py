@@ -1,0 +1,163 @@
+"""The pages: what each shows, gathered from queries and rendered by Jinja2 with everything escaped.
+
+All state of a page stands in its address, so that it can be kept, sent and reloaded.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from tollkeeper.accounts import Phase
+from tollkeeper.amounts import Unit
+from tollkeeper.forecast import COVERAGE, Forecast
+from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper_console import display
+from tollkeeper_console.parameters import LARGEST_PAGE, order_of, range_of, whole
+from tollkeeper_console.queries import AccountView, Queries
+from tollkeeper_console.series import series_of
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+_DEFAULTS = {"usages": "1", "payments": "1", "usages_order": "newest", "payments_order": "newest"}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The page's own address; `to` changes parts of its state and leaves out what is the default."""
+
+    path: str
+    query: Mapping[str, str]
+
+    def to(self, path: str | None = None, /, **changes: object) -> str:
+        """The address with these parameters changed; None takes one away."""
+        merged = {**self.query, **{name: None if value is None else str(value) for name, value in changes.items()}}
+        kept = {name: value for name, value in merged.items() if value is not None and value != _DEFAULTS.get(name)}
+        return (path or self.path) + (f"?{urlencode(sorted(kept.items()))}" if kept else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Pager:
+    """Where a list stands: `first` to `last` of `total`."""
+
+    name: str
+    page: int
+    size: int
+    total: int
+    order: str
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are; one for an empty list."""
+        return max(1, -(-self.total // self.size))
+
+    @property
+    def first(self) -> int:
+        """The number of the first row shown."""
+        return min(self.total, (self.page - 1) * self.size + 1)
+
+    @property
+    def last(self) -> int:
+        """The number of the last row shown."""
+        return min(self.total, self.page * self.size)
+
+
+class Pages:
+    """Renders pages. Safe for use by several threads."""
+
+    def __init__(self, queries: Queries, page_size: int) -> None:
+        self._queries = queries
+        self._page_size = page_size
+        self._templates = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.globals.update(_vocabulary())
+
+    def overview(self, address: Address) -> str:
+        """All budgets and quotas."""
+        limits = self._queries.limits()
+        counts = {phase: sum(view.phase is phase for view in limits) for phase in Phase}
+        return self._render("overview.html", address, limits=limits, counts=counts, now=self._queries.clock())
+
+    def account(self, ref: LimitRef, address: Address) -> str:
+        """One budget, or one limit of a quota."""
+        query, size = address.query, self._page_size
+        view = self._queries.account(ref, query.get("account"))
+        usages_order, payments_order = order_of(query, "usages_order"), order_of(query, "payments_order")
+        usages_page = whole(query, "usages", 1, LARGEST_PAGE)
+        payments_page = whole(query, "payments", 1, LARGEST_PAGE)
+        usages = self._queries.usages(view, usages_page, size, usages_order)
+        payments = self._queries.payments(view, payments_page, size, payments_order)
+        return self._render(
+            "account.html",
+            address,
+            view=view,
+            series=series_of(self._queries, view, range_of(query)),
+            usages=usages.rows,
+            usages_pager=Pager("usages", usages_page, size, usages.total, usages_order),
+            payments=payments.rows,
+            payments_pager=Pager("payments", payments_page, size, payments.total, payments_order),
+        )
+
+    def usage(self, ref: LimitRef, usage: str, address: Address) -> str:
+        """One usage in full."""
+        view = self._queries.account(ref, address.query.get("account"))
+        return self._render("usage.html", address, view=view, row=self._queries.usage(view, usage))
+
+    def error(self, status: int, detail: str, address: Address) -> str:
+        """An error in words."""
+        return self._render("error.html", address, status=status, title=HTTPStatus(status).phrase, detail=detail)
+
+    def _render(self, template: str, address: Address, **values: Any) -> str:
+        return self._templates.get_template(template).render(address=address, **values)
+
+
+def _vocabulary() -> Mapping[str, Any]:
+    """What templates may name."""
+    written: dict[str, Callable[..., Any]] = {
+        name: getattr(display, name)
+        for name in (
+            "amount",
+            "figure",
+            "key_words",
+            "machine",
+            "minute",
+            "moment",
+            "number",
+            "page_path",
+            "rough",
+            "span",
+        )
+    }
+    return written | {
+        "bucket_words": display.BUCKET_WORDS,
+        "coverage": COVERAGE,
+        "is_forecast": lambda seen: isinstance(seen, Forecast),
+        "key_of": lambda account: AccountId.parse(account.id).key,
+        "limit_of": _live_name,
+        "phase_words": display.phase_words,
+        "percent": lambda probability: f"{100 * probability:.0f}%",
+        "spend_path": _spend_path,
+        "unit_words": display.unit_words,
+        "usd": Unit.USD,
+    }
+
+
+def _live_name(ref: LimitRef) -> str:
+    """The limit as events name it: an account's text without key and window."""
+    return AccountId(ref, (), "").text.rpartition("/")[0]
+
+
+def _spend_path(view: AccountView, address: Address) -> str:
+    """Where the chart finds its data."""
+    kept = {name: address.query[name] for name in ("account", "range") if name in address.query}
+    path = f"/api/v1{display.page_path(view.limit.ref)}/spend"
+    return path + (f"?{urlencode(kept)}" if kept else "")

@@ -72,14 +72,13 @@ def gateway_server(handler: Handler, settings: GatewaySettings) -> web.Server:
             client_max_size=settings.largest_body_bytes,
         )
 
-    server = _OpenAIServer(
+    return _OpenAIServer(
         handler,
         request_factory=request_of,
         access_log=None,
         max_line_size=settings.largest_headers_bytes,
         max_field_size=settings.largest_headers_bytes,
     )
-    return server
 
 
 def metrics_server(metrics: Metrics, ready: Callable[[], str | None], refresh: Callable[[], None]) -> web.Server:

@@ -98,7 +98,7 @@ def _ours(resources: list[str], *operations: str) -> Manifest:
         "apiGroups": [API_GROUP],
         "apiVersions": ["v1alpha1"],
         "operations": list(operations),
-        "resources": _CHECKED,
+        "resources": resources,
     }
 
 

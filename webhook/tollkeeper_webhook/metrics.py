@@ -3,22 +3,9 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-_KINDS = frozenset(
-    [
-        "Tenant",
-        "TokenQuota",
-        "TokenBudget",
-        "TokenGrant",
-        "PriceBook",
-        "Pod",
-        "Deployment",
-        "StatefulSet",
-        "ReplicaSet",
-        "DaemonSet",
-        "Job",
-        "CronJob",
-    ]
-)
+_OUR_KINDS = ("Tenant", "TokenQuota", "TokenBudget", "TokenGrant", "PriceBook")
+_WORKLOADS = ("Pod", "Deployment", "StatefulSet", "ReplicaSet", "DaemonSet", "Job", "CronJob")
+_KINDS = frozenset((*_OUR_KINDS, *_WORKLOADS))
 
 
 class WebhookMetrics:

@@ -53,7 +53,7 @@ def budget_status(
         _within(phase, (_story(counted, budget.spec.zone),)),
         freshness.condition(),
     )
-    return finished(status, conditions, subject, now)
+    return _without_idle_top(finished(status, conditions, subject, now))
 
 
 _SHOWN = ("balance", "allocation", "spent", "held", "granted", "rolled_over", "unreconciled", "overshoot")
@@ -82,7 +82,13 @@ def quota_status(
         _within(worst, tuple(_story(one, zones[name]) for name, one in ordered if one.phase() is worst)),
         freshness.condition(),
     )
-    return finished(status, conditions, subject, now)
+    done = finished(status, conditions, subject, now)
+    return {**done, "limits": [_without_idle_top(limit) for limit in done["limits"]]}
+
+
+def _without_idle_top(status: dict[str, Any]) -> dict[str, Any]:
+    """Where there are no keys, there are none to name."""
+    return status if status.get("top") else {name: value for name, value in status.items() if name != "top"}
 
 
 def _limit_tightness(counted: Counted) -> tuple[int, int]:

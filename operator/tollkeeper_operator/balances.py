@@ -43,6 +43,7 @@ class Moved:
 class _Held:
     limit: Limit
     window: Window
+    is_read: bool = False
     accounts: dict[str, Account] = field(default_factory=dict)
     previous: dict[tuple[str, ...], Account] = field(default_factory=dict)
     """The accounts of the window before, by key: what those of this window moved on from."""
@@ -69,9 +70,9 @@ class Balances:
         return Freshness(self._read_at or now, self._fault)
 
     def counted(self, ref: LimitRef) -> Counted | None:
-        """A limit's window and accounts, if it is in force."""
+        """A limit's window and accounts, if it is in force and its accounts were read."""
         held = self._held.get(ref)
-        return Counted(held.limit, held.window, tuple(held.accounts.values())) if held else None
+        return Counted(held.limit, held.window, tuple(held.accounts.values())) if held and held.is_read else None
 
     def account(self, id_: str) -> Account | None:
         """One account of the current windows, by its identity."""
@@ -144,6 +145,8 @@ class Balances:
         for start in range(0, len(wanted), OPENED_AT_ONCE):
             opening = (self._open(limit, key, now) for limit, key in wanted[start : start + OPENED_AT_ONCE])
             moved += [one for one in await asyncio.gather(*opening) if one is not None]
+        for limit in limits:
+            self._held[limit.ref].is_read = True
         self._heard(now)
         return tuple(moved)
 

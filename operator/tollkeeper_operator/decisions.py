@@ -125,6 +125,7 @@ class Decisions:
         time = asyncio.get_running_loop().time()
         if self._accounts_are_old:
             self._take(await self.balances.adopt(self.policy.value, now))
+            self._schedule_everything()
         if time - self._ticked_at >= self.settings.tick:
             await self._roll(now)
             self._ticked_at = time

@@ -17,6 +17,7 @@ from tollkeeper.problems import ObjectRef
 from tollkeeper.resources import PriceBook, Tenant, TokenBudget, TokenGrant, TokenQuota
 from tollkeeper.statuses import (
     Fault,
+    Freshness,
     Subject,
     faulty_status,
     grant_status,
@@ -83,9 +84,10 @@ def _budget(budget: TokenBudget, subject: Subject, known: Knowledge) -> Status |
     ref = LimitRef("TokenBudget", budget.namespace, budget.name)
     if known.gathered.policy.limit(ref) is None:
         return faulty_status(subject, subject.fault or _UNBOUND, known.now)
-    counted = known.balances.counted(ref)
-    freshness = known.balances.freshness(known.now)
-    return budget_status(budget, subject, counted, known.forecast, freshness, known.now) if counted else None
+    counted, freshness = known.balances.counted(ref), known.balances.freshness(known.now)
+    if counted is None:
+        return _unread(subject, freshness, known.now)
+    return budget_status(budget, subject, counted, known.forecast, freshness, known.now)
 
 
 def _quota(quota: TokenQuota, subject: Subject, known: Knowledge) -> Status | None:
@@ -93,11 +95,19 @@ def _quota(quota: TokenQuota, subject: Subject, known: Knowledge) -> Status | No
     if any(known.gathered.policy.limit(ref) is None for ref in refs.values()):
         return faulty_status(subject, subject.fault or _UNBOUND, known.now)
     counted: dict[str, Counted] = {}
+    freshness = known.balances.freshness(known.now)
     for name, ref in refs.items():
         if (one := known.balances.counted(ref)) is None:
-            return None
+            return _unread(subject, freshness, known.now)
         counted[name] = one
-    return quota_status(quota, subject, counted, known.balances.freshness(known.now), known.now)
+    return quota_status(quota, subject, counted, freshness, known.now)
+
+
+def _unread(subject: Subject, freshness: Freshness, now: datetime) -> Status | None:
+    """Nothing is said while accounts are being read; where they cannot be, that is said instead of numbers."""
+    if freshness.stale_because is None:
+        return None
+    return faulty_status(subject, Fault("LedgerUnreadable", freshness.stale_because, waits=True), now)
 
 
 _UNBOUND = Fault("NotInForce", "It binds no tenant", waits=True)

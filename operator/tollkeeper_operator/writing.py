@@ -26,7 +26,7 @@ AGING = frozenset({"TokenBudget", "TokenQuota"})
 class _Forecasted:
     made_at: float
     spent: int
-    value: Forecast | NotEnoughHistory | None
+    value: Forecast | NotEnoughHistory
 
 
 @dataclass(slots=True)
@@ -113,7 +113,8 @@ class Writing:
         except Unavailable:
             self.decisions.metrics.failures.labels("forecast").inc()
             return known.value if known else None
-        self._forecasts[limit] = _Forecasted(time, spent, value)
+        if value is not None:
+            self._forecasts[limit] = _Forecasted(time, spent, value)
         return value
 
     def _lifetime(self, known: _Forecasted, spent: int) -> float:

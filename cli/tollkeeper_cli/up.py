@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -14,9 +16,10 @@ from tollkeeper_cli.settings import PortSettings, Settings, load
 from tollkeeper_cli.stopping import stop_on_signals
 
 _PORT = click.IntRange(0, 65535)
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _port_option(name: str, what: str) -> object:
+def _port_option(name: str, what: str) -> Callable[[Command], Command]:
     default = PortSettings.model_fields[name].default
     return click.option(
         f"--{name.replace('_', '-')}-port",
@@ -58,7 +61,7 @@ def up_command(
     configure_logs()
     with told_in_one_line():
         settings = _merged(load(config), data_dir, ports)
-        asyncio.run(_until_stopped(settings, context, kubeconfig, install=install, webhook_host=webhook_host))
+        asyncio.run(_until_stopped(settings, context, kubeconfig, install_all=install, webhook_host=webhook_host))
 
 
 def _merged(settings: Settings, data_dir: Path | None, ports: dict[str, int | None]) -> Settings:
@@ -71,9 +74,9 @@ def _merged(settings: Settings, data_dir: Path | None, ports: dict[str, int | No
 
 
 async def _until_stopped(
-    settings: Settings, context: str | None, kubeconfig: Path | None, *, install: bool, webhook_host: str
+    settings: Settings, context: str | None, kubeconfig: Path | None, *, install_all: bool, webhook_host: str
 ) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with contextlib.AsyncExitStack() as stack:
-        await run(stack, settings, context, kubeconfig, stop, install=install, webhook_host=webhook_host)
+        await run(stack, settings, context, kubeconfig, stop, install_all=install_all, webhook_host=webhook_host)

@@ -29,6 +29,7 @@ class LedgerWriter:
     def __init__(self, store: SqliteStore, committed: Callable[[frozenset[str]], None]) -> None:
         self.store = store
         self._committed = committed
+        self._closed = False
         self._waiting: queue.Queue[tuple[Step, Future[Any]] | None] = queue.Queue(LONGEST_QUEUE)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -36,6 +37,9 @@ class LedgerWriter:
     def submit(self, step: Callable[[Work], Result]) -> Future[Result]:
         """Run a step in the next batch. The future raises what the step raised, or `LedgerUnavailable`."""
         future: Future[Result] = Future()
+        if self._closed:
+            future.set_exception(LedgerUnavailable(f"ledger {self.store.path}: it is being closed"))
+            return future
         try:
             self._waiting.put_nowait((step, future))
         except queue.Full:
@@ -44,6 +48,7 @@ class LedgerWriter:
 
     def close(self) -> None:
         """Commit what waits, then close the ledger."""
+        self._closed = True
         self._waiting.put(None)
         self._thread.join()
         self.store.close()

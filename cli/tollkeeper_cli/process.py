@@ -1,0 +1,196 @@
+"""The process behind `tollkeeper up`: what is started, in which order, and how it ends.
+
+Each part is started after what it stands on and stopped before it: the gateway settles and reports what is in flight
+while the authority still books it, and the ledger closes last.
+"""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from tollkeeper.crd import crds
+from tollkeeper.errors import InvalidValue
+from tollkeeper.policy import CurrentPolicy, PolicySet
+from tollkeeper.prices import PriceList
+from tollkeeper_cli.books import LEDGER_FILE
+from tollkeeper_cli.settings import Settings
+from tollkeeper_console import Console, ConsoleSettings, RunningConsole
+from tollkeeper_kube import Kube, connect, install
+from tollkeeper_kube.kinds import TENANT
+from tollkeeper_operator.operator import Operator
+from tollkeeper_operator.settings import OperatorSettings
+from tollkeeper_sidecar import Gateway, GatewaySettings, RunningGateway, Upstream
+from tollkeeper_webhook.authority import LedgerAuthority
+from tollkeeper_webhook.certificates import Certificates
+from tollkeeper_webhook.configurations import webhook_configurations
+from tollkeeper_webhook.policies import policies
+from tollkeeper_webhook.server import Webhook
+from tollkeeper_webhook.settings import WebhookSettings
+
+_log = structlog.get_logger("tollkeeper.up")
+
+
+def now() -> datetime:
+    """The clock of the whole process."""
+    return datetime.now(UTC)
+
+
+async def run(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    context: str | None,
+    kubeconfig: Path | None,
+    stop: asyncio.Event,
+    *,
+    install_all: bool,
+    webhook_host: str,
+) -> None:
+    """Start everything, say `ready`, and work until `stop` is set or a part fails; `stack` ends it in order.
+
+    Raises the first failure: `TollkeeperError`s that name what is wrong.
+    """
+    upstreams = _upstreams(settings)
+    policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
+    directory = settings.storage.directory
+    authority = await stack.enter_async_context(LedgerAuthority(directory / LEDGER_FILE, policy, now))
+    kube = await stack.enter_async_context(await connect(context, kubeconfig))
+    parts = _Parts()
+    operator = Operator(
+        OperatorSettings(host=settings.host, port=settings.ports.operator),
+        kube,
+        authority,
+        policy,
+        now,
+        also_ready={"gateway": lambda: parts.missing("gateway"), "console": lambda: parts.missing("console")},
+    )
+    webhook = await _start_webhook(stack, settings, kube, operator, webhook_host)
+    await _install(kube, webhook, webhook_host, install_all=install_all)
+    async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as serving:
+        tasks.create_task(operator.run(stop), name="operator")
+        if not await _first(operator.ready, stop):
+            return
+        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority)
+        parts.console = await _start_console(serving, settings, policy, authority)
+        _log.info(
+            "ready",
+            gateway=parts.gateway.url,
+            gateway_metrics=parts.gateway.metrics_url,
+            console=parts.console.url,
+            webhook=f"https://{webhook_host}:{webhook.port}",
+            webhook_health=f"http://{settings.host}:{webhook.health_port}",
+            cluster=kube.host,
+            ledger=str(directory / LEDGER_FILE),
+        )
+        await stop.wait()
+        _log.info("stopping: requests in flight end first")
+
+
+class _Parts:
+    """What has started, for `/readyz`."""
+
+    def __init__(self) -> None:
+        self.gateway: RunningGateway | None = None
+        self.console: RunningConsole | None = None
+
+    def missing(self, part: str) -> str | None:
+        """None where the part runs, else what is wrong."""
+        return None if getattr(self, part) else "it has not started"
+
+
+async def _first(event: asyncio.Event, stop: asyncio.Event) -> bool:
+    """Wait for one of both; whether `event` came before `stop`."""
+    waits = [asyncio.create_task(event.wait()), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    return event.is_set()
+
+
+def _upstreams(settings: Settings) -> tuple[Upstream, ...]:
+    if not settings.upstreams:
+        raise InvalidValue(
+            "no upstreams: name a provider in the settings file (--config), such as "
+            "`upstreams: {openai: {url: https://…, key: {env: OPENAI_API_KEY}}}`"
+        )
+    return tuple(
+        Upstream(name, upstream.url, upstream.key.read(f"upstreams.{name}.key"))
+        for name, upstream in settings.upstreams.items()
+    )
+
+
+async def _start_webhook(
+    stack: contextlib.AsyncExitStack, settings: Settings, kube: Kube, operator: Operator, host: str
+) -> Webhook:
+    async def renewed(certificates: Certificates) -> None:
+        for configuration in webhook_configurations(certificates.ca_pem, f"https://{host}:{webhook.port}"):
+            await kube.apply(configuration)
+
+    webhook = Webhook(
+        WebhookSettings(
+            host=host,
+            port=settings.ports.webhook,
+            health_host=settings.host,
+            health_port=settings.ports.webhook_health,
+            hosts=(host, "localhost"),
+        ),
+        kube,
+        operator.verdict,
+        is_ready=operator.ready.is_set,
+        renewed=renewed,
+    )
+    await webhook.start()
+    stack.push_async_callback(webhook.stop)
+    return webhook
+
+
+async def _install(kube: Kube, webhook: Webhook, host: str, *, install_all: bool) -> None:
+    """CRDs and policies where wanted; the webhook's address and CA always, since they are this process's own."""
+    configurations = webhook_configurations(webhook.certificates.ca_pem, f"https://{host}:{webhook.port}")
+    if install_all:
+        await install(kube, crds(), [*policies(await kube.whoami()), *configurations])
+        return
+    await kube.list(TENANT)
+    for configuration in configurations:
+        await kube.apply(configuration)
+
+
+async def _start_gateway(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    upstreams: tuple[Upstream, ...],
+    policy: CurrentPolicy,
+    authority: LedgerAuthority,
+) -> RunningGateway:
+    gateway = Gateway(
+        GatewaySettings(
+            settings.storage.directory,
+            upstreams,
+            host=settings.host,
+            port=settings.ports.gateway,
+            metrics_port=settings.ports.gateway_metrics,
+        ),
+        policy,
+        authority,
+        now,
+    )
+    running = await gateway.start()
+    stack.push_async_callback(gateway.stop)
+    return running
+
+
+async def _start_console(
+    stack: contextlib.AsyncExitStack, settings: Settings, policy: CurrentPolicy, authority: LedgerAuthority
+) -> RunningConsole:
+    console = Console(
+        ConsoleSettings(host=settings.host, port=settings.ports.console),
+        authority.reader,
+        policy,
+        authority.subscribe,
+        now,
+    )
+    running = await console.start()
+    stack.push_async_callback(console.stop)
+    return running

@@ -51,9 +51,8 @@ def apply(kubectl: Kubectl, namespace: str) -> Apply:
     """Create a manifest in the test's namespace as the administrator; the answer is empty, or what was refused."""
 
     def create(manifest: Manifest, in_namespace: str | None = namespace) -> str:
-        place = {"namespace": in_namespace} if in_namespace else {}
         try:
-            kubectl("create", "-f", "-", input=yaml.safe_dump(manifest), **place)
+            kubectl("create", "-f", "-", input=yaml.safe_dump(manifest), namespace=in_namespace)
         except KubectlError as refused:
             return str(refused)
         return ""

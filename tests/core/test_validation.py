@@ -1,0 +1,131 @@
+"""Cross-object rules: what refuses a new object, and what only warns."""
+
+from typing import Any
+
+import pytest
+
+from tests.core.policy_builders import SYSTEM, budget, grant, namespaces, quota, ref, tenant
+from tollkeeper.references import Resources
+from tollkeeper.resources import AnyResource
+from tollkeeper.validation import check, check_removal
+
+FAMILY = (
+    tenant("top", names=("roof",)),
+    tenant("mine", "top", names=("home",)),
+    tenant("other", names=("elsewhere",)),
+    budget(),
+)
+SPACES = namespaces("roof", "home", "elsewhere", SYSTEM)
+
+
+def said(new: AnyResource, *others: AnyResource, refuses: bool = True) -> list[str]:
+    problems = check(new, Resources.of((*FAMILY, *others)), SPACES)
+    return [str(problem) for problem in problems if problem.refuses is refuses]
+
+
+SOUND: list[tuple[str, AnyResource]] = [
+    ("a tenant below another", tenant("child", "mine")),
+    ("the same tenant again", tenant("mine", "top", names=("home",))),
+    ("a budget for its namespace's tenant", budget("weekly")),
+    ("a quota for its namespace's tenant", quota()),
+    ("a grant to a budget in its unit", grant()),
+    ("any binding from the system namespace", budget("org", SYSTEM, of="other")),
+]
+
+
+@pytest.mark.parametrize("new", [row[1] for row in SOUND], ids=[row[0] for row in SOUND])
+def test_nothing_is_wrong_with(new: AnyResource) -> None:
+    assert check(new, Resources.of(FAMILY), SPACES) == ()
+
+
+REFUSED: list[tuple[str, AnyResource, str]] = [
+    (
+        "a circle",
+        tenant("top", "mine", names=("roof",)),
+        "Tenant top: spec.parentRef.name: the tenants mine → top → mine",
+    ),
+    (
+        "a parent that is missing",
+        tenant("child", "gone"),
+        "Tenant child: spec.parentRef.name: there is no Tenant gone;",
+    ),
+    ("a namespace of another", tenant("thief", names=("home",)), "Tenant thief: spec.namespaces.names: it names the"),
+    ("a tenant that is not its own", budget("theirs", of="other"), "TokenBudget home/theirs: spec.tenantRef.name: the"),
+    (
+        "a tenant that is missing",
+        quota(of="gone"),
+        "TokenQuota home/daily: spec.tenantRef.name: there is no Tenant gone;",
+    ),
+    (
+        "a selector in a tenant's namespace",
+        quota(of=None),
+        "TokenQuota home/daily: spec.tenantSelector: only objects in",
+    ),
+    ("a grant in another unit", grant("2M"), "TokenGrant home/gift: spec.amount: '2M' is not an amount of USD"),
+]
+
+
+@pytest.mark.parametrize(("new", "begin"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_it_refuses(new: AnyResource, begin: str) -> None:
+    (refusal,) = said(new)
+    assert refusal.startswith(begin)
+    assert "; " in refusal, "a refusal says what to do"
+
+
+def test_a_grant_whose_budget_is_missing_is_admitted_with_a_warning() -> None:
+    early = grant(to="later")
+    assert said(early) == []
+    assert "the grant waits" in said(early, refuses=False)[0]
+
+
+def test_what_a_change_breaks_in_others_is_a_warning() -> None:
+    moved = tenant("mine", "other", names=("roof2",))
+    assert said(moved) == []
+    (warning,) = said(moved, refuses=False)
+    assert warning.startswith("TokenBudget home/monthly: spec.tenantRef.name: no tenant owns the namespace home")
+
+
+def test_a_change_is_not_blamed_for_what_was_wrong_before() -> None:
+    orphan = tenant("orphan", "gone")
+    renamed = tenant("orphan", "gone", displayName="Orphan")
+    assert said(renamed, orphan) == []
+    assert said(renamed, orphan, refuses=False) == [
+        "Tenant orphan: spec.parentRef.name: there is no Tenant gone; create the Tenant gone, or name another parent"
+    ]
+    assert said(tenant("orphan", "away"), orphan) != []
+
+
+CHANGES: list[tuple[str, AnyResource, AnyResource, str]] = [
+    (
+        "a budget",
+        budget(allocation=5, unit="Tokens", minimumBalance=0),
+        budget(),
+        "TokenBudget home/monthly: spec.unit: its account counts Tokens",
+    ),
+    (
+        "a limit of a quota",
+        quota(),
+        quota(unit="Requests"),
+        "TokenQuota home/daily: spec.limits[0].unit: its account counts Tokens",
+    ),
+]
+
+
+@pytest.mark.parametrize(("former", "new", "begin"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
+def test_the_unit_does_not_change(former: AnyResource, new: AnyResource, begin: str) -> None:
+    everything = Resources.of(FAMILY).having(former)
+    refusals = [str(problem) for problem in check(new, everything, SPACES) if problem.refuses]
+    assert len(refusals) == 1
+    assert refusals[0].startswith(begin)
+
+
+def test_amounts_may_change() -> None:
+    changed: dict[str, Any] = {"allocation": "99.00", "thresholds": [10]}
+    assert check(budget(**changed), Resources.of(FAMILY), SPACES) == ()
+
+
+def test_removing_a_tenant_tells_whom_it_leaves_behind() -> None:
+    told = [str(problem) for problem in check_removal(ref("Tenant", "mine"), Resources.of(FAMILY), SPACES)]
+    assert [line.split(";")[0] for line in told] == [
+        "TokenBudget home/monthly: spec.tenantRef.name: there is no Tenant mine"
+    ]

@@ -87,9 +87,9 @@ def forecast(
     spent, cap = account.spent + account.unreconciled, account.credit - minimum
     if now >= until:
         return Forecast(spent, spent, spent, float(spent > cap), None, until, 0)
-    amounts, slices = _observed(points, account.window_start, seconds, now)
-    if not any(amounts):
+    if not any(point.amount for point in points):
         return NotEnoughHistory("Nothing has been spent in this period yet.")
+    amounts, slices = _observed(points, account.window_start, seconds, now)
     if len(amounts) < NEEDED_SLICES:
         return NotEnoughHistory(
             f"{len(amounts)} of {NEEDED_SLICES} time slices of {_spoken(seconds)} have been observed so far."
@@ -123,7 +123,7 @@ def _observed(
     by_slice = {int(point.start.timestamp()) // seconds: point.amount for point in points if point.start <= now}
     used = sorted(index for index, amount in by_slice.items() if amount)
     if not used:
-        return [], 0.0
+        return [], 0.0  # all of it lies ahead of `now`: clocks differ
     current = int(now.timestamp()) // seconds
     first = _first_slice(used, current, window_start, seconds)
     amounts = [by_slice.get(index, 0) for index in range(first, current)]

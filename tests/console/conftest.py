@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.console import bookings
 from tests.console.bookings import BUDGET, DOLLAR, LOW, NOW, QUOTA, SPENT, UNUSED, Bookings
 from tests.console.browser import CHROMIUM_ARGUMENTS, INSTALL_LINE, chromium_path
+from tollkeeper.usage import Outcome
 from tollkeeper_console import Console, ConsoleSettings
 
 
@@ -34,12 +35,12 @@ async def url(books: Bookings) -> AsyncIterator[str]:
 class ThreadedConsole:
     """A console on an event loop in a thread, for tests whose own thread drives a browser."""
 
-    def __init__(self, books: Bookings) -> None:
+    def __init__(self, books: Bookings, port: int = 0) -> None:
         self.books = books
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="console-under-test")
         self._thread.start()
-        settings = ConsoleSettings(port=0, refresh_seconds=0.2)
+        settings = ConsoleSettings(port=port, refresh_seconds=0.2)
         self._console = Console(settings, books.reader, books.policy, books.subscribe, books.clock)
         self.url = asyncio.run_coroutine_threadsafe(self._console.start(), self._loop).result(10).url
 
@@ -63,7 +64,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadedConsole]:
     books.pay(BUDGET, 50 * DOLLAR, None, "Credit")
     for number, user in enumerate(("alice", "bob", "carol")):
         books.use(QUOTA, *[400_000 * (number + 1)] * 2, user=user)
-    books.use(BUDGET, 12_120_789, outcome=bookings.Outcome.CLIENT_GONE, status=499)
+    books.use(BUDGET, 12_120_789, outcome=Outcome.CLIENT_GONE, status=499)
     running = ThreadedConsole(books)
     yield running
     running.stop()

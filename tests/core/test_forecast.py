@@ -123,6 +123,12 @@ def test_nothing_spent_is_not_a_history() -> None:
     assert after([0] * 40) == NotEnoughHistory("Nothing has been spent in this period yet.")
 
 
+def test_spending_that_has_only_begun_is_not_called_nothing() -> None:
+    now = DAY.start + SLICE / 2
+    answer = forecast(points([5]), account=account(5), minimum=0, now=now)
+    assert answer == NotEnoughHistory("0 of 12 time slices of 5 minutes have been observed so far.")
+
+
 def test_too_few_slices_are_counted_in_the_answer() -> None:
     answer = after([5] * 3)
     assert isinstance(answer, NotEnoughHistory)

@@ -129,9 +129,10 @@ class Decisions:
         if time - self._ticked_at >= self.settings.tick:
             await self._roll(now)
             self._ticked_at = time
-        await self._refresh(self._changed, now)
+        if self._changed:
+            await self._refresh_changed(now)
         if time - self._reread_at >= self.settings.reread:
-            await self._refresh(set(self.balances.shared_ids()), now)
+            self._take(await self.balances.refresh(self.balances.shared_ids(), now))
             self._reread_at = time
 
     async def _roll(self, now: datetime) -> None:
@@ -140,11 +141,14 @@ class Decisions:
         for limit in ended:
             self._schedule_limit(limit)
 
-    async def _refresh(self, ids: set[str], now: datetime) -> None:
-        asked = frozenset(ids)
-        if asked:
-            self._take(await self.balances.refresh(asked, now))
-            self._changed -= asked
+    async def _refresh_changed(self, now: datetime) -> None:
+        # Taken before it is read: what changes again meanwhile stands in the next set, and is read again.
+        changed, self._changed = self._changed, set()
+        try:
+            self._take(await self.balances.refresh(changed, now))
+        except Unavailable:
+            self._changed |= changed
+            raise
 
     def _take(self, moved: Iterable[Moved]) -> None:
         """Accounts moved: their objects are to be written; they are judged and told of when all was read."""

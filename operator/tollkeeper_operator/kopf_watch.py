@@ -21,6 +21,7 @@ from tollkeeper_kube.kinds import Kind
 from tollkeeper_operator.feed import Raw
 
 LONGEST_PAUSE_SECONDS = 30.0
+GOODBYE_SECONDS = 0.1
 STEADY_SECONDS = 60.0
 """A Kopf that ran this long is forgiven its earlier ends."""
 
@@ -114,6 +115,8 @@ class _Life:
             clusterwide=True,
             stop_flag=self._stop,
         )
+        # Its connections are closed by now, but TLS says goodbye over the loop, which must live as long.
+        await asyncio.sleep(GOODBYE_SECONDS)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()

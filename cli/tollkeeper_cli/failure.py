@@ -32,3 +32,14 @@ def told_in_one_line() -> Iterator[None]:
         raise OneLine(str(error), VIOLATION) from error
     except (TollkeeperError, OSError) as error:
         raise OneLine(str(error), FAILED) from error
+    except BaseExceptionGroup as group:
+        # Parts that run side by side fail as a group; the first that a person can act on stands for it.
+        known, others = group.split((TollkeeperError, OSError))
+        if known is None or others is not None:
+            raise
+        raise OneLine(str(_first(known)), FAILED) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

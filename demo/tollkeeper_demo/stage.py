@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tollkeeper_cluster import Cluster
 from tollkeeper_demo.settings import PORTS, DemoSettings
@@ -158,6 +159,21 @@ class Stage:
         return subprocess.run(
             arguments, capture_output=True, text=True, input=stdin, env=environment, check=False, timeout=60
         )
+
+    async def admissions_within(self, bound: str) -> tuple[int, int]:
+        """How many of the webhook's answers took at most `bound` seconds, and how many there were."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(self.address("webhook_health", "/metrics")) as answer,
+        ):
+            samples = [
+                sample
+                for family in text_string_to_metric_families(await answer.text())
+                for sample in family.samples
+                if family.name == "tollkeeper_admission_seconds"
+            ]
+        within = sum(s.value for s in samples if s.name.endswith("_bucket") and s.labels["le"] == bound)
+        return int(within), int(sum(s.value for s in samples if s.name.endswith("_count")))
 
     def close(self) -> None:
         """Stop everything that was started."""

@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+WIDTH_WITHOUT_TERMINAL = 130
 
 
 class StoryError(Exception):
@@ -27,6 +30,8 @@ class Teller:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
+        if not self._console.is_terminal:
+            self._console.width = WIDTH_WITHOUT_TERMINAL
         self._step = 0
 
     def step(self, title: str) -> None:
@@ -47,7 +52,7 @@ class Teller:
 
     def table(self, figures: Iterable[Figure]) -> None:
         """The closing table."""
-        table = Table(title="What was measured", title_justify="left")
+        table = Table(title="What was measured", title_justify="left", box=box.SIMPLE_HEAD)
         for column in ("", "measured", "asked for", "held"):
             table.add_column(column)
         for figure in figures:

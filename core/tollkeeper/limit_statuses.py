@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from tollkeeper.accounts import Phase
-from tollkeeper.amounts import Unit, format_amount
+from tollkeeper.amounts import NANODOLLARS_PER_DOLLAR, Unit, format_amount
 from tollkeeper.conditions import Condition
 from tollkeeper.counted import Counted, is_keyed, used
 from tollkeeper.forecast import Forecast, NotEnoughHistory
@@ -78,7 +78,7 @@ def quota_status(
     )
     worst = max((one.phase() for _, one in ordered), key=lambda phase: phase.severity, default=Phase.SUFFICIENT)
     conditions = (
-        *subject.standing("InForce", f"{len(ordered)} limits bind {_bound(ordered[0][1].limit)}"),
+        *subject.standing("InForce", _binding(ordered)),
         _within(worst, tuple(_story(one, zones[name]) for name, one in ordered if one.phase() is worst)),
         freshness.condition(),
     )
@@ -122,7 +122,13 @@ def _story(counted: Counted, zone: str) -> str:
     whose = f" for {','.join(AccountId.parse(account.id).key)}" if is_keyed(limit) and account.id else ""
     until = f", resets {format_column_time(counted.window.end, zone)} {zone}" if counted.window.end else ""
     left, credit = format_amount(account.balance, limit.unit), format_amount(account.credit, limit.unit)
-    return f"{name}{left} {limit.unit} left of {credit}{whose}{until}"
+    floor = f" (may go to {format_amount(limit.minimum, limit.unit)})" if limit.minimum else ""
+    return f"{name}{left} {limit.unit} left of {credit}{floor}{whose}{until}"
+
+
+def _binding(ordered: Sequence[tuple[str, Counted]]) -> str:
+    count = "1 limit binds" if len(ordered) == 1 else f"{len(ordered)} limits bind"
+    return f"{count} {_bound(ordered[0][1].limit)}"
 
 
 def _bound(limit: Limit) -> str:
@@ -132,8 +138,8 @@ def _bound(limit: Limit) -> str:
     return f"tenant {names[0]}" if len(names) == 1 else f"{len(names)} tenants"
 
 
-def _span(window: Window) -> Span:
-    return Span(start=window.start if window.end else None, end=window.end)
+def _span(window: Window) -> Span | None:
+    return Span(start=window.start, end=window.end) if window.end else None
 
 
 def _resets(window: Window, zone: str) -> str:
@@ -155,8 +161,16 @@ def _forecast(forecast: Forecast | NotEnoughHistory | None, unit: Unit) -> Forec
 
 def _forecast_column(forecast: Forecast | NotEnoughHistory | None, unit: Unit) -> str:
     if isinstance(forecast, Forecast):
-        return format_amount(forecast.median, unit)
+        return format_amount(_rounded(forecast.median, unit), unit)
     return NOTHING_TO_SAY if forecast is None else "not enough history"
+
+
+def _rounded(estimate: int, unit: Unit) -> int:
+    """An estimate of money to the cent, below a dollar to a hundredth of one: more digits would say more than is known."""
+    if not unit.is_money:
+        return estimate
+    step = NANODOLLARS_PER_DOLLAR // (100 if abs(estimate) >= NANODOLLARS_PER_DOLLAR else 10_000)
+    return (estimate + step // 2) // step * step
 
 
 def _exhausted_column(forecast: Forecast | NotEnoughHistory | None, zone: str) -> str:

@@ -54,6 +54,13 @@ def rough(value: int, unit: Unit) -> str:
     return amount(round(value / cent) * cent if unit.is_money and abs(value) >= cent else value, unit)
 
 
+def percent(probability: float) -> str:
+    """A probability (0 to 1) in words that never claim to be certain."""
+    if probability < 0.01:
+        return "under 1%"
+    return "over 99%" if probability > 0.99 else f"{100 * probability:.0f}%"
+
+
 def number(value: int) -> str:
     """A whole number in groups of three."""
     return f"{value:,}".replace("-", MINUS)

@@ -50,13 +50,10 @@ def series_of(queries: Queries, view: AccountView, wanted: Range | None) -> Seri
 
 def _fitting(view: AccountView, seen: Forecast | NotEnoughHistory) -> Range:
     """The whole period once it can be forecast or is over; before that the shortest range that shows everything."""
-    if isinstance(seen, Forecast) or not view.is_current:
-        return "period"
     age = view.now - max(first_usage(view), view.window.start)
-    return next((name for name, length in _LENGTHS.items() if age <= length), "period") if age > _HOUR else "hour"
-
-
-_HOUR = _LENGTHS["hour"]
+    if isinstance(seen, Forecast) or not view.is_current or age > _LENGTHS["day"]:
+        return "period"
+    return "hour" if age <= _LENGTHS["hour"] else "day"
 
 
 def _since(view: AccountView, chosen: Range) -> datetime:

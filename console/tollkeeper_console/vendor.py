@@ -113,7 +113,10 @@ def _differences(package: VendoredPackage, archive: Path) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The check as a program."""
-    parser = argparse.ArgumentParser(prog="python -m tollkeeper_console.vendor", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tollkeeper_console.vendor",
+        description="Compare the vendored files with their pins and with npm.",
+    )
     parser.add_argument("--check", action="store_true", required=True, help="compare files, pins and npm's packages")
     parser.parse_args(arguments)
     try:

@@ -71,3 +71,8 @@ def test_pages_cover_all_rows_once(total: int, size: int) -> None:
     pages = [Pager("usages", number, size, total, "newest") for number in range(1, -(-total // size) + 1)]
     assert [row for page in pages for row in range(page.first, page.last + 1)] == list(range(1, total + 1))
     assert all(page.pages == len(pages) for page in pages)
+
+
+@pytest.mark.parametrize(("probability", "words"), [(0.0, "under 1%"), (0.42, "42%"), (1.0, "over 99%")])
+def test_a_likelihood_never_claims_to_be_certain(probability: float, words: str) -> None:
+    assert display.percent(probability) == words

@@ -80,15 +80,23 @@ class Resources:
 
 
 def read(objects: Iterable[Mapping[str, Any]]) -> tuple[Resources, tuple[Problem, ...]]:
-    """The resources that API objects state. One that cannot be read is left out, and each of its faults is a problem."""
+    """The resources that API objects state. One that cannot be read is left out, and each of its faults is a problem.
+
+    Statuses are left aside: they are our own, and must never keep an object from being read.
+    """
     resources: list[AnyResource] = []
     problems: list[Problem] = []
     for raw in objects:
         try:
-            resources.append(parse(raw))
+            resources.append(parse(stated(raw)))
         except InvalidResource as invalid:
             problems += [_unreadable(raw, fault.path, fault.says) for fault in invalid.faults]
     return Resources.of(resources), tuple(problems)
+
+
+def stated(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What people wrote of an object: all but its status."""
+    return {name: value for name, value in raw.items() if name != "status"}
 
 
 def _unreadable(raw: Mapping[str, Any], path: str, says: str) -> Problem:

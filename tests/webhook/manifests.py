@@ -57,3 +57,21 @@ async def set_gate(operator: Kube, namespace: str, *, is_open: bool, message: st
     """Write a gate's verdict as the operator does."""
     await operator.apply(gate(namespace))
     await operator.apply_status({**gate(namespace), "status": {"open": is_open, "message": message or "open"}})
+
+
+def tenant(name: str, parent: str | None = None, namespaces: tuple[str, ...] = (), **spec: object) -> Manifest:
+    above = {"parentRef": {"name": parent}} if parent else {}
+    owned = {"namespaces": {"names": list(namespaces)}} if namespaces else {}
+    return ours("Tenant", name, {"level": "Team", **above, **owned, **spec})
+
+
+def budget(name: str, of: str, **spec: object) -> Manifest:
+    return ours("TokenBudget", name, {"tenantRef": {"name": of}, "allocation": "10.00", **spec})
+
+
+def grant(name: str, to: str, amount: str | int) -> Manifest:
+    return ours("TokenGrant", name, {"budgetRef": {"name": to}, "amount": amount})
+
+
+def ours(kind: str, name: str, spec: Manifest) -> Manifest:
+    return {"apiVersion": "tollkeeper.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}

@@ -3,49 +3,51 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from pathlib import Path
 
-import aiohttp
 import pytest
+import pytest_asyncio
 import yaml
 
 import tollkeeper_kube as edge
-from tests.webhook.manifests import WORKLOADS, Apply, Manifest, pod, set_gate, workload
+from tests.webhook.manifests import (
+    WORKLOADS,
+    Apply,
+    Manifest,
+    budget,
+    grant,
+    ours,
+    pod,
+    set_gate,
+    tenant,
+    workload,
+)
+from tests.webhook.running import DEADLINE, Running, in_force, until
 from tollkeeper.gates import GateVerdict
-from tollkeeper_cluster import Kubectl
+from tollkeeper_cluster import Kubectl, LocalCluster
 from tollkeeper_kube import Kube
-from tollkeeper_webhook.configurations import webhook_configurations
-from tollkeeper_webhook.errors import PortTaken
-from tollkeeper_webhook.server import Webhook
-from tollkeeper_webhook.settings import WebhookSettings
 
-pytestmark = pytest.mark.cluster
-DEADLINE = 20.0
+# One webhook for all of them: the API server needs a second to learn of each.
+pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 SPENT = "TokenBudget team/monthly is used up: balance -0.11 USD, minimum -0.12, resets 2026-12-01 00:00 UTC"
-FREE_PORTS = WebhookSettings(port=0, health_port=0)
 
 Create = Callable[[Manifest], Awaitable[str]]
 
 
-@dataclass
-class Running:
-    """A webhook in force, and the verdicts that it is asked to tell."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(installed: LocalCluster, operator_config: Path) -> AsyncIterator[Running]:
+    async with in_force(operator_config) as webhook:
+        yield webhook
 
-    webhook: Webhook
-    verdicts: dict[str, GateVerdict] = field(default_factory=dict)
 
-    async def reviews(self) -> str:
-        return "\n".join(line for line in (await self.get("/metrics")).splitlines() if "reviews_total{" in line)
-
-    async def get(self, path: str, status: int = 200) -> str:
-        address = f"http://127.0.0.1:{self.webhook.health_port}{path}"
-        async with aiohttp.ClientSession() as client, client.get(address) as answer:
-            assert answer.status == status
-            return await answer.text()
+@pytest_asyncio.fixture(loop_scope="module")
+async def operator(running: Running, operator_config: Path) -> AsyncIterator[Kube]:
+    async with await edge.connect(kubeconfig=operator_config) as connected:
+        yield connected
 
 
 @pytest.fixture
-async def create(apply: Apply) -> Create:
+def create(apply: Apply) -> Create:
     """Create a manifest off the event loop, on which the webhook answers."""
 
     async def in_thread(manifest: Manifest) -> str:
@@ -54,61 +56,18 @@ async def create(apply: Apply) -> Create:
     return in_thread
 
 
-@pytest.fixture
-async def running(operator: Kube, namespace: str, create: Create) -> AsyncIterator[Running]:
-    verdicts: dict[str, GateVerdict] = {}
-    webhook = Webhook(FREE_PORTS, operator, verdicts.get)
-    await webhook.start()
-    own = webhook_configurations(webhook.certificates.ca_pem, f"https://127.0.0.1:{webhook.port}")
-    for configuration in own:
-        await operator.apply(configuration)
-    try:
-        await in_force(create)
-        yield Running(webhook, verdicts)
-    finally:
-        for configuration in own:
-            await operator.delete(edge.kind_of(configuration), configuration["metadata"]["name"])
-        await webhook.stop()
-
-
-async def in_force(create: Create) -> None:
-    """The API server learns of configurations by its own watch: wait until it asks us."""
-    await until(lambda: create(budget("probe", "nobody")), "there is no Tenant nobody")
-    await until(lambda: create(pod(f"probe-{time.monotonic_ns()}")), "no tenant owns")
-
-
-async def until(attempt: Callable[[], Awaitable[str]], text: str) -> str:
-    give_up = time.monotonic() + DEADLINE
-    while text not in (said := await attempt()):
-        assert time.monotonic() < give_up, said
-    return said
-
-
-def tenant(name: str, parent: str | None = None, namespaces: tuple[str, ...] = (), **spec: object) -> Manifest:
-    above = {"parentRef": {"name": parent}} if parent else {}
-    owned = {"namespaces": {"names": list(namespaces)}} if namespaces else {}
-    return ours("Tenant", name, {"level": "Team", **above, **owned, **spec})
-
-
-def budget(name: str, of: str, **spec: object) -> Manifest:
-    return ours("TokenBudget", name, {"tenantRef": {"name": of}, "allocation": "10.00", **spec})
-
-
-def grant(name: str, to: str, amount: str | int) -> Manifest:
-    return ours("TokenGrant", name, {"budgetRef": {"name": to}, "amount": amount})
-
-
-def ours(kind: str, name: str, spec: Manifest) -> Manifest:
-    return {"apiVersion": "tollkeeper.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def family(running: Running, namespace: str, kubectl: Kubectl) -> AsyncIterator[str]:
     """The tenants `top` → `mine`, which owns the test's namespace; `other` beside them."""
     made = [tenant("top"), tenant("mine", "top", (namespace,)), tenant("other", namespaces=("elsewhere",))]
     await asyncio.to_thread(kubectl, "create", "-f", "-", input=yaml.safe_dump_all(made))
     yield namespace
     await asyncio.to_thread(kubectl, "delete", "tenants", "--all")
+
+
+async def test_an_object_that_the_server_names_is_checked_too(family: str, operator: Kube) -> None:
+    waiting = {**grant("", "later", "5.00"), "metadata": {"generateName": "gift-", "namespace": family}}
+    assert (await operator.create(waiting))["metadata"]["name"].startswith("gift-")
 
 
 async def test_objects_created_at_once_know_each_other(running: Running, namespace: str, kubectl: Kubectl) -> None:
@@ -265,45 +224,3 @@ async def test_without_a_tenant_the_refusal_says_so(running: Running, namespace:
 
 async def test_without_a_gate_the_refusal_says_that_it_is_being_prepared(family: str, create: Create) -> None:
     assert f"the gate of the namespace {family} is being prepared; try again" in await create(workload("Deployment"))
-
-
-async def test_with_the_webhook_stopped_the_policies_decide(
-    running: Running, operator: Kube, namespace: str, create: Create
-) -> None:
-    await running.webhook.stop()
-    assert await create(pod("plain", metered=None)) == ""
-    assert await create(workload("Deployment", metered=None)) == ""
-    await set_gate(operator, namespace, is_open=False, message=SPENT)
-    said = await until(lambda: create(pod()), SPENT)
-    assert "ValidatingAdmissionPolicy 'tollkeeper-gate-pods'" in said
-    assert SPENT in await create(workload("Job"))
-    await set_gate(operator, namespace, is_open=True)
-    give_up = time.monotonic() + DEADLINE
-    while said := await create(pod("metered")):
-        assert time.monotonic() < give_up, said
-
-
-async def test_with_the_webhook_stopped_our_own_objects_wait(running: Running, create: Create) -> None:
-    await running.webhook.stop()
-    assert "failed calling webhook" in await create(budget("monthly", "mine"))
-
-
-async def test_health_follows_freshness(operator: Kube) -> None:
-    fresh = [True]
-    webhook = Webhook(FREE_PORTS, operator, lambda _: None, is_ready=lambda: fresh[0])
-    await webhook.start()
-    running = Running(webhook)
-    await running.get("/healthz")
-    await running.get("/readyz")
-    fresh[0] = False
-    assert await running.get("/readyz", 503) == "not ready\n"
-    await webhook.stop()
-
-
-async def test_a_taken_port_is_one_clear_line(operator: Kube) -> None:
-    first = Webhook(FREE_PORTS, operator, lambda _: None)
-    await first.start()
-    second = Webhook(WebhookSettings(port=first.port, health_port=0), operator, lambda _: None)
-    with pytest.raises(PortTaken, match=rf"^cannot listen on 127.0.0.1:{first.port}: address already in use; free"):
-        await second.start()
-    await first.stop()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tollkeeper.gates import GateVerdict, being_prepared, without_tenant
 from tollkeeper.problems import ObjectRef
-from tollkeeper.references import Resources, read, ref_of
+from tollkeeper.references import Resources, read, ref_of, stated
 from tollkeeper.resources import (
     GATE_NAME,
     AnyResource,
@@ -61,7 +61,7 @@ class Admission:
         if (raw.get("metadata") or {}).get("deletionTimestamp"):
             return ALLOWED  # It is going; whoever still removes a finalizer from it must not be held up.
         try:
-            new = parse({**raw, "metadata": {"name": review.name, **(raw.get("metadata") or {})}})
+            new = parse(stated(raw))
         except InvalidResource as wrong:
             return invalid(" | ".join(str(fault) for fault in wrong.faults))
         return await self._in_time(self._checked(new, review))

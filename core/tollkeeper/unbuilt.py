@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tollkeeper.problems import Problem, Severity
 from tollkeeper.references import ref_of
 from tollkeeper.resources import AnyResource, PriceBook, Tenant, TokenBudget
-from tollkeeper.resources.tenant import Bodies, OutputLimit, Unmetered
+from tollkeeper.resources.tenant import Bodies
 from tollkeeper.resources.tokenbudget import WorkloadAction
 
 CODE = "NotAvailable"
@@ -35,10 +35,6 @@ def _in_tenant(tenant: Tenant) -> Iterator[Problem]:
     spec = tenant.spec
     if spec.capture.bodies is not Bodies.NEVER:
         yield _refused(tenant, "spec.capture.bodies", "keeping bodies", "nothing would be kept", "write Never")
-    if spec.unmetered is Unmetered.ALLOW:
-        yield _warned(tenant, "spec.unmetered", "passing unmetered endpoints", "they are refused as with Refuse")
-    if spec.output_limit is OutputLimit.KEEP:
-        yield _warned(tenant, "spec.outputLimit", "keeping output limits", "they are lowered to what is held")
     if spec.members:
         yield _warned(tenant, "spec.members", "roles of members", "nobody gets access by them")
 

@@ -192,7 +192,7 @@ UNBUILT: list[tuple[AnyResource, str, bool]] = [
     (budget(lending={"limit": "1.00"}), "spec.lending", False),
     (budget(onExhausted={"workloads": "ScaleToZero"}), "spec.onExhausted.workloads", True),
     (tenant("one", capture={"bodies": "Always"}), "spec.capture.bodies", True),
-    (tenant("one", unmetered="Allow"), "spec.unmetered", False),
+    (tenant("one", members=[{"kind": "User", "name": "ada", "role": "Admin"}]), "spec.members", False),
     (book(tools=[{"name": "search", "perCall": "0.01"}]), "spec.tools", True),
 ]
 

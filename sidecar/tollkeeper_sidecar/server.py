@@ -11,12 +11,13 @@ from aiohttp.web_protocol import RequestHandler as Connection
 
 from tollkeeper_sidecar.errors import Denial, GatewayError, RequestRefused
 from tollkeeper_sidecar.metrics import Metrics
-from tollkeeper_sidecar.openai_errors import REQUEST_ID_HEADER, answer_of
+from tollkeeper_sidecar.openai_errors import REQUEST_ID_HEADER, answer_of, ours
 from tollkeeper_sidecar.request_id import new_request_id
 from tollkeeper_sidecar.settings import GatewaySettings
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _MOST_PENDING: Final = 1024
+_OUR_FAULT: Final = 500
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -36,7 +37,10 @@ class _OpenAIConnection(Connection):
         """See aiohttp; always closes the connection."""
         if request.writer is not None and request.writer.output_size > 0:
             raise ConnectionError("an answer was begun and cannot be replaced by an error")
-        if isinstance(exc, LineTooLong):
+        if status >= _OUR_FAULT:
+            # Only what fails while a failure is handled comes here, such as a log that cannot be written.
+            refused = ours("the gateway failed on this request")
+        elif isinstance(exc, LineTooLong):
             refused = RequestRefused(Denial.HEADERS_TOO_LARGE, "a header of this request is too large")
         else:
             refused = RequestRefused(

@@ -34,7 +34,11 @@ PRICES = PriceList().with_books(
 
 def limit(name: str = "monthly", allocation: int = 10**9, unit: Unit = Unit.USD, **changes: Any) -> Limit:
     """A hard monthly limit of tenant `research`: a budget for money, a quota for anything else."""
-    ref = LimitRef("TokenBudget", "research", name) if unit.is_money else LimitRef("TokenQuota", "research", "quota", name)
+    ref = (
+        LimitRef("TokenBudget", "research", name)
+        if unit.is_money
+        else LimitRef("TokenQuota", "research", "quota", name)
+    )
     defaults: dict[str, Any] = {
         "ref": ref,
         "tenants": frozenset({"research"}),

@@ -243,6 +243,12 @@ class Decisions:
             if limit.tenants.intersection(node.chain):
                 self.schedule.soon(ObjectRef("Tenant", "", node.name))
 
+    def look_at_everything(self) -> None:
+        """Have every status and gate compared and written at once: nothing may wait for a pause that has no reason."""
+        self._schedule_everything()
+        for namespace in self.verdicts:
+            self.schedule.soon(gate_ref(namespace))
+
     def _schedule_everything(self) -> None:
         for kind in POLICY_KINDS:
             for raw in self.feed.of_kind(kind):

@@ -67,7 +67,7 @@ class Operator:
             metrics=self.metrics,
             prices=PriceList.bundled(),
         )
-        self._watches = Watches(kube, self._feed, settings)
+        self._watches = Watches(kube, self._feed, settings, self._decisions.look_at_everything)
         writer = StatusWriter(kube, self._feed, self._events, self.metrics, settings.heartbeat)
         self._writing = Writing(kube, self._decisions, writer, clock)
         self._books = books

@@ -23,7 +23,7 @@ Status = Mapping[str, Any]
 
 NoticesOf = Callable[[Status, Status], Iterable[Notice]]
 
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 10.0
 
 _log = structlog.get_logger("tollkeeper.operator.status")
 

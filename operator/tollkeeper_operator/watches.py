@@ -33,11 +33,15 @@ _log = structlog.get_logger("tollkeeper.operator.watch")
 
 @dataclass(slots=True)
 class Watches:
-    """Keeps a feed current while `run` runs. `fault` says why it is not, `listed` that everything was read once."""
+    """Keeps a feed current while `run` runs. `fault` says why it is not, `listed` that everything was read once.
+
+    `recovered` is called when the cluster can be read again.
+    """
 
     kube: Kube
     feed: Feed
     settings: OperatorSettings
+    recovered: Callable[[], None]
     fault: str | None = None
     listed: asyncio.Event = field(default_factory=asyncio.Event)
     _to_list: set[Kind] = field(default_factory=lambda: set(WATCHED))
@@ -104,6 +108,7 @@ class Watches:
                 continue
             if self.fault is not None:
                 _log.info("the cluster can be read again")
+                self.recovered()
             self.fault = None
             self.listed.set()
             return

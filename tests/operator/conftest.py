@@ -1,7 +1,8 @@
 """A real API server with our kinds, a real ledger, and the operator between them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -68,7 +69,10 @@ class Running:
             last = status = await self.status(kind, name, namespace)
             return status if all(status.get(field) == value for field, value in wanted.items()) else None
 
-        return await eventually(reached, lambda: f"{kind.name} {name} never came to {wanted}; it is {last}")
+        reached_status: dict[str, Any] = await eventually(
+            reached, lambda: f"{kind.name} {name} never came to {wanted}; it is {last}"
+        )
+        return reached_status
 
     async def ready(self, what: str, namespace: str) -> None:
         """Wait as users do until an object is in force."""
@@ -132,7 +136,7 @@ async def eventually(
     """The first true answer, asked for again and again; fails with a complaint when it takes too long."""
     try:
         async with asyncio.timeout(seconds):
-            while not (answer := await holds()):
+            while not (answer := await holds()):  # noqa: ASYNC110 - it is another process that is waited for
                 await asyncio.sleep(0.02)
             return answer
     except TimeoutError:
@@ -145,10 +149,10 @@ async def put_kinds(cluster: LocalCluster) -> None:
 
 
 @pytest.fixture(scope="session")
-def installed(cluster: LocalCluster) -> Iterator[LocalCluster]:
+def installed(cluster: LocalCluster) -> LocalCluster:
     """The session's cluster, with our kinds."""
     asyncio.run(put_kinds(cluster))
-    yield cluster
+    return cluster
 
 
 SETTINGS = OperatorSettings(port=None, coalesce=0.3, heartbeat=30.0)
@@ -170,12 +174,25 @@ def start(installed: LocalCluster, tmp_path: Path) -> Start:
         ):
             operator, stop = Operator(settings, kube, ledger, policy, clock), asyncio.Event()
             task = asyncio.create_task(operator.run(stop))
+            ready = asyncio.create_task(operator.ready.wait())
             try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await operator.ready.wait()
+                await asyncio.wait({task, ready}, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if task.done():
+                    await task
+                assert ready.done(), "the operator did not become ready"
                 yield Running(operator, kube, ledger, policy, Kubectl(cluster.kubectl, cluster.environment()), clock)
             finally:
+                ready.cancel()
                 stop.set()
                 await task
 
     return running
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

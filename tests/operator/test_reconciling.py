@@ -3,11 +3,12 @@
 import base64
 import json
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
-
 from tests.operator.conftest import Clock, Running, Start, eventually
+
 from tollkeeper.keys import KEY_FIELD, KEY_LABEL, ApiKey
 from tollkeeper_kube import NotFound
 from tollkeeper_kube.kinds import TENANT, TOKEN_BUDGET, TOKEN_GRANT, TOKEN_QUOTA, WORKLOAD_GATE
@@ -103,7 +104,8 @@ async def test_a_spent_budget_closes_the_gate_and_a_grant_opens_it(start: Start,
         await running.until(WORKLOAD_GATE, "tollkeeper", namespace, open=True)
         await running.until(TOKEN_BUDGET, "monthly", namespace, phase="Sufficient", granted="5.00", balance="5.00")
         await running.until(TENANT, namespace, enforcement="Open")
-        assert [reason for reason in STORY if not await eventually(lambda r=reason: running.events(namespace, r))] == []
+        for reason in STORY:
+            await eventually(partial(running.events, namespace, reason), lambda: "an Event is missing")
 
 
 STORY = (
@@ -171,7 +173,7 @@ async def test_a_restart_books_no_grant_and_fires_no_threshold_again(start: Star
         await running.until(TOKEN_BUDGET, "monthly", namespace, granted="5.00")
         await running.spend(namespace, DOLLAR, times=8)
         await running.until(TOKEN_BUDGET, "monthly", namespace, utilization=53)
-        told = await eventually(lambda: running.events(namespace, "ThresholdCrossed"))
+        told = await eventually(partial(running.events, namespace, "ThresholdCrossed"))
         booked = await running.until(TOKEN_GRANT, "top-up", namespace, booked=True, remaining="5.00")
     async with start() as again:
         await again.spend(namespace, DOLLAR)

@@ -5,9 +5,14 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tollkeeper_cluster import ClusterError, Kubectl, LocalCluster, ensure_binaries
 from tollkeeper_cluster.progress import shown_on
+
+# A property fails for what it says, never for how busy the machine is.
+settings.register_profile("tollkeeper", deadline=None)
+settings.load_profile("tollkeeper")
 
 _CLUSTER_FIXTURES = {"cluster", "kubectl", "namespace"}
 _namespace_numbers = itertools.count(1)

@@ -28,10 +28,20 @@ def budget_status(
 ) -> dict[str, Any]:
     """The status of a TokenBudget that is in force. `forecast` is None where none is made (prepaid, or `per`)."""
     limit, total, phase = counted.limit, counted.total(), counted.phase()
-    money = {name: format_amount(getattr(total, name), limit.unit) for name in _SHOWN}
+
+    def said(amount: int) -> str:
+        return format_amount(amount, limit.unit)
+
     status = TokenBudgetStatus(
         phase=phase,
-        **money,
+        balance=said(total.balance),
+        allocation=said(total.allocation),
+        spent=said(total.spent),
+        held=said(total.held),
+        granted=said(total.granted),
+        rolled_over=said(total.rolled_over),
+        unreconciled=said(total.unreconciled),
+        overshoot=said(total.overshoot),
         utilization=counted.utilization(),
         period=_span(counted.window),
         keys=counted.keys(),
@@ -54,9 +64,6 @@ def budget_status(
         freshness.condition(),
     )
     return _without_idle_top(finished(status, conditions, subject, now))
-
-
-_SHOWN = ("balance", "allocation", "spent", "held", "granted", "rolled_over", "unreconciled", "overshoot")
 
 
 def quota_status(

@@ -56,6 +56,7 @@ class Decisions:
     _policy_is_old: bool = True
     _accounts_are_old: bool = True
     _changed: set[str] = field(default_factory=set)
+    _edited: set[ObjectRef] = field(default_factory=set)
     _moved: list[Moved] = field(default_factory=list)
     _crossed: dict[str, set[int]] = field(default_factory=dict)
     _namespaces: dict[LimitRef, frozenset[str]] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class Decisions:
             self.schedule.soon(ref)
         elif change is Change.POLICY:
             self._policy_is_old = True
+            self._edited.add(ref)
             self.wake.set()
         elif ref.kind in POLICY_KINDS:
             self.schedule.later(ref)
@@ -126,6 +128,7 @@ class Decisions:
         if self._accounts_are_old:
             self._take(await self.balances.adopt(self.policy.value, now))
             self._schedule_everything()
+            self._edited.clear()
         if time - self._ticked_at >= self.settings.tick:
             await self._roll(now)
             self._ticked_at = time
@@ -250,10 +253,13 @@ class Decisions:
             self.schedule.soon(gate_ref(namespace))
 
     def _schedule_everything(self) -> None:
+        """Every status is compared anew; those whose objects somebody has just edited, and looks at, come first."""
+        now = asyncio.get_running_loop().time()
         for kind in POLICY_KINDS:
             for raw in self.feed.of_kind(kind):
                 metadata = raw["metadata"]
-                self.schedule.soon(ObjectRef(kind, metadata.get("namespace") or "", metadata["name"]))
+                ref = ObjectRef(kind, metadata.get("namespace") or "", metadata["name"])
+                self.schedule.at(ref, now - (ref in self._edited))
 
     def _ledger_failed(self, fault: str) -> None:
         self.metrics.failures.labels("ledger").inc()

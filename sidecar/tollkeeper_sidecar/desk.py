@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tollkeeper.accounts import Phase
 from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest, Reason, Refusal, Want
 from tollkeeper.limits import Limit, WhenStale
 from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold
@@ -243,7 +244,7 @@ class Desk:
         refusals = tuple(
             judged(refusal, need.least, self._unreported(need.id), now)
             for need in waiting.demand.needs
-            if (refusal := refused.get(need.id)) and need.least - self.pools.free(need.id) > refusal.available
+            if (refusal := refused.get(need.id)) and _refuses(refusal, need.least - self.pools.free(need.id))
         )
         if not refusals:
             return
@@ -282,3 +283,8 @@ class Desk:
         self._queue.remove(waiting)
         self._wanted.subtract(need.id for need in waiting.demand.needs)
         self._wanted += Counter()
+
+
+def _refuses(refusal: Refusal, missing: int) -> bool:
+    """Whether a refusal of an account holds for a request that misses so much there: a blocked account refuses all (B3)."""
+    return missing > 0 and (refusal.phase is Phase.INSUFFICIENT or missing > refusal.available)

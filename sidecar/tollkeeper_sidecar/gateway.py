@@ -29,6 +29,8 @@ from tollkeeper_sidecar.tasks import start_task
 RECOVERY_RETRY_SECONDS: Final = 5.0
 FINISH_SECONDS: Final = 10.0
 METRICS_DRAIN_SECONDS: Final = 1.0
+KEEP_ALIVE_SECONDS: Final = 4.0
+"""Less than servers commonly keep idle connections (5 s and more): one that is closed under a request cannot be retried."""
 
 _log = structlog.get_logger("tollkeeper.gateway")
 
@@ -124,7 +126,7 @@ class Gateway:
     def _session(self) -> aiohttp.ClientSession:
         settings = self._settings
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.most_connections, keepalive_timeout=15),
+            connector=aiohttp.TCPConnector(limit=settings.most_in_flight, keepalive_timeout=KEEP_ALIVE_SECONDS),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=settings.connect_seconds, sock_read=settings.silence_seconds
             ),

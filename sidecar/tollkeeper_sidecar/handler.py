@@ -24,7 +24,7 @@ from tollkeeper_sidecar.meter import Exchange, Meter
 from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.openai_chat import ChatRequest, body_with, parse_chat_request
 from tollkeeper_sidecar.openai_errors import REQUEST_ID_HEADER, answer_of, ours
-from tollkeeper_sidecar.relay import LOST, StreamRelay, is_stream, relay_whole
+from tollkeeper_sidecar.relay import LOST, StreamRelay, cut_off, is_stream, relay_whole
 from tollkeeper_sidecar.request_id import new_request_id
 from tollkeeper_sidecar.routes import Route, Routed, not_metered, route_of, split
 from tollkeeper_sidecar.settings import GatewaySettings, Upstream
@@ -67,34 +67,45 @@ class RequestHandler:
         self._session = session
         self._clock = clock
         self._admission = Admission(settings)
+        self._in_flight = 0
         self._upstreams: Mapping[str, Upstream] = {upstream.name: upstream for upstream in settings.upstreams}
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Every answer carries its id; whatever fails here is said to be our own fault."""
         request_id = new_request_id()
+        self._in_flight += 1
         try:
             return await self._answer(request_id, request)
         except RequestRefused as refused:
-            return self._refuse(request_id, refused)
+            return self._refuse(request, request_id, refused)
         except web.HTTPRequestEntityTooLarge:
             message = (
                 f"the body is larger than {self._settings.largest_body_bytes} bytes, which this gateway does not take"
             )
-            return self._refuse(request_id, RequestRefused(Denial.BODY_TOO_LARGE, message))
+            return self._refuse(request, request_id, RequestRefused(Denial.BODY_TOO_LARGE, message))
         except web.RequestPayloadError as error:
-            return self._refuse(request_id, RequestRefused(Denial.BAD_REQUEST, f"the body cannot be read: {error}"))
+            return self._refuse(
+                request, request_id, RequestRefused(Denial.BAD_REQUEST, f"the body cannot be read: {error}")
+            )
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes an answer, and a line in the log
             _log.exception("a request failed", request=request_id, error=repr(error))
-            return self._refuse(request_id, ours("the gateway failed on this request; its log says why"))
+            return self._refuse(request, request_id, ours("the gateway failed on this request; its log says why"))
+        finally:
+            self._in_flight -= 1
 
-    def _refuse(self, request_id: str, refused: RequestRefused) -> web.Response:
+    def _refuse(self, request: web.BaseRequest, request_id: str, refused: RequestRefused) -> web.Response:
         self._metrics.refused(refused.denial.name.lower())
+        if request.writer.output_size > 0:
+            # An answer was begun: another one cannot follow it. The client sees that it is not whole.
+            cut_off(request)
         answer = answer_of(refused)
         return web.Response(
             body=answer.body, status=answer.status, headers={**answer.headers, REQUEST_ID_HEADER: request_id}
         )
 
     async def _answer(self, request_id: str, request: web.BaseRequest) -> web.StreamResponse:
+        if self._in_flight > self._settings.most_in_flight:
+            raise ours("too many requests are in flight here: try again in a second")
         entered = self._enter(request_id, request)
         if entered.routed.route is Route.CHAT:
             return await self._chat(entered)
@@ -171,7 +182,7 @@ class RequestHandler:
                     relay = StreamRelay(exchange, answer, entered.request, hide_usage=hide, follow_seconds=seconds)
                     return await relay.run()
                 return await relay_whole(exchange, answer, self._settings.largest_answer_bytes)
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             exchange.end_unused(Outcome.PROVIDER_GONE, 502)
             raise RequestRefused(Denial.PROVIDER_UNREACHABLE, f"{name} cannot be reached: {error}") from error
         except LOST as error:

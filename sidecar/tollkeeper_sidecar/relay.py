@@ -90,6 +90,7 @@ class StreamRelay:
         self._chat = ChatStream(hide_usage=hide_usage)
         self._response = web.StreamResponse(status=answer.status, headers=headers_of(exchange, answer))
         self._client_gone = False
+        self._reading = True
 
     async def run(self) -> web.StreamResponse:
         """Relay to the end; the request is settled when this returns or raises."""
@@ -100,6 +101,7 @@ class StreamRelay:
                     await self._take(self._splitter.feed(data))
                 if rest := self._splitter.rest():
                     await self._take([rest])
+                self._reading = False
             await self._finish()
         except (*LOST, EventTooLarge) as error:
             await self._provider_gone(error)
@@ -129,6 +131,7 @@ class StreamRelay:
 
     async def _provider_gone(self, error: Exception) -> None:
         """The provider died, or went on for too long after the client had left."""
+        self._reading = False
         self._end(Outcome.PROVIDER_GONE)
         await self._exchange.durable()
         name = self._exchange.admitted.provider
@@ -150,11 +153,26 @@ class StreamRelay:
             await self._to_client(self._response.write(bytes(data)))
 
     async def _to_client(self, step: Awaitable[object]) -> None:
+        """Send to the client; one that is gone, or takes nothing for too long, is not waited for any more."""
         try:
-            await step
+            async with asyncio.timeout(self._follow_seconds):
+                await step
+        except TimeoutError:
+            cut_off(self._request)
+            self._client_left()
         except (ConnectionError, aiohttp.ClientConnectionError):
-            self._client_gone = True
+            self._client_left()
+
+    def _client_left(self) -> None:
+        self._client_gone = True
+        if self._reading:
             self._bound.reschedule(asyncio.get_running_loop().time() + self._follow_seconds)
+
+
+def cut_off(request: web.BaseRequest) -> None:
+    """Close a connection on which an answer was begun that cannot be ended."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _reason(error: BaseException) -> str:

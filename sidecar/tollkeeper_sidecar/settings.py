@@ -41,7 +41,9 @@ class GatewaySettings:
 
     `default_output_tokens` bounds the answer of a request that names no limit; `default_context_tokens` bounds content
     by reference for models whose context window is unknown (H1). `spool_bytes` bounds what may wait for the authority:
-    beyond it requests are refused rather than lost. `most_waiting` bounds the requests that wait for a lease.
+    beyond it requests are refused rather than lost. `most_in_flight` bounds the requests that are answered at once,
+    `most_waiting` those of them that wait for a lease. `silence_seconds` is how long a provider may say nothing,
+    `follow_seconds` how long an answer is read on after its client has left, or waited for a client that takes nothing.
     Port 0 takes a free one.
     """
 
@@ -58,7 +60,7 @@ class GatewaySettings:
     spool_bytes: int = 64 * MIB
     segment_bytes: int = 4 * MIB
     most_waiting: int = 1024
-    most_connections: int = 1024
+    most_in_flight: int = 2048
     connect_seconds: float = 10.0
     silence_seconds: float = 600.0
     follow_seconds: float = 120.0

@@ -1,5 +1,6 @@
 """What is held covers what a request can use, and no more of the output than fits."""
 
+import json
 from decimal import Decimal
 
 from hypothesis import given
@@ -86,6 +87,4 @@ def test_every_choice_may_use_the_whole_output_limit() -> None:
 
 
 def _json(text: str, *, ascii_only: bool) -> bytes:
-    import json
-
     return json.dumps(text, ensure_ascii=ascii_only).encode()

@@ -121,9 +121,8 @@ class Desks(RuleBasedStateMachine):
                 account = account_of(one)
                 pool = desk.pools.of(account)
                 here = pool.outstanding if pool else 0
-                call, answer = self.calls[which], self.replies[which]
+                answer = self.replies[which]
                 granted = sum(g.amount for g in answer.granted if g.account == account) if answer else 0
-                del call
                 assert here + granted == self.authority.outstanding(("one", "two")[which], account)
                 assert here >= 0
 
@@ -245,6 +244,16 @@ def test_room_that_can_never_be_enough_is_used_up_at_once() -> None:
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Refused)
     assert place.outcome.refusals[0].reason.value == "used_up"
+
+
+def test_a_blocked_account_refuses_even_what_would_fit() -> None:
+    quota = limit("tokens", 300, Unit.TOKENS)
+    desk, authority = Desk("one", 10), ReferenceAuthority([quota])
+    authority.book_now("one", {account_of(quota): 200}, NOW)
+    place = desk.arrive(demand(10, 60, quota), 1.0)
+    answered(desk, authority, 1.0)
+    assert isinstance(place, Waiting)
+    assert isinstance(place.outcome, Refused)
 
 
 def test_idle_leases_go_back_within_two_seconds() -> None:

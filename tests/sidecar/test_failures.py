@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,20 +16,24 @@ import openai
 import orjson
 import pytest
 from aiohttp import web
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.sidecar.builders import MODEL, PROVIDER_KEY, SECRET, limit, policy
 from tests.sidecar.conftest import SetUp, Stage, now
 from tests.sidecar.reference import ReferenceAuthority
 from tests.sidecar.test_spool import largest_file
 from tollkeeper.amounts import Unit
+from tollkeeper.errors import Unavailable
+from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.limits import WhenStale
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper.prices import PriceList
+from tollkeeper.usage import UsageRecord
 from tollkeeper_provider import start_provider
 from tollkeeper_sidecar import Gateway, GatewayError, GatewaySettings, Upstream
 from tollkeeper_webhook.authority import LedgerAuthority
 
-WORDS = [{"role": "user", "content": "word " * 100}]
+WORDS: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " * 100}]
 TOKENS = limit("tokens", 10**7, Unit.TOKENS)
 
 
@@ -148,6 +152,27 @@ async def test_a_full_disk_refuses_before_anything_is_passed_on(stage: SetUp) ->
     assert (running.account(TOKENS).spent, running.account(TOKENS).held) == (680, 0)
 
 
+async def test_beyond_its_bounds_the_gateway_refuses_instead_of_queueing(stage: SetUp) -> None:
+    running = await stage(policy(TOKENS), most_in_flight=2)
+    ended = await asyncio.gather(*(ask(running, "slow=5") for _ in range(6)), return_exceptions=True)
+    refused = [error for error in ended if isinstance(error, openai.InternalServerError)]
+    assert len(refused) == 4
+    assert {error.response.headers["Retry-After"] for error in refused} == {"1"}
+    await running.finished()
+    assert running.account(TOKENS).spent == 2 * 340
+
+
+async def test_endpoints_of_unknown_usage_pass_for_tenants_that_allow_them(stage: SetUp) -> None:
+    running = await stage(policy(unmetered="Allow"))
+    bearer = {"Authorization": f"Bearer {SECRET}"}
+    status, body, _ = await raw(running, "/openai/v1/batches", headers=bearer)
+    assert status == 404
+    assert "the simulated provider has no such endpoint" in str(body)
+    running.policy.publish(policy())
+    assert (await raw(running, "/openai/v1/batches", headers=bearer))[0] == 403
+    assert (await raw(running, "/openai/v1/embeddings", headers=bearer))[0] == 403
+
+
 async def test_a_body_that_is_too_large_is_refused_in_openais_shape(stage: SetUp) -> None:
     running = await stage(policy(), largest_body_bytes=4096)
     client = await running.client()
@@ -236,11 +261,22 @@ class Flaky:
     """An authority that can be cut off, over a real one."""
 
     def __init__(self, inner: LedgerAuthority) -> None:
-        self.inner = inner
-        self.away = ReferenceAuthority([])
+        self._inner = inner
+        self.away = False
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
-        return getattr(self.away if self.away.away else self.inner, name)  # type: ignore[no-any-return]
+    def _reached(self) -> LedgerAuthority:
+        if self.away:
+            raise Unavailable("the authority is cut off")
+        return self._inner
+
+    async def lease(self, request: LeaseRequest) -> LeaseReply:
+        return await self._reached().lease(request)
+
+    async def report(self, records: Sequence[UsageRecord]) -> None:
+        await self._reached().report(records)
+
+    async def close(self, holder: str, kept: Mapping[str, int]) -> None:
+        await self._reached().close(holder, kept)
 
 
 async def test_while_the_authority_is_away_leases_are_used_then_refused_and_usage_arrives_later(
@@ -255,13 +291,13 @@ async def test_while_the_authority_is_away_leases_are_used_then_refused_and_usag
         gateway = Gateway(GatewaySettings(tmp_path, (upstream,), port=0, metrics_port=0), current, authority, now)
         running = await gateway.start()
         surroundings = Stage(gateway, running, current, ledger, provider, contextlib.AsyncExitStack())
-        authority.away.away = True
+        authority.away = True
         await ask(surroundings, "slow=0")
         current.publish(policy(replace(open_quota, when_stale=WhenStale.FAIL_CLOSED)))
         with pytest.raises(openai.InternalServerError) as refused:
             await ask(surroundings, "slow=0")
         assert refused.value.code == "usage_stale"
-        authority.away.away = False
+        authority.away = False
         await gateway.stop()
         await surroundings.clients.aclose()
         account = surroundings.account(open_quota)
@@ -334,6 +370,7 @@ async def keep_asking(url: str, answers: list[int]) -> None:
             stream = await client.chat.completions.create(
                 model=MODEL, messages=WORDS, stream=True, extra_headers={"Provider-Usage": "input=300,output=40"}
             )
+            assert isinstance(stream, openai.AsyncStream)
             async for _ in stream:
                 pass
             answers.append(1)

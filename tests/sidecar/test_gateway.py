@@ -2,12 +2,13 @@
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.sidecar.builders import MODEL, SECRET, key, limit, policy
 from tests.sidecar.conftest import SetUp
 from tollkeeper.amounts import Unit
 
-PROMPT = [{"role": "user", "content": "word " * 200}]
+PROMPT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " * 200}]
 
 
 async def test_an_answer_is_charged_to_the_nano_dollar(stage: SetUp) -> None:

@@ -4,12 +4,14 @@ import asyncio
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.sidecar.builders import MODEL, account_of, limit, policy
 from tests.sidecar.conftest import SetUp, Stage, now
 from tollkeeper.amounts import Unit
+from tollkeeper.limits import Enforcement
 
-WORDS = [{"role": "user", "content": "word " * 100}]
+WORDS: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " * 100}]
 USES = {"Provider-Usage": "input=500,output=100"}
 COST = 500 * 1250 + 100 * 10_000
 
@@ -83,8 +85,6 @@ async def test_the_last_room_lowers_the_output_and_never_below_16(stage: SetUp) 
 
 
 async def test_soft_and_shadow_limits_count_and_do_not_block(stage: SetUp) -> None:
-    from tollkeeper.limits import Enforcement
-
     soft = limit("soft", 1, Unit.TOKENS, enforcement=Enforcement.SOFT)
     shadow = limit("shadow", 1, Unit.TOKENS, enforcement=Enforcement.SHADOW)
     running = await stage(policy(soft, shadow))

@@ -7,7 +7,7 @@ is part of the identity, so nothing is ever reset: a new window is a new account
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from operator import attrgetter
@@ -212,4 +212,4 @@ def weighted(buckets: Buckets, weights: Mapping[str, Decimal]) -> int:
     total = sum(
         (Decimal(count) * weights.get(name, Decimal(1)) for name, count in buckets.nonzero().items()), Decimal(0)
     )
-    return -int(-total // 1)
+    return int(total.to_integral_value(rounding=ROUND_CEILING))

@@ -136,7 +136,9 @@ def _charge_one(
         known = opened
     account, unit = known
     lease = work.lease(record.holder, one.account)
-    stood = min(one.held if lease.lapsed else one.amount, lease.outstanding)
+    # A holder that lives gives back by itself what a request did not use; one that has ended no longer can.
+    ended = lease.lapsed and work.holder(record.holder).closed
+    stood = min(one.held if ended else one.amount, lease.outstanding)
     charged = rules.charge(
         account,
         _limit_of(policy, one.account, account, unit),

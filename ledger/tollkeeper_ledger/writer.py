@@ -56,7 +56,9 @@ class LedgerWriter:
     def _run(self) -> None:
         while batch := self._next_batch():
             work = Work(self.store)
-            answers = [(future, *_attempt(step, work)) for step, future in batch]
+            # From here on a step can no longer be taken back; one that was is not begun.
+            begun = [(step, future) for step, future in batch if future.set_running_or_notify_cancel()]
+            answers = [(future, *_attempt(step, work)) for step, future in begun]
             self._commit(work, answers)
 
     def _next_batch(self) -> list[tuple[Step, Future[Any]]]:

@@ -83,11 +83,20 @@ def test_a_holder_that_vanishes_is_charged_what_it_held(desk: Desk) -> None:
     assert (account(desk).held, account(desk).unreconciled, account(desk).balance) == (0, 300, 700)
 
 
-def test_a_late_report_replaces_what_stood_unreconciled_for_it(desk: Desk) -> None:
+def test_a_late_report_of_a_holder_that_ended_replaces_all_that_stood_for_the_request(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 300, 300))
+    desk.close("g1", {ACCOUNT: 300})
+    desk.charge(record("g1", Charge(ACCOUNT, 70, 200)))
+    assert (account(desk).spent, account(desk).unreconciled) == (70, 100)
+
+
+def test_a_late_report_of_a_holder_that_may_come_back_leaves_its_other_requests_covered(desk: Desk) -> None:
     desk.lease("g1", Want(ACCOUNT, 300, 300))
     desk.lapse("g1")
     desk.charge(record("g1", Charge(ACCOUNT, 70, 200)))
-    assert (account(desk).spent, account(desk).unreconciled) == (70, 100)
+    assert (account(desk).spent, account(desk).unreconciled) == (70, 230)
+    desk.lease("g1", returns={ACCOUNT: 130})
+    assert (account(desk).held, account(desk).unreconciled) == (100, 0)
 
 
 def test_a_holder_that_died_keeps_only_its_requests_in_flight_as_unreconciled(desk: Desk) -> None:

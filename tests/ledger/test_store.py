@@ -94,6 +94,21 @@ def test_a_step_that_fails_leaves_the_others_of_its_batch_alone(tmp_path: Path) 
     writer.close()
 
 
+def test_a_step_that_is_taken_back_is_not_begun_and_stops_nobody_else(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    hold = threading.Event()
+    writer = LedgerWriter(desk.store, lambda _accounts: None)
+    begun: list[str] = []
+    writer.submit(lambda _work: hold.wait(10))
+    taken_back = writer.submit(lambda _work: begun.append("taken back"))
+    assert taken_back.cancel()
+    other = writer.submit(lambda _work: begun.append("other"))
+    hold.set()
+    other.result(10)
+    assert begun == ["other"]
+    writer.close()
+
+
 def exported(desk: Desk) -> list[bytes]:
     reader = SqliteReader(desk.store.path)
     lines = list(export(reader.chain()))

@@ -48,7 +48,7 @@ class Program:
             )
 
     async def ready(self, url: str) -> None:
-        """Wait until an address answers without a failure of its own. Raises `StoryError` with the program's own last line when it ends first."""
+        """Wait until an address answers. Raises `StoryError` with the last line of a program that ends before."""
         async with aiohttp.ClientSession() as session:
             try:
                 async with asyncio.timeout(READY_SECONDS):

@@ -21,12 +21,16 @@ PORTS: Mapping[str, tuple[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """`once`: check every step and end. `trace`: a CSV to send instead of generated traffic. `context`: a named cluster."""
+    """`once`: check every step and end. `trace`: a CSV to send instead of generated traffic. `context`: a named cluster.
+
+    `webhook_host` is the address at which a cluster that is not ours reaches this machine.
+    """
 
     once: bool
     trace: Path | None
     context: str | None
     ports: Mapping[str, int]
+    webhook_host: str | None = None
     seed: int = 2026
 
 
@@ -41,6 +45,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> DemoSetting
         once=environment.get("ONCE", "") not in ("", "0"),
         trace=Path(trace) if trace else None,
         context=environment.get("CONTEXT") or None,
+        webhook_host=environment.get("WEBHOOK_HOST") or None,
         ports={server: _port(environment, variable, default) for server, (variable, default) in PORTS.items()},
     )
 

@@ -104,6 +104,16 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
+def _webhook_host(settings: DemoSettings, cluster: Cluster) -> str:
+    host = settings.webhook_host or cluster.webhook_host
+    if host is None:
+        raise StoryError(
+            f"the API server of {cluster.context} must reach the webhook on this machine, and its address is not known: "
+            "name it with WEBHOOK_HOST="
+        )
+    return host
+
+
 class Stage:
     """The cluster, the programs, and a folder for what they write."""
 
@@ -116,7 +126,7 @@ class Stage:
         ports = settings.ports
         provider = ["provider", "--port", str(ports["provider"]), "--book", str(self.book), "--key", PROVIDER_KEY]
         self.provider = Program(provider, folder / "provider.log", {})
-        up = ["up", "--config", str(folder / "tollkeeper.yaml")]
+        up = ["up", "--config", str(folder / "tollkeeper.yaml"), "--webhook-host", _webhook_host(settings, cluster)]
         environment = {"KUBECONFIG": str(kubeconfig), "OPENAI_PROVIDER_KEY": PROVIDER_KEY}
         self.up = Program(up, folder / "up.log", environment)
 

@@ -152,8 +152,8 @@ def _vocabulary() -> Mapping[str, Any]:
 
 
 def _live_name(ref: LimitRef) -> str:
-    """The limit as events name it: an account's text without key and window."""
-    return AccountId(ref, (), "").text.rpartition("/")[0]
+    """The limit as events name it: an account's text without key, window and unit."""
+    return AccountId(ref, (), "", Unit.USD).text.rpartition("/")[0]
 
 
 def _spend_path(view: AccountView, address: Address) -> str:

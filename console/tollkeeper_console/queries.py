@@ -74,7 +74,7 @@ class Queries:
         policy, now = self.policy.value, self.clock()
         limit = _limit_of(policy, ref)
         current = limit.calendar.window_at(now)
-        known = self.reader.accounts_of(ref, current.key())
+        known = self.reader.accounts_of(limit, current.key())
         account_id, account = self._chosen(limit, chosen, known, now)
         window = limit.calendar.window_at(account.window_start or now) if account.window_end else current
         zone = limit.calendar.zone
@@ -125,7 +125,7 @@ class Queries:
 
     def _limit_view(self, limit: Limit, policy: PolicySet, now: datetime) -> LimitView:
         window = limit.calendar.window_at(now)
-        counted = Counted(limit, window, self.reader.accounts_of(limit.ref, window.key()))
+        counted = Counted(limit, window, self.reader.accounts_of(limit, window.key()))
         return LimitView(
             limit, window, counted.tightest(), counted.phase(), len(counted.accounts), _paths(limit, policy)
         )

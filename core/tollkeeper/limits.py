@@ -18,6 +18,8 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.usage import Buckets, Caller
 from tollkeeper.windows import Calendar, Window
 
+_UNITS = frozenset(unit.value for unit in Unit)
+
 NO_KEY = "(none)"
 """The key that callers without one share (B9)."""
 
@@ -120,30 +122,39 @@ class LimitRef:
 
 @dataclass(frozen=True, slots=True)
 class AccountId:
-    """One counter of one limit: its key values in the order of `per:`, and its window's start. `text` is its identity (B7)."""
+    """One counter of one limit: its key values in the order of `per:`, its window's start, and its unit.
+
+    `text` is its identity (B7). A limit that is written again in another unit counts anew: money and tokens never mix.
+    """
 
     ref: LimitRef
     key: tuple[str, ...]
     window: str
+    unit: Unit
 
     @property
     def text(self) -> str:
-        """`TokenBudget/namespace/name/limit/key,key@2026-11-01T00:00:00Z`, parts percent-encoded; `parse` reads it back."""
+        """`TokenBudget/namespace/name/limit/key,key@2026-11-01T00:00:00Z@USD`, parts percent-encoded; see `parse`."""
         path = "/".join(
             quote(part, safe="") for part in (self.ref.kind, self.ref.namespace, self.ref.name, self.ref.limit)
         )
-        return f"{path}/{','.join(quote(value, safe='') for value in self.key)}@{self.window}"
+        return f"{path}/{self.key_text}@{self.window}@{self.unit}"
+
+    @property
+    def key_text(self) -> str:
+        """The key as it stands in `text`: values percent-encoded, with commas between."""
+        return ",".join(quote(value, safe="") for value in self.key)
 
     @classmethod
     def parse(cls, text: str) -> "AccountId":
         """The identity that `text` wrote. Raises `InvalidValue`."""
-        path, at, window = text.rpartition("@")
+        path, *rest = text.split("@")
         parts = path.split("/")
-        if not at or len(parts) != 5:
-            raise InvalidValue(f"{text!r} is not an account: expected kind/namespace/name/limit/key@window")
+        if len(rest) != 2 or len(parts) != 5 or rest[1] not in _UNITS:
+            raise InvalidValue(f"{text!r} is not an account: expected kind/namespace/name/limit/key@window@unit")
         kind, namespace, name, limit = (unquote(part) for part in parts[:4])
         key = tuple(unquote(value) for value in parts[4].split(",")) if parts[4] else ()
-        return cls(LimitRef(kind, namespace, name, limit), key, window)
+        return cls(LimitRef(kind, namespace, name, limit), key, rest[0], Unit(rest[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +199,7 @@ class Limit:
     def account_at(self, key: tuple[str, ...], now: datetime) -> tuple[AccountId, Window]:
         """The account that counts `key` at an instant, and its window."""
         window = self.calendar.window_at(now)
-        return AccountId(self.ref, key, window.key()), window
+        return AccountId(self.ref, key, window.key(), self.unit), window
 
     def amount_of(self, buckets: Buckets, cost: int | None) -> int:
         """What a request with these buckets and cost (nano-dollars; `None`: unpriced, counts 0) takes from this limit."""

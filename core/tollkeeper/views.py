@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from tollkeeper.accounts import Account
-from tollkeeper.limits import LimitRef
+from tollkeeper.limits import Limit
 
 Order = Literal["newest", "oldest"]
 
@@ -96,8 +96,8 @@ class AccountTotals:
 class LedgerReader(Protocol):
     """Questions to the ledger. Every method reads committed state only and may be called from any thread."""
 
-    def accounts_of(self, ref: LimitRef, window: str | None = None) -> Sequence[Account]:
-        """All accounts of a limit, of one window (`Window.key()`) or of all."""
+    def accounts_of(self, limit: Limit, window: str | None = None) -> Sequence[Account]:
+        """All accounts that count for a limit in its unit, of one window (`Window.key()`) or of all."""
         ...
 
     def account(self, account: str) -> Account | None:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account
-from tollkeeper.limits import LimitRef
+from tollkeeper.limits import Limit
 from tollkeeper.usage import UsageRecord
 from tollkeeper.views import AccountTotals, Order, Page, PaymentRow, SpendPoint, UsageRow
 from tollkeeper_ledger.errors import LedgerUnavailable
@@ -59,10 +59,12 @@ class SqliteReader:
                 connection.execute("ROLLBACK")
             self._pool.put(connection)
 
-    def accounts_of(self, ref: LimitRef, window: str | None = None) -> Sequence[Account]:
+    def accounts_of(self, limit: Limit, window: str | None = None) -> Sequence[Account]:
         """See `LedgerReader`."""
-        where = "kind = ? AND namespace = ? AND name = ? AND limit_name = ?" + (" AND window = ?" if window else "")
-        values = (ref.kind, ref.namespace, ref.name, ref.limit, *((window,) if window else ()))
+        ref = limit.ref
+        where = "kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND unit = ?"
+        where += " AND window = ?" if window else ""
+        values = (ref.kind, ref.namespace, ref.name, ref.limit, limit.unit, *((window,) if window else ()))
         with self._lent() as connection:
             rows = connection.execute(
                 f"SELECT {BALANCE_COLUMNS}, number FROM accounts WHERE {where} ORDER BY window, key",  # noqa: S608 - constants

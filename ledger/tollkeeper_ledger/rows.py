@@ -46,7 +46,7 @@ def account_row(account: Account, unit: str) -> tuple[Any, ...]:
         ref.namespace,
         ref.name,
         ref.limit,
-        ",".join(identity.key),
+        identity.key_text,
         identity.window,
         unit,
         to_micros(account.window_start),

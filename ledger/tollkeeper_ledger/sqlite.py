@@ -103,8 +103,8 @@ class SqliteStore:
         ref = identity.ref
         row = self._connection.execute(
             "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
-            "AND window < ? ORDER BY window DESC LIMIT 1",
-            (ref.kind, ref.namespace, ref.name, ref.limit, ",".join(identity.key), identity.window),
+            "AND unit = ? AND window < ? ORDER BY window DESC LIMIT 1",
+            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window),
         ).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None

@@ -160,8 +160,8 @@ class Balances:
         held.limit = limit
         if not limit.per:
             return [(tenant,) for tenant in sorted(limit.tenants)] if limit.each_tenant else [()]
-        reader, ref = self.books.reader, limit.ref
-        for account in await self._ask(lambda: reader.accounts_of(ref, window.key())):
+        reader = self.books.reader
+        for account in await self._ask(lambda: reader.accounts_of(limit, window.key())):
             held.accounts[account.id] = account
         # A key in use is opened again only for a new allocation: then its account is credited the difference.
         return [AccountId.parse(id_).key for id_, one in held.accounts.items() if one.allocation != limit.allocation]

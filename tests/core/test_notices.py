@@ -95,7 +95,7 @@ def test_a_gate_is_told_of_when_it_closes_or_opens() -> None:
 def test_every_threshold_that_is_reached_is_its_own_notice() -> None:
     ref = LimitRef("TokenQuota", "research", "fair-use", "daily")
     limit = Limit(ref, frozenset({"research"}), Unit.TOKENS, Calendar.FOREVER, 1000, thresholds=(50, 80, 100))
-    account = Account(AccountId(ref, ("ada",), "forever").text, None, None, allocation=1000, spent=800)
+    account = Account(AccountId(ref, ("ada",), "forever", Unit.TOKENS).text, None, None, allocation=1000, spent=800)
     assert thresholds_reached(limit, account) == {50, 80}
     notices = [threshold_notice(threshold, limit, account) for threshold in (50, 80)]
     assert len({notice.identity for notice in notices}) == 2

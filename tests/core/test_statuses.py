@@ -103,7 +103,7 @@ def _forecast(said: dict[str, Any] | None) -> Forecast | NotEnoughHistory | None
 
 ACCOUNTS = st.builds(
     Account,
-    id=st.sampled_from([f"TokenBudget/research/each//{name}@2026-11-01T00:00:00Z" for name in ("ada", "grace")]),
+    id=st.sampled_from([f"TokenBudget/research/each//{name}@2026-11-01T00:00:00Z@USD" for name in ("ada", "grace")]),
     window_start=st.just(datetime(2026, 11, 1, tzinfo=UTC)),
     window_end=st.just(datetime(2026, 12, 1, tzinfo=UTC)),
     allocation=st.integers(0, 10**12),
@@ -230,7 +230,7 @@ def test_a_gate_stands_since_it_last_opened_or_closed() -> None:
 
 
 def test_an_account_of_a_key_is_named_by_its_key() -> None:
-    identity = AccountId(LimitRef("TokenQuota", "a", "b", "c"), ("ada",), "forever")
+    identity = AccountId(LimitRef("TokenQuota", "a", "b", "c"), ("ada",), "forever", Unit.TOKENS)
     limit = Limit(identity.ref, frozenset({"a"}), Unit.TOKENS, Calendar.FOREVER, 10)
     keyed = Limit(identity.ref, frozenset({"a"}), Unit.TOKENS, Calendar.FOREVER, 10, each_tenant=True)
     account = Account(identity.text, None, None, allocation=10, spent=4)

@@ -13,10 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tollkeeper.accounts import Account, Phase
+from tollkeeper.amounts import Unit
 from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import Reason, Want
-from tollkeeper.limits import Enforcement, Limit
+from tollkeeper.limits import AccountId, Enforcement, Limit
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import opening
 from tollkeeper_ledger.export import export, verify
@@ -313,3 +314,22 @@ TestLeaseAlgebra = LeaseAlgebra.TestCase
 TestLeaseAlgebra.settings = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_a_budget_written_again_in_another_unit_counts_anew_and_never_mixes(tmp_path: Path) -> None:
+    tokens = budget(unit=Unit.TOKENS)
+    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    desk.lease("g1", Want(ACCOUNT, 900, 900))
+    desk.charge(record("g1", Charge(ACCOUNT, 900, 900)))
+    desk.policy = type(desk.policy)(2, desk.policy.tenants, (tokens,), desk.policy.prices)
+    assert desk.lease("g1", Want(account_of(tokens), 1000, 1000)).granted
+    assert account(desk).spent == 900
+    desk.store.close()
+
+
+def test_keys_with_commas_are_told_apart() -> None:
+    identities = [
+        AccountId(LIMIT.ref, key, "forever", Unit.USD) for key in (("a,b", "c"), ("a", "b,c"), ("a@b/c", "d"))
+    ]
+    assert [AccountId.parse(identity.text) for identity in identities] == identities
+    assert len({identity.key_text for identity in identities}) == 3

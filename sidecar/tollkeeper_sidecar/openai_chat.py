@@ -16,7 +16,8 @@ from tollkeeper_sidecar.errors import Denial, RequestRefused
 LIMIT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
 """The names of the output limit; the first is today's, the second the old one."""
 
-_GOVERNING: Final = ("model", "n", "stream", "stream_options", *LIMIT_FIELDS)
+_CHOICE_FIELDS: Final = ("n", "best_of")
+_GOVERNING: Final = ("model", *_CHOICE_FIELDS, "stream", "stream_options", *LIMIT_FIELDS)
 _REFERENCES: Final = (
     "previous_response_id",
     "conversation",
@@ -70,6 +71,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         raise _bad("you must provide a model parameter", "model")
     if len(model) > _LONGEST_MODEL or not model.isprintable():
         raise _bad(f"'model' must have at most {_LONGEST_MODEL} printable characters", "model")
+    _refuse_lookalikes(fields)
     _refuse_doubles(body)
     messages = fields.get("messages")
     stream = _boolean(fields, "stream")
@@ -80,7 +82,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         model=model,
         stream=stream,
         wants_usage=stream and _wants_usage(fields),
-        choices=_whole(fields, "n", most=_MOST_CHOICES) or 1,
+        choices=max(_whole(fields, name, most=_MOST_CHOICES) or 1 for name in _CHOICE_FIELDS),
         output_limit=min(limits, default=None),
         messages=len(messages) if isinstance(messages, list) else 0,
         by_reference=_by_reference(fields, messages),
@@ -135,7 +137,8 @@ def _wants_usage(fields: Mapping[str, Any]) -> bool:
 
 def _by_reference(fields: Mapping[str, Any], messages: object) -> bool:
     """Whether something stands in the body for content that does not: its size is known to the provider alone."""
-    if any(fields.get(name) for name in _REFERENCES):
+    # An empty object is a reference too: `web_search_options: {}` has the provider search.
+    if any(fields.get(name) is not None for name in _REFERENCES):
         return True
     tools = fields.get("tools")
     if isinstance(tools, list) and any(not isinstance(t, dict) or t.get("type") not in _TEXT_TOOLS for t in tools):
@@ -152,6 +155,13 @@ def _refers(message: object) -> bool:
     if not isinstance(content, list):
         return False
     return any(isinstance(part, dict) and part.get("type") not in _TEXT_PARTS for part in content)
+
+
+def _refuse_lookalikes(fields: Mapping[str, Any]) -> None:
+    """Refuse a governing field in other letters: providers that ignore case would take it, and it was not held for."""
+    for name in fields:
+        if name not in _GOVERNING and (meant := name.casefold()) in _GOVERNING:
+            raise _bad(f"write {name!r} as '{meant}'", name)
 
 
 def _refuse_doubles(body: bytes) -> None:

@@ -9,6 +9,9 @@ from tollkeeper.usage import Buckets
 
 _NOT_GENERATED: Final = frozenset({"role", "finish_reason"})
 
+MOST_TOKENS: Final = 2**32
+"""No answer has more tokens than this: a count beyond it is not one, and must not reach the books."""
+
 
 def buckets_of(usage: object) -> Buckets | None:
     """The buckets of a `usage` object of chat completions; `None` when it does not say what was used.
@@ -78,7 +81,7 @@ def id_of(fields: dict[str, Any]) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None
 
 
 def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:

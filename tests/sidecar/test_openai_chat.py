@@ -98,6 +98,20 @@ def test_a_field_that_stands_twice_is_refused(raw: bytes) -> None:
         parse_chat_request(raw)
 
 
+@pytest.mark.parametrize("name", ["N", "Model", "MAX_TOKENS", "max_token\u017f", "Best_Of"])
+def test_a_field_in_other_letters_is_refused_since_some_providers_would_take_it(name: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        parse_chat_request(body(**{name: 50_000}))
+    assert refused.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "choices"), [({}, 1), ({"n": 3}, 3), ({"best_of": 5}, 5), ({"n": 2, "best_of": 4}, 4)]
+)
+def test_choices_that_are_thrown_away_count_too(fields: dict[str, int], choices: int) -> None:
+    assert parse_chat_request(body(**fields)).choices == choices
+
+
 def test_the_names_of_fields_may_stand_elsewhere() -> None:
     schema = {"type": "object", "properties": {"model": {"type": "string"}, "n": {"type": "integer"}}}
     tools = [{"type": "function", "function": {"name": "model", "parameters": schema}}]
@@ -114,6 +128,8 @@ def test_the_names_of_fields_may_stand_elsewhere() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]}, True),
         ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, True),
         ({"web_search_options": {"user_location": {}}}, True),
+        ({"web_search_options": {}}, True),
+        ({"web_search_options": None}, False),
         ({"tools": [{"type": "file_search"}]}, True),
     ],
 )

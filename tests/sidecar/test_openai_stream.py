@@ -113,5 +113,6 @@ def test_a_usage_that_does_not_count_is_no_usage() -> None:
         {"prompt_tokens": 3},
         {"prompt_tokens": -1, "completion_tokens": 2},
         {"prompt_tokens": "3"},
+        {"prompt_tokens": 3, "completion_tokens": 2**64 - 1},
     ):
         assert buckets_of(usage) is None

@@ -8,7 +8,7 @@ import click
 
 from tollkeeper_cli.books import export_command, verify_command
 from tollkeeper_cli.crds import crds_command
-from tollkeeper_cli.failure import FAILED
+from tollkeeper_cli.failure import Failed
 from tollkeeper_cli.keys import keys_group
 from tollkeeper_cli.simulated import provider_command
 from tollkeeper_cli.up import up_command
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("tollkeeper: stopped before it was done", err=True)
-        return FAILED
+        return Failed.exit_code
     except BrokenPipeError:
         # Whoever read our output had enough of it (`tollkeeper export | head`).
         sys.stderr.close()

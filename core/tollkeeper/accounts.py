@@ -36,7 +36,8 @@ class Account:
     """One balance. Integers of the limit's unit; `recent` are the amounts of the last settled requests, newest last.
 
     `blocked` is B3's latch: once Insufficient, an account stays so until its room grows.
-    `overshoot` is the most by which spending ever passed the cap.
+    `overshoot` is the most by which spending ever passed the cap. `minimum` is the limit's as it was last seen: lowering
+    it makes room, as credit does.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Account:
     recent: tuple[int, ...] = ()
     blocked: bool = False
     last_usage: datetime | None = None
+    minimum: int = 0
 
     @property
     def credit(self) -> int:
@@ -140,6 +142,12 @@ def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: 
         granted=account.granted + granted,
     )
     return latched(credited, limit, room_before=account.room(limit))
+
+
+def with_minimum(account: Account, limit: Limit) -> Account:
+    """Take over the limit's minimum as it is now; one that was lowered makes room (B3)."""
+    room_before = account.balance - account.minimum
+    return latched(replace(account, minimum=limit.minimum), limit, room_before=room_before)
 
 
 def latched(account: Account, limit: Limit, *, room_before: int) -> Account:

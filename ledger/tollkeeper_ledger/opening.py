@@ -6,6 +6,7 @@ from datetime import datetime
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
+from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share, remaining
@@ -13,6 +14,9 @@ from tollkeeper.limits import Limit
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.identity import new_id
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
+
+MOST_CREDIT = LARGEST // 2
+"""No account is granted more: sums of balances must fit 64 bits, whatever allocation and rollover add in later windows."""
 
 LONGEST_GAP = 1000
 """How many windows without an account a rollover is followed through."""
@@ -23,20 +27,59 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) 
     identity, window = limit.account_at(key, now)
     known = work.account(identity.text)
     if known is None:
-        fresh = Account(identity.text, window.start if window.end else None, window.end, allocation=0)
-        previous = work.previous_account(identity.text)
+        begins = window.start if window.end else None
+        fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
+        previous = work.previous_account(identity.text) if _carries(limit) else None
         carried = _carried(work, previous, now) if previous else ()
-        rolled = _rolled_over(limit, previous, sum(share.amount for share in carried), fresh) if previous else 0
-        return _credit(work, limit, fresh, allocation=limit.allocation, rolled_over=rolled, carried=carried, now=now)
+        rolled = _rolled_over(work, limit, previous, fresh) if previous else 0
+        granted = sum(share.amount for share in carried)
+        return _credit(
+            work,
+            limit,
+            fresh,
+            allocation=limit.allocation,
+            rolled_over=rolled,
+            granted=granted,
+            carried=carried,
+            now=now,
+        )
     account, _ = known
+    if account.minimum != limit.minimum:
+        account = rules.with_minimum(account, limit)
+        work.put(account, limit.unit)
     if account.allocation != limit.allocation:
-        return _credit(work, limit, account, allocation=limit.allocation - account.allocation, now=now)
-    return account
+        account = _credit(work, limit, account, allocation=limit.allocation - account.allocation, now=now)
+    return _carry_late(work, limit, account, now) if _takes_grants(limit) else account
+
+
+def _takes_grants(limit: Limit) -> bool:
+    """A grant names no key and a budget: other limits have none."""
+    return limit.ref.kind == "TokenBudget" and not (limit.per or limit.each_tenant)
+
+
+def _carries(limit: Limit) -> bool:
+    """Whether anything may go from one window of a limit into the next."""
+    return limit.rollover > 0 or _takes_grants(limit)
+
+
+def _carry_late(work: Work, limit: Limit, account: Account, now: datetime) -> Account:
+    """What of a grant was held when its window ended goes along once it turns out not to have been used."""
+    previous = work.previous_account(account.id)
+    if previous is None:
+        return account
+    here = {booked.share.grant: booked for booked in work.shares_of(account.id)}
+    late = [share for share in _carried(work, previous, now) if not _is_settled(share, here.get(share.grant))]
+    more = sum(share.amount - (here[share.grant].share.amount if share.grant in here else 0) for share in late)
+    return _credit(work, limit, account, carried=late, granted=more, now=now) if late else account
+
+
+def _is_settled(share: Share, here: BookedShare | None) -> bool:
+    return here is not None and (here.expired or here.share.amount >= share.amount)
 
 
 def _carried(work: Work, previous: Account, now: datetime) -> tuple[Share, ...]:
-    """What is left of unexpired grants goes along into the next window."""
-    left = remaining_of(work, previous)
+    """What is left of unexpired grants goes along into the next window; what is held there may still be used there."""
+    left = remaining_of(work, previous, held=previous.held)
     alive = (b.share for b in work.shares_of(previous.id) if not b.expired and not _is_over(b.share, now))
     return tuple(replace(share, amount=left[share.grant]) for share in alive if left[share.grant] > 0)
 
@@ -45,16 +88,20 @@ def _is_over(share: Share, now: datetime) -> bool:
     return share.expires_at is not None and share.expires_at <= now
 
 
-def remaining_of(work: Work, account: Account) -> dict[str, int]:
-    """What is left of each grant of an account."""
+def remaining_of(work: Work, account: Account, *, held: int = 0) -> dict[str, int]:
+    """What is left of each grant of an account, if `held` were used too."""
     shares = [booked.share for booked in work.shares_of(account.id)]
     base = account.allocation + account.rolled_over
-    return remaining(shares, base=base, used=account.spent + account.unreconciled)
+    return remaining(shares, base=base, used=account.spent + account.unreconciled + held)
 
 
-def _rolled_over(limit: Limit, previous: Account, carried: int, fresh: Account) -> int:
-    """What goes over from the window before, through windows without an account, at most the limit's rollover."""
-    rolled = min(limit.rollover, max(0, previous.balance - carried))
+def _rolled_over(work: Work, limit: Limit, previous: Account, fresh: Account) -> int:
+    """What goes over from the window before, through windows without an account, at most the limit's rollover.
+
+    What is held there may still be used there, and what is left of grants goes its own way, or ends with them.
+    """
+    of_grants = sum(remaining_of(work, previous, held=previous.held).values())
+    rolled = min(limit.rollover, max(0, previous.balance - previous.held - of_grants))
     at = previous.window_end
     for _ in range(LONGEST_GAP):
         if limit.rollover == 0 or at is None or fresh.window_start is None or at >= fresh.window_start:
@@ -72,13 +119,12 @@ def _credit(
     now: datetime,
     allocation: int = 0,
     rolled_over: int = 0,
+    granted: int = 0,
     carried: Iterable[Share] = (),
 ) -> Account:
-    shares = tuple(carried)
-    granted = sum(share.amount for share in shares)
     credited = rules.credit(account, limit, allocation=allocation, rolled_over=rolled_over, granted=granted)
     work.put(credited, limit.unit)
-    for share in shares:
+    for share in carried:
         work.shares[account.id, share.grant] = BookedShare(account.id, share)
     entries: list[Entry] = []
     for side, amount in (("allocation", allocation), ("rollover", rolled_over), ("grants", granted)):
@@ -109,6 +155,11 @@ def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantSt
 def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGrant:
     account = open_account(work, limit, (), now)
     credited = rules.credit(account, limit, granted=grant.amount)
+    if credited.credit > MOST_CREDIT:
+        raise InvalidValue(
+            f"TokenGrant {grant.ref.namespace}/{grant.name}: {limit.ref} would hold more than "
+            f"{format_amount(MOST_CREDIT, limit.unit)}; grant less"
+        )
     work.put(credited, limit.unit)
     share = Share(grant.id, grant.amount, grant.priority, grant.created, grant.expires_at)
     work.shares[account.id, grant.id] = BookedShare(account.id, share)

@@ -70,7 +70,7 @@ class SqliteReader:
                 f"SELECT {BALANCE_COLUMNS}, number FROM accounts WHERE {where} ORDER BY window, key",  # noqa: S608 - constants
                 values,
             ).fetchall()
-            return [account_of(row, _recent(connection, row[13])) for row in rows]
+            return [account_of(row, _recent(connection, row[14])) for row in rows]
 
     def account(self, account: str) -> Account | None:
         """See `LedgerReader`."""
@@ -79,7 +79,7 @@ class SqliteReader:
                 f"SELECT {BALANCE_COLUMNS}, number FROM accounts WHERE id = ?",  # noqa: S608 - constant columns
                 (account,),
             ).fetchone()
-            return account_of(row, _recent(connection, row[13])) if row else None
+            return account_of(row, _recent(connection, row[14])) if row else None
 
     def totals(self, account: str) -> AccountTotals:
         """See `LedgerReader`."""

@@ -94,7 +94,9 @@ CREATE TABLE crossings (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+VERSION_2 = "ALTER TABLE accounts ADD COLUMN minimum INTEGER NOT NULL DEFAULT 0;"
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 

@@ -23,6 +23,9 @@ from tollkeeper_ledger.rows import BALANCE_COLUMNS, UPSERT_ACCOUNT, account_of, 
 from tollkeeper_ledger.schema import migrate
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, Holder, Lease, Work
 
+REMEMBERED_ACCOUNTS = 20_000
+"""So many accounts are kept in memory: those of windows long gone must not fill it. Others are read from the file."""
+
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long a commit waits for another process that has the file locked."""
 
@@ -91,11 +94,11 @@ class SqliteStore:
         ).fetchone()
         if row is None:
             return None
-        self._numbers[account] = row[14]
+        self._numbers[account] = row[15]
         recent = self._connection.execute(
-            "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (row[14], RECENT_REQUESTS)
+            "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (row[15], RECENT_REQUESTS)
         ).fetchall()
-        return account_of(row, tuple(amount for (amount,) in reversed(recent))), row[13]
+        return account_of(row, tuple(amount for (amount,) in reversed(recent))), row[14]
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
@@ -168,10 +171,13 @@ class SqliteStore:
             self._connection.execute("BEGIN IMMEDIATE")
             numbers = self._write(work, rows)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
+            # What SQLite does not take, such as a number beyond 64 bits, is no `sqlite3.Error`.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise _unavailable(self.path, error) from error
+            if isinstance(error, sqlite3.Error):
+                raise _unavailable(self.path, error) from error
+            raise
         self._seq, self._head = seq, head
         self._remember(work, numbers)
 
@@ -257,6 +263,9 @@ class SqliteStore:
         return numbers
 
     def _remember(self, work: Work, numbers: Mapping[str, int]) -> None:
+        if len(self._accounts) > REMEMBERED_ACCOUNTS:
+            self._accounts.clear()
+            self._numbers.clear()
         self._accounts |= work.accounts
         self._numbers |= numbers
         self._holders |= work.holders

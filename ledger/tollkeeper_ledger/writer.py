@@ -6,6 +6,7 @@ is booked.
 """
 
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -83,6 +84,8 @@ class LedgerWriter:
                 self.store.commit(work)
             except TollkeeperError as unbooked:
                 failure = unbooked
+            except Exception as fault:  # noqa: BLE001 - the one writing thread must outlive whatever one batch holds
+                failure = LedgerUnavailable(f"ledger {self.store.path}: {fault!r}; nothing of this was booked")
             else:
                 self._committed(frozenset(work.accounts))
         for future, value, refused in answers:
@@ -97,6 +100,8 @@ def _attempt(step: Step, work: Work) -> tuple[Any, BaseException | None]:
     own = Work(work)
     try:
         value = step(own)
+    except sqlite3.Error as error:
+        return None, LedgerUnavailable(f"ledger: {error}; nothing of this was booked")
     except Exception as error:  # noqa: BLE001 - handed to whoever submitted the step
         return None, error
     work.absorb(own)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tests.ledger.builders import NOW, Desk, account_of, budget, policy, record
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit
 from tollkeeper.books import Grant
@@ -203,6 +203,72 @@ def test_a_new_window_begins_with_its_rollover_and_what_is_left_of_grants(tmp_pa
     desk.store.close()
     assert known is not None
     assert (known[0].allocation, known[0].rolled_over, known[0].granted, known[0].spent) == (1000, 250, 400, 0)
+
+
+DECEMBER = NOW + timedelta(days=20)
+
+
+def booked(desk: Desk, limit: Limit, given: Grant) -> None:
+    work = Work(desk.store)
+    opening.book_grant(work, given, limit, NOW)
+    desk.commit(work)
+
+
+def balances(desk: Desk, limit: Limit) -> tuple[int, int]:
+    """What is left of November and of December."""
+    return tuple(desk.store.account(account_of(limit, now))[0].balance for now in (NOW, DECEMBER))  # type: ignore[index,return-value]
+
+
+@pytest.mark.parametrize(("used", "left"), [(400, 0), (150, 250), (0, 400)])
+def test_a_grant_that_is_held_over_the_end_of_a_window_is_spent_once(tmp_path: Path, used: int, left: int) -> None:
+    limit = budget(allocation=0)
+    desk = Desk(tmp_path / "ledger.db", limit)
+    booked(desk, limit, grant(400))
+    desk.lease("g1", Want(ACCOUNT, 400, 400))
+    desk.open(limit, DECEMBER)
+    assert balances(desk, limit) == (400, 0)
+    desk.charge(record("g1", Charge(ACCOUNT, used, 400)), now=DECEMBER)
+    desk.lease("g1", returns={ACCOUNT: 400 - used}, now=DECEMBER)
+    for _ in range(2):
+        desk.open(limit, DECEMBER)
+    assert balances(desk, limit) == (400 - used, left)
+    desk.store.close()
+
+
+def test_what_is_held_over_the_end_of_a_window_is_not_rolled_over_too(tmp_path: Path) -> None:
+    limit = budget(rollover=1000)
+    desk = Desk(tmp_path / "ledger.db", limit)
+    desk.lease("g1", Want(ACCOUNT, 700, 700))
+    desk.open(limit, DECEMBER)
+    assert balances(desk, limit) == (1000, 1300)
+    desk.store.close()
+
+
+def test_what_was_left_of_a_grant_whose_time_is_over_is_not_rolled_over(tmp_path: Path) -> None:
+    limit = budget(allocation=0, rollover=1000)
+    desk = Desk(tmp_path / "ledger.db", limit)
+    booked(desk, limit, grant(400, expires_at=NOW + timedelta(days=1)))
+    desk.open(limit, DECEMBER)
+    assert balances(desk, limit)[1] == 0
+    desk.store.close()
+
+
+def test_a_lowered_minimum_opens_a_blocked_account(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    desk.charge(*(record("g1", Charge(ACCOUNT, 100, 100)) for _ in range(10)))
+    assert desk.lease("g1", Want(ACCOUNT, 10, 10)).refused
+    desk.policy = policy(budget(minimum=-500))
+    assert [granted.amount for granted in desk.lease("g1", Want(ACCOUNT, 500, 500)).granted] == [500]
+
+
+def test_grants_beyond_what_can_be_counted_are_refused(tmp_path: Path) -> None:
+    limit = budget(allocation=0)
+    desk = Desk(tmp_path / "ledger.db", limit)
+    for number in range(4):
+        booked(desk, limit, grant(10**18, f"g{number}"))
+    with pytest.raises(InvalidValue, match="grant less"):
+        booked(desk, limit, grant(10**18, "one too many"))
+    desk.store.close()
 
 
 def test_what_is_read_after_a_restart_is_what_was_committed(tmp_path: Path) -> None:

@@ -94,6 +94,20 @@ def test_a_step_that_fails_leaves_the_others_of_its_batch_alone(tmp_path: Path) 
     writer.close()
 
 
+def test_a_batch_that_cannot_be_stored_is_refused_and_the_writer_lives_on(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    writer = LedgerWriter(desk.store, lambda _accounts: None)
+    too_large = record("g", Charge(ACCOUNT, 2**63, 0))
+    refused = writer.submit(lambda work: bookkeeping.charge_all(work, desk.policy, [too_large], NOW))
+    assert isinstance(refused.exception(10), LedgerUnavailable)
+    usage = record("g", Charge(ACCOUNT, 5, 0))
+    writer.submit(lambda work: bookkeeping.charge_all(work, desk.policy, [usage], NOW)).result(10)
+    known = desk.store.account(ACCOUNT)
+    assert known is not None
+    assert (known[0].spent, known[0].requests) == (5, 1)
+    writer.close()
+
+
 def test_a_step_that_is_taken_back_is_not_begun_and_stops_nobody_else(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "ledger.db", LIMIT)
     hold = threading.Event()

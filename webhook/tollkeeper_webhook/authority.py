@@ -11,8 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from tollkeeper.accounts import Account
 from tollkeeper.books import Grant, GrantState
+from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
@@ -26,6 +29,8 @@ from tollkeeper_ledger.writer import LedgerWriter
 LOOK_FOR_LAPSED_SECONDS = 5.0
 
 Result = TypeVar("Result")
+
+_log = structlog.get_logger("tollkeeper.authority")
 
 
 class LedgerAuthority:
@@ -118,6 +123,18 @@ class LedgerAuthority:
         while True:
             await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
             now, policy = self._clock(), self._in_force
-            for holder in [holder for holder, seen in self._seen.items() if now - seen > LEASE_TIME]:
-                await self._submit(partial(bookkeeping.lapse, policy=policy, holder=holder, now=now))
-                del self._seen[holder]
+            for holder, seen in [one for one in self._seen.items() if now - one[1] > LEASE_TIME]:
+                if not await self._lapsed(partial(bookkeeping.lapse, policy=policy, holder=holder, now=now)):
+                    break
+                # A holder that was heard of meanwhile is alive again, and is waited for anew.
+                if self._seen.get(holder) == seen:
+                    del self._seen[holder]
+
+    async def _lapsed(self, step: Callable[[Work], None]) -> bool:
+        """Book a lapse; a ledger that cannot be written now is asked again in the next round."""
+        try:
+            await self._submit(step)
+        except Unavailable as fault:
+            _log.warning("a holder's leases cannot lapse yet: the ledger cannot be written", error=str(fault))
+            return False
+        return True

@@ -31,7 +31,7 @@ SHARE_AHEAD = 16
 class Want:
     """What a holder asks of one account: at least `need`, for this request up to `desired`, and `ahead` for those to come.
 
-    `limit` and `key` name the account's limit and key; the window is the one in which the request is admitted (B6).
+    The account's window is the one in which the request is admitted (B6).
     """
 
     account: str

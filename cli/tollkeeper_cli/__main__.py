@@ -58,10 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("tollkeeper: stopped before it was done", err=True)
         return Failed.exit_code
-    except BrokenPipeError:
-        # Whoever read our output had enough of it (`tollkeeper export | head`).
-        sys.stderr.close()
-        return 0
     return 0
 
 

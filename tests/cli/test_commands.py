@@ -1,5 +1,6 @@
 """The program's commands as processes: what they print, where, and how they end."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_a_changed_export_is_a_violation_with_exit_code_3(data: Path) -> None:
     assert changed.returncode == 3
     assert "transaction 2 was changed; its hash does not fit its content" in changed.stderr
     assert len(changed.stderr.splitlines()) == 1
+
+
+def test_an_export_ends_quietly_when_its_reader_has_had_enough(data: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        ended = subprocess.run(
+            [PROGRAM, "export", "--data-dir", data], stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_an_export_of_nothing_names_the_ledger_that_is_missing(tmp_path: Path) -> None:

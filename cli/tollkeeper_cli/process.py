@@ -54,8 +54,8 @@ async def run(
     """
     upstreams = _upstreams(settings)
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
-    directory = settings.storage.directory
-    authority = await stack.enter_async_context(LedgerAuthority(directory / LEDGER_FILE, policy, now))
+    ledger = settings.storage.directory / LEDGER_FILE
+    authority = await stack.enter_async_context(LedgerAuthority(ledger, policy, now))
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
     parts = _Parts()
     operator = Operator(
@@ -74,16 +74,11 @@ async def run(
             return
         parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority)
         parts.console = await _start_console(serving, settings, policy, authority)
-        _log.info(
-            "ready",
-            gateway=parts.gateway.url,
-            gateway_metrics=parts.gateway.metrics_url,
-            console=parts.console.url,
-            webhook=f"https://{webhook_host}:{webhook.port}",
-            webhook_health=f"http://{settings.host}:{webhook.health_port}",
-            cluster=kube.host,
-            ledger=str(directory / LEDGER_FILE),
-        )
+        own = {
+            "webhook": f"https://{webhook_host}:{webhook.port}",
+            "webhook_health": f"http://{settings.host}:{webhook.health_port}",
+        }
+        _log.info("ready", **parts.addresses(), **own, cluster=kube.host, ledger=str(ledger))
         await stop.wait()
         _log.info("stopping: requests in flight end first")
 
@@ -98,6 +93,11 @@ class _Parts:
     def missing(self, part: str) -> str | None:
         """None where the part runs, else what is wrong."""
         return None if getattr(self, part) else "it has not started"
+
+    def addresses(self) -> dict[str, str]:
+        """Where what has started listens."""
+        gateway = {"gateway": self.gateway.url, "gateway_metrics": self.gateway.metrics_url} if self.gateway else {}
+        return gateway | ({"console": self.console.url} if self.console else {})
 
 
 async def _first(event: asyncio.Event, stop: asyncio.Event) -> bool:

@@ -36,8 +36,8 @@ class Account:
     """One balance. Integers of the limit's unit; `recent` are the amounts of the last settled requests, newest last.
 
     `blocked` is B3's latch: once Insufficient, an account stays so until its room grows.
-    `overshoot` is the most by which spending ever passed the cap. `minimum` is the limit's as it was last seen: lowering
-    it makes room, as credit does.
+    `overshoot` is what requests used beyond their holds, as far as it passed the cap: what the bound (I1) did not hold.
+    `minimum` is the limit's as it was last seen: lowering it makes room.
     """
 
     id: str
@@ -118,8 +118,10 @@ def charge(
         recent=(*account.recent, amount)[-RECENT_REQUESTS:],
         last_usage=max(now, account.last_usage or now),
     )
-    passed = charged.spent - charged.cap(limit) if limit.is_hard else 0
-    return latched(replace(charged, overshoot=max(charged.overshoot, passed)), limit, room_before=account.room(limit))
+    passed = max(0, charged.spent - charged.cap(limit)) if limit.is_hard else 0
+    beyond = max(0, amount - from_held - from_unreconciled)
+    over = charged.overshoot + min(passed, beyond)
+    return latched(replace(charged, overshoot=over), limit, room_before=account.room(limit))
 
 
 def lapse(account: Account, limit: Limit, amount: int) -> Account:

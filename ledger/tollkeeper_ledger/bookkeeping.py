@@ -13,13 +13,13 @@ from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
 from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
+from tollkeeper.identity import new_id
 from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
 from tollkeeper.limits import AccountId, Enforcement, Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Charge, UsageRecord
 from tollkeeper.windows import Calendar
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.identity import new_id
 from tollkeeper_ledger.opening import open_account
 from tollkeeper_ledger.work import Booking, ChargeLine, Lease, Work
 

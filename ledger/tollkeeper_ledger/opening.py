@@ -10,9 +10,9 @@ from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share, remaining
+from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.identity import new_id
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
 MOST_CREDIT = LARGEST // 2

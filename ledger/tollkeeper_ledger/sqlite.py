@@ -17,9 +17,10 @@ from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.books import Grant
 from tollkeeper.grants import Share
 from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper.windows import Calendar
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
-from tollkeeper_ledger.rows import BALANCE_COLUMNS, UPSERT_ACCOUNT, account_of, account_row, to_micros, to_time
+from tollkeeper_ledger.rows import BALANCE_COLUMNS, EPOCH, UPSERT_ACCOUNT, account_of, account_row, to_micros, to_time
 from tollkeeper_ledger.schema import migrate
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, Holder, Lease, Work
 
@@ -103,11 +104,13 @@ class SqliteStore:
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
         identity = AccountId.parse(account)
-        ref = identity.ref
+        if identity.window == Calendar.FOREVER.window_at(EPOCH).key():
+            return None
+        ref, starts = identity.ref, to_micros(datetime.fromisoformat(identity.window))
         row = self._connection.execute(
             "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
-            "AND unit = ? AND window < ? ORDER BY window DESC LIMIT 1",
-            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window),
+            "AND unit = ? AND window < ? AND window_end <= ? ORDER BY window DESC LIMIT 1",
+            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, starts),
         ).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None
@@ -186,10 +189,7 @@ class SqliteStore:
         many("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", transactions)
         many(UPSERT_ACCOUNT, [account_row(account, unit) for account, unit in work.accounts.values()])
         numbers = self._number(work)
-        many(
-            "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
-            [(lease.holder, lease.account, lease.outstanding, int(lease.lapsed)) for lease in work.leases.values()],
-        )
+        self._write_leases(work)
         many(
             "INSERT OR REPLACE INTO holders VALUES (?, ?, ?)",
             [(holder.holder, holder.sequence, int(holder.closed)) for holder in work.holders.values()],
@@ -198,6 +198,18 @@ class SqliteStore:
         self._write_grants(work)
         self._write_lines(work, [row[0] for row in transactions], numbers)
         return numbers
+
+    def _write_leases(self, work: Work) -> None:
+        """A lease of nothing is no lease: its row goes."""
+        leases = work.leases.values()
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
+            [(one.holder, one.account, one.outstanding, int(one.lapsed)) for one in leases if one.outstanding > 0],
+        )
+        self._connection.executemany(
+            "DELETE FROM leases WHERE holder = ? AND account = ?",
+            [(one.holder, one.account) for one in leases if one.outstanding <= 0],
+        )
 
     def _write_grants(self, work: Work) -> None:
         self._connection.executemany(
@@ -298,21 +310,23 @@ def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
     return LedgerUnavailable(f"ledger {path}: {text}; {remedy}")
 
 
-def _own(path: Path) -> IO[str]:
+def _own(path: Path) -> IO[bytes]:
     """Lock the ledger for this process until it ends."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock").open("a+")
+        lock = path.with_name(path.name + ".lock").open("a+b", buffering=0)
     except OSError as error:
         raise LedgerUnavailable(f"ledger {path}: {error.strerror}; choose a folder that can be written") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.truncate(0)
+        lock.write(b"process %d" % os.getpid())
     except BlockingIOError as error:
         lock.seek(0)
-        owner = lock.read().strip() or "another process"
+        owner = lock.read().decode(errors="replace").strip() or "another process"
         lock.close()
         raise LedgerInUse(f"ledger {path}: {owner} writes it; end that process or name another ledger") from error
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}")
-    lock.flush()
+    except OSError as error:
+        lock.close()
+        raise LedgerUnavailable(f"ledger {path}: {error.strerror}; free some space") from error
     return lock

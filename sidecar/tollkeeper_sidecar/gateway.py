@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from tollkeeper.errors import Unavailable
+from tollkeeper.identity import new_id
 from tollkeeper.leases import Authority
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper_sidecar.handler import RequestHandler
@@ -20,7 +21,6 @@ from tollkeeper_sidecar.meter import Meter, booked_by
 from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.recovery import boot_id, recover
 from tollkeeper_sidecar.reporter import Reporter
-from tollkeeper_sidecar.request_id import new_request_id
 from tollkeeper_sidecar.server import address_of, gateway_server, listen, metrics_server
 from tollkeeper_sidecar.settings import GatewaySettings
 from tollkeeper_sidecar.spool import Spool
@@ -57,7 +57,7 @@ class Gateway:
         self._policy = policy
         self._authority = authority
         self._clock = clock
-        self._holder_id = new_request_id()
+        self._holder_id = new_id()
         self._folder = settings.data_dir / "gateway"
         self._closing = contextlib.AsyncExitStack()
         self._finished = True

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from tollkeeper.identity import new_id
 from tollkeeper.keys import ApiKey
 from tollkeeper.policy import CurrentPolicy, PolicySet, TenantNode
 from tollkeeper.usage import Outcome
@@ -25,7 +26,6 @@ from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.openai_chat import ChatRequest, body_with, parse_chat_request
 from tollkeeper_sidecar.openai_errors import REQUEST_ID_HEADER, answer_of, ours
 from tollkeeper_sidecar.relay import LOST, StreamRelay, cut_off, is_stream, relay_whole
-from tollkeeper_sidecar.request_id import new_request_id
 from tollkeeper_sidecar.routes import Route, Routed, not_metered, route_of, split
 from tollkeeper_sidecar.settings import GatewaySettings, Upstream
 from tollkeeper_sidecar.settlement import Admitted
@@ -72,7 +72,7 @@ class RequestHandler:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Every answer carries its id; whatever fails here is said to be our own fault."""
-        request_id = new_request_id()
+        request_id = new_id()
         self._in_flight += 1
         try:
             return await self._answer(request_id, request)

@@ -19,6 +19,7 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import Reason, Want
 from tollkeeper.limits import AccountId, Enforcement, Limit
 from tollkeeper.usage import Charge
+from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger import opening
 from tollkeeper_ledger.export import export, verify
 from tollkeeper_ledger.reader import SqliteReader
@@ -399,3 +400,36 @@ def test_keys_with_commas_are_told_apart() -> None:
     ]
     assert [AccountId.parse(identity.text) for identity in identities] == identities
     assert len({identity.key_text for identity in identities}) == 3
+
+
+def test_an_allocation_lowered_below_what_is_spent_is_no_overshoot(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 900, 900))
+    desk.charge(record("g1", Charge(ACCOUNT, 800, 800)))
+    lowered = budget(allocation=500)
+    desk.policy = type(desk.policy)(2, desk.policy.tenants, (lowered,), desk.policy.prices)
+    desk.open(lowered)
+    desk.charge(record("g1", Charge(ACCOUNT, 100, 100)))
+    assert (account(desk).spent, account(desk).overshoot) == (900, 0)
+
+
+def test_what_a_request_used_beyond_its_hold_is_overshoot_as_far_as_it_passed_the_cap(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    desk.charge(record("g1", Charge(ACCOUNT, 1300, 1000)))
+    assert (account(desk).spent, account(desk).overshoot) == (1300, 300)
+
+
+def test_an_overlapping_window_of_another_period_is_not_the_one_before(desk: Desk) -> None:
+    work = Work(desk.store)
+    opening.book_grant(work, grant(500), LIMIT, NOW)
+    desk.commit(work)
+    weekly = budget(calendar=Calendar.every(Every.WEEK, "Europe/Madrid"))
+    desk.open(weekly)
+    opened = desk.store.account(account_of(weekly))
+    assert opened is not None
+    assert opened[0].granted == 0, "the grant stays where it was given"
+
+
+def test_a_lease_that_is_given_back_leaves_no_row(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 100, 100))
+    desk.lease("g1", returns={ACCOUNT: 100})
+    assert desk.store._connection.execute("SELECT count(*) FROM leases").fetchone() == (0,)

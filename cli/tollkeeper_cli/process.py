@@ -6,6 +6,7 @@ while the authority still books it, and the ledger closes last.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_cli.books import LEDGER_FILE
 from tollkeeper_cli.settings import Settings
+from tollkeeper_cli.temporary import swept_temporary_folder
 from tollkeeper_console import Console, ConsoleSettings, RunningConsole
 from tollkeeper_kube import Kube, connect, install
 from tollkeeper_kube.kinds import TENANT
+from tollkeeper_kube.tenure import Tenure
 from tollkeeper_operator.operator import Operator
 from tollkeeper_operator.settings import OperatorSettings
 from tollkeeper_sidecar import Gateway, GatewaySettings, RunningGateway, Upstream
@@ -56,7 +59,10 @@ async def run(
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
     ledger = settings.storage.directory / LEDGER_FILE
     authority = await stack.enter_async_context(LedgerAuthority(ledger, policy, now))
+    stack.enter_context(swept_temporary_folder(settings.storage.directory))
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
+    tenure = Tenure(kube, authority.ledger, now)
+    await tenure.claim()
     parts = _Parts()
     operator = Operator(
         OperatorSettings(host=settings.host, port=settings.ports.operator),
@@ -70,9 +76,11 @@ async def run(
     await _install(kube, webhook, webhook_host, install_all=install_all)
     async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as serving:
         tasks.create_task(operator.run(stop), name="operator")
+        holding = tasks.create_task(tenure.hold(), name="claim on the cluster")
+        serving.callback(holding.cancel)
         if not await _first(operator.ready, stop):
             return
-        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority)
+        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority, parts)
         parts.console = await _start_console(serving, settings, policy, authority)
         own = {
             "webhook": f"https://{webhook_host}:{webhook.port}",
@@ -89,10 +97,13 @@ class _Parts:
     def __init__(self) -> None:
         self.gateway: RunningGateway | None = None
         self.console: RunningConsole | None = None
+        self.gateway_fault: Callable[[], str | None] = lambda: None
 
     def missing(self, part: str) -> str | None:
         """None where the part runs, else what is wrong."""
-        return None if getattr(self, part) else "it has not started"
+        if getattr(self, part) is None:
+            return "it has not started"
+        return self.gateway_fault() if part == "gateway" else None
 
     def addresses(self) -> dict[str, str]:
         """Where what has started listens."""
@@ -163,6 +174,7 @@ async def _start_gateway(
     upstreams: tuple[Upstream, ...],
     policy: CurrentPolicy,
     authority: LedgerAuthority,
+    parts: _Parts,
 ) -> RunningGateway:
     gateway = Gateway(
         GatewaySettings(
@@ -177,6 +189,7 @@ async def _start_gateway(
         now,
     )
     running = await gateway.start()
+    parts.gateway_fault = gateway.missing
     stack.push_async_callback(gateway.stop)
     return running
 

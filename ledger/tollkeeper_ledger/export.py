@@ -32,6 +32,8 @@ def verify(lines: Iterable[bytes]) -> Verified:
     for number, line in enumerate(lines, start=1):
         seq += 1
         previous = _check(line, number, seq, previous)
+    if seq == 0:
+        raise ChainBroken("line 1: there is no transaction; the export is empty or was cut off")
     return Verified(seq, previous.hex())
 
 

@@ -57,6 +57,8 @@ class SqliteStore:
         self._numbers: dict[str, int] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, Holder] = {}
+        self.id = str(self._connection.execute("SELECT id FROM identity").fetchone()[0])
+        """The ledger's own name, made when it was created."""
         self._load()
 
     def _load(self) -> None:

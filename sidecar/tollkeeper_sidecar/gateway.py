@@ -73,7 +73,7 @@ class Gateway:
             )
             health = await self._listen(
                 started,
-                metrics_server(metrics, self._missing, self._refresh),
+                metrics_server(metrics, self.missing, self._refresh),
                 settings.metrics_port,
                 "gateway's metrics",
                 METRICS_DRAIN_SECONDS,
@@ -174,9 +174,12 @@ class Gateway:
                 finished = False
         await self._spool.close(finished=finished)
 
-    def _missing(self) -> str | None:
+    def missing(self) -> str | None:
+        """None where requests are taken, else what is wrong."""
         if not self._reporter.is_working or not self._holder.is_running:
             return "a part of the gateway ended; its log says why"
+        if self._spool.fault is not None:
+            return self._spool.fault
         if self._spool.size >= self._settings.spool_bytes:
             return "the spool is full: the authority does not take usage"
         return None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 
 import aiohttp
 import structlog
@@ -176,6 +177,9 @@ class RequestHandler:
         name = entered.upstream.name
         try:
             async with self._send(entered, body, readable=True) as answer:
+                if answer.status == HTTPStatus.UNAUTHORIZED:
+                    exchange.end_unused(Outcome.PROVIDER_ERROR, answer.status)
+                    raise self._key_refused(entered)
                 if chat.stream and is_stream(answer):
                     hide = not chat.wants_usage
                     seconds = self._settings.follow_seconds
@@ -194,11 +198,19 @@ class RequestHandler:
         finally:
             exchange.end_estimated(Outcome.CUT_OFF, 503, 0)
 
+    def _key_refused(self, entered: _Entered) -> RequestRefused:
+        """The provider takes the gateway's key no longer: not the caller's fault, and not theirs to mend."""
+        name = entered.upstream.name
+        _log.error("the provider refuses the gateway's key", upstream=name, setting=f"upstreams.{name}.key")
+        return ours(f"{name} refuses this gateway's key; whoever runs it must renew upstreams.{name}.key")
+
     async def _pass(self, entered: _Entered) -> web.StreamResponse:
         """Relay without metering."""
         request = entered.request
         try:
             async with self._send(entered, request.content if request.body_exists else None, readable=False) as answer:
+                if answer.status == HTTPStatus.UNAUTHORIZED:
+                    raise self._key_refused(entered)
                 response = web.StreamResponse(status=answer.status, headers=answer_headers(answer.headers))
                 response.headers[REQUEST_ID_HEADER] = entered.id
                 await response.prepare(request)

@@ -389,7 +389,9 @@ def test_a_budget_written_again_in_another_unit_counts_anew_and_never_mixes(tmp_
     desk.lease("g1", Want(ACCOUNT, 900, 900))
     desk.charge(record("g1", Charge(ACCOUNT, 900, 900)))
     desk.policy = type(desk.policy)(2, desk.policy.tenants, (tokens,), desk.policy.prices)
-    assert desk.lease("g1", Want(account_of(tokens), 1000, 1000)).granted
+    reply = desk.lease("g1", Want(ACCOUNT, 10, 10), Want(account_of(tokens), 1000, 1000))
+    assert [refusal.reason for refusal in reply.refused] == [Reason.UNKNOWN_ACCOUNT], "it is counted in tokens now"
+    assert [grant.amount for grant in reply.granted] == [1000]
     assert account(desk).spent == 900
     desk.store.close()
 

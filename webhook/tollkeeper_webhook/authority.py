@@ -43,6 +43,8 @@ class LedgerAuthority:
         self._policy = policy
         self._clock = clock
         self._store = SqliteStore(path)
+        self.ledger = self._store.id
+        """The ledger's own name."""
         self.reader = SqliteReader(path)
         self._listeners: set[Callable[[frozenset[str]], None]] = set()
         self._seen: dict[str, datetime] = {}

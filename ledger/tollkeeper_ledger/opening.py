@@ -145,11 +145,10 @@ def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantSt
             )
         booked = _book_new(work, grant, limit, now)
     account = open_account(work, limit, (), now)
-    expired = grant.expires_at is not None and grant.expires_at <= now
-    if expired:
-        account = _expire(work, limit, account, grant.id, now)
-    left = 0 if expired else remaining_of(work, account).get(grant.id, 0)
-    return GrantState(grant.id, booked.transaction, left, expired)
+    if grant.expires_at is None or grant.expires_at > now:
+        return GrantState(grant.id, booked.transaction, remaining_of(work, account).get(grant.id, 0), expired=False)
+    left = _expire(work, limit, account, grant.id, now)
+    return GrantState(grant.id, booked.transaction, left, expired=left == 0)
 
 
 def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGrant:
@@ -172,16 +171,21 @@ def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGr
     return work.grants[grant.id]
 
 
-def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetime) -> Account:
-    """Take out what is left of a grant whose time is over; what was burned of it stays booked."""
+def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetime) -> int:
+    """Take out what is left of a grant whose time is over; what was burned of it stays booked.
+
+    What is held out of it stays as well until it is settled or given back, so that nothing in flight passes the cap (I1);
+    the answer is how much that is. At 0 the grant is expired for good.
+    """
     share = next((s for s in work.shares_of(account.id) if s.share.grant == grant and not s.expired), None)
     if share is None:
-        return account
-    left = remaining_of(work, account)[grant]
-    lessened = rules.credit(account, limit, granted=-left)
-    work.put(lessened, limit.unit)
-    kept = replace(share.share, amount=share.share.amount - left)
-    work.shares[account.id, grant] = replace(share, share=kept, expired=True)
-    entries = transfer(account.id, limit.unit, left, source="balance", target="grants") if left else ()
+        return 0
+    left, free = (remaining_of(work, account, held=held)[grant] for held in (0, account.held))
+    if free == 0 and left > 0:
+        return left
+    work.put(rules.credit(account, limit, granted=-free), limit.unit)
+    kept = replace(share.share, amount=share.share.amount - free)
+    work.shares[account.id, grant] = replace(share, share=kept, expired=left == free)
+    entries = transfer(account.id, limit.unit, free, source="balance", target="grants") if free else ()
     work.book(Booking(Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})))
-    return lessened
+    return left - free

@@ -20,6 +20,8 @@ from tollkeeper_ledger.export import export, verify
 from tollkeeper_ledger.reader import SqliteReader
 from tollkeeper_provider import read_book, totals
 
+pytestmark = pytest.mark.slow
+
 MODEL = "gpt-5-mini"
 TRACE = Path(__file__).parents[3] / "shared" / "data" / "azure-llm-inference-2023-code.csv"
 
@@ -55,7 +57,6 @@ def check_books(folder: Path) -> None:
     assert len(usages) == len(served)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not TRACE.is_file(), reason="the production trace is not beside the checkout (../shared/data)")
 async def test_every_row_of_the_production_trace_is_in_the_ledger_exactly(tmp_path: Path) -> None:

@@ -16,7 +16,18 @@ import orjson
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.limits import Limit
 from tollkeeper.usage import UsageRecord
-from tollkeeper.views import AccountTotals, Order, Page, PaymentRow, SpendPoint, UsageRow
+from tollkeeper.views import (
+    ALL_USAGES,
+    AccountTotals,
+    Order,
+    Page,
+    PaymentRow,
+    SpendPoint,
+    UsageChoices,
+    UsageFilter,
+    UsageRow,
+)
+from tollkeeper_ledger import filters
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
 
@@ -96,16 +107,44 @@ class SqliteReader:
         usages, tokens, cost, unpriced = (value or 0 for value in sums)
         return AccountTotals(usages, tokens, cost, unpriced, first, last)
 
-    def usages(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[UsageRow]:
+    def usages(
+        self,
+        account: str,
+        *,
+        page: int,
+        size: int = 20,
+        order: Order = "newest",
+        wanted: UsageFilter = ALL_USAGES,
+    ) -> Page[UsageRow]:
         """See `LedgerReader`."""
         direction = "DESC" if order == "newest" else "ASC"
         with self._lent() as connection:
             number = _number(connection, account)
-            total = connection.execute("SELECT sum(requests) FROM minutes WHERE account = ?", (number,)).fetchone()[0]
+            matching, values = _matching(number, wanted)
+            total = _count(connection, number, wanted, matching, values)
+            # The page is cut before the texts are fetched: those of the pages before it are not read.
+            page_of = f"SELECT c.seq, c.amount, c.balance {matching} ORDER BY c.seq {direction} LIMIT ? OFFSET ?"
             rows = connection.execute(
-                f"{_USAGE} ORDER BY c.seq {direction} LIMIT ? OFFSET ?", (number, size, (page - 1) * size)
+                f"WITH wanted AS ({page_of}) SELECT w.amount, w.balance, t.body "  # noqa: S608 - constants, values are bound
+                f"FROM wanted w JOIN transactions t ON t.seq = w.seq ORDER BY w.seq {direction}",
+                (*values, size, (page - 1) * size),
             ).fetchall()
-        return Page([_usage_row(row) for row in rows], total or 0, page, size)
+        return Page([_usage_row(row) for row in rows], total, page, size)
+
+    def usage_choices(self, account: str, *, most: int) -> UsageChoices:
+        """See `LedgerReader`."""
+        with self._lent() as connection:
+            number = _number(connection, account)
+            rows = [
+                row
+                for dimension in filters.DIMENSIONS
+                for row in connection.execute(
+                    "SELECT dimension, value FROM occurrences WHERE account = ? AND dimension = ? "
+                    "ORDER BY usages DESC, value LIMIT ?",
+                    (number, dimension, most),
+                )
+            ]
+        return filters.choices_of(rows)
 
     def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the protocol's own name
         """See `LedgerReader`."""
@@ -170,6 +209,27 @@ def _recent(connection: sqlite3.Connection, number: int) -> tuple[int, ...]:
 def _number(connection: sqlite3.Connection, account: str) -> int:
     row = connection.execute("SELECT number FROM accounts WHERE id = ?", (account,)).fetchone()
     return int(row[0]) if row else -1
+
+
+def _matching(number: int, wanted: UsageFilter) -> tuple[str, list[Any]]:
+    """`FROM` and `WHERE` of an account's usages under a filter, and the values to bind."""
+    demanded, values = filters.conditions(wanted)
+    source = "FROM charges c JOIN requests r ON r.seq = c.seq" if demanded else "FROM charges c"
+    return " ".join((source, "WHERE", " AND ".join(("c.account = ?", *demanded)))), [number, *values]
+
+
+def _count(
+    connection: sqlite3.Connection, number: int, wanted: UsageFilter, matching: str, values: Sequence[Any]
+) -> int:
+    """How many usages of an account match; by sums that are kept, where there are any."""
+    question, bound = f"SELECT count(*) {matching}", values
+    if wanted == ALL_USAGES:
+        question, bound = "SELECT sum(requests) FROM minutes WHERE account = ?", (number,)
+    elif known := filters.sole_occurrence(wanted):
+        question = "SELECT usages FROM occurrences WHERE account = ? AND dimension = ? AND value = ?"
+        bound = (number, *known)
+    row = connection.execute(question, bound).fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def _minute(minute: int) -> datetime:

@@ -20,6 +20,14 @@ from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import Calendar
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
+from tollkeeper_ledger.filters import (
+    COUNT_OCCURRENCES,
+    INSERT_REQUEST,
+    Seen,
+    occurrence_rows,
+    request_row,
+    seen_in,
+)
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, EPOCH, UPSERT_ACCOUNT, account_of, account_row, to_micros, to_time
 from tollkeeper_ledger.schema import migrate
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, Holder, Lease, Work
@@ -239,6 +247,7 @@ class SqliteStore:
     def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
         requests, charges, payments = [], [], []
         minutes: dict[tuple[int, int], Counter[str]] = {}
+        seen: dict[tuple[int, ...], list[Seen]] = {}
         for seq, booking in zip(seqs, work.bookings, strict=True):
             for line, grant in booking.payments:
                 payments.append((numbers[line.account], seq, grant, line.amount, line.balance))
@@ -246,16 +255,18 @@ class SqliteStore:
             if record is None:
                 continue
             micros = to_micros(record.finished_at) or 0
-            requests.append((record.id, seq))
-            for line in booking.charges:
-                number = numbers[line.account]
+            requests.append(request_row(seq, record))
+            charged = tuple(numbers[line.account] for line in booking.charges)
+            seen.setdefault(charged, []).append(seen_in(record))
+            for number, line in zip(charged, booking.charges, strict=True):
                 charges.append((number, seq, line.amount, line.balance))
                 minute = minutes.setdefault((number, micros // 60_000_000), Counter())
                 minute.update(amount=line.amount, requests=1, tokens=record.buckets.total, cost=record.cost or 0)
                 minute.update(unpriced=int(record.cost is None))
         many = self._connection.executemany
-        many("INSERT INTO requests VALUES (?, ?)", requests)
+        many(INSERT_REQUEST, requests)
         many("INSERT INTO charges VALUES (?, ?, ?, ?)", charges)
+        many(COUNT_OCCURRENCES, occurrence_rows(seen))
         many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", payments)
         many(
             "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "

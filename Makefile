@@ -22,7 +22,7 @@ $(SETUP): requirements.lock pyproject.toml
 	@touch $(SETUP)
 
 demo: setup ## tell the whole story on a local cluster, then stay up (ONCE=1: check it and end)
-	@$(BIN)/python -m tollkeeper_demo
+	@exec $(BIN)/python -m tollkeeper_demo
 
 test: setup browser ## everything: unit, real API server, real browser, end to end
 	@$(BIN)/python -m pytest

@@ -25,6 +25,7 @@ from tollkeeper.statuses import (
     tenant_status,
     waiting_grant_status,
 )
+from tollkeeper.unpriced import NOTHING_UNPRICED, Unpriced
 from tollkeeper.usage import Caller
 from tollkeeper_operator.balances import Balances
 from tollkeeper_operator.feed import Raw
@@ -58,6 +59,7 @@ class Knowledge:
     standing: Standing | None
     forecast: Forecast | NotEnoughHistory | None
     now: datetime
+    unpriced: Unpriced = NOTHING_UNPRICED
 
 
 def desired_status(ref: ObjectRef, raw: Raw, known: Knowledge) -> Status | None:
@@ -87,7 +89,7 @@ def _budget(budget: TokenBudget, subject: Subject, known: Knowledge) -> Status |
     counted, freshness = known.balances.counted(ref), known.balances.freshness(known.now)
     if counted is None:
         return _unread(subject, freshness, known.now)
-    return budget_status(budget, subject, counted, known.forecast, freshness, known.now)
+    return budget_status(budget, subject, counted, known.forecast, freshness, known.now, known.unpriced)
 
 
 def _quota(quota: TokenQuota, subject: Subject, known: Knowledge) -> Status | None:
@@ -100,7 +102,7 @@ def _quota(quota: TokenQuota, subject: Subject, known: Knowledge) -> Status | No
         if (one := known.balances.counted(ref)) is None:
             return _unread(subject, freshness, known.now)
         counted[name] = one
-    return quota_status(quota, subject, counted, freshness, known.now)
+    return quota_status(quota, subject, counted, freshness, known.now, known.unpriced)
 
 
 def _unread(subject: Subject, freshness: Freshness, now: datetime) -> Status | None:

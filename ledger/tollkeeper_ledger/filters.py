@@ -97,15 +97,16 @@ def conditions(wanted: UsageFilter) -> tuple[list[str], list[Any]]:
     return [text for text, _ in demanded], [value for _, value in demanded]
 
 
-def sole_occurrence(wanted: UsageFilter) -> tuple[str, str] | None:
-    """The dimension and value of a filter that asks for nothing else: `occurrences` knows how many match it."""
+def sole_occurrence(wanted: UsageFilter) -> tuple[str, str, str] | None:
+    """The dimension, first and last value of a filter that asks for nothing else: `occurrences` knows how many match."""
     given = {name: value for name in UsageFilter.__slots__ if (value := getattr(wanted, name)) is not None}
     if len(given) != 1:
         return None
     name, value = given.popitem()
     if name in _TEXTS:
-        return name, value
-    return (name, str(value.start)) if name == "status" and len(value) == 1 else None
+        return name, value, value
+    # All statuses have three digits, so that their texts are in their order.
+    return (name, str(value[0]), str(value[-1])) if name == "status" and value else None
 
 
 def choices_of(rows: Iterable[Sequence[Any]]) -> UsageChoices:

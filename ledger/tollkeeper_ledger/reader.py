@@ -11,11 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.limits import Limit
-from tollkeeper.usage import UsageRecord
 from tollkeeper.views import (
     ALL_USAGES,
     AccountTotals,
@@ -27,9 +24,10 @@ from tollkeeper.views import (
     UsageFilter,
     UsageRow,
 )
-from tollkeeper_ledger import filters
 from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
+from tollkeeper_ledger.usages import page_of, usage_row
 
 CONNECTIONS = 4
 WAIT_SECONDS = 5.0
@@ -103,7 +101,7 @@ class SqliteReader:
                 connection.execute(f"{_USAGE} ORDER BY c.seq {order} LIMIT 1", (number,)).fetchone()
                 for order in ("ASC", "DESC")
             ]
-        first, last = (_usage_row(end).time if end else None for end in ends)
+        first, last = (usage_row(end).time if end else None for end in ends)
         usages, tokens, cost, unpriced = (value or 0 for value in sums)
         return AccountTotals(usages, tokens, cost, unpriced, first, last)
 
@@ -117,19 +115,9 @@ class SqliteReader:
         wanted: UsageFilter = ALL_USAGES,
     ) -> Page[UsageRow]:
         """See `LedgerReader`."""
-        direction = "DESC" if order == "newest" else "ASC"
         with self._lent() as connection:
             number = _number(connection, account)
-            matching, values = _matching(number, wanted)
-            total = _count(connection, number, wanted, matching, values)
-            # The page is cut before the texts are fetched: those of the pages before it are not read.
-            page_of = f"SELECT c.seq, c.amount, c.balance {matching} ORDER BY c.seq {direction} LIMIT ? OFFSET ?"
-            rows = connection.execute(
-                f"WITH wanted AS ({page_of}) SELECT w.amount, w.balance, t.body "  # noqa: S608 - constants, values are bound
-                f"FROM wanted w JOIN transactions t ON t.seq = w.seq ORDER BY w.seq {direction}",
-                (*values, size, (page - 1) * size),
-            ).fetchall()
-        return Page([_usage_row(row) for row in rows], total, page, size)
+            return page_of(connection, number, wanted, page=page, size=size, order=order)
 
     def usage_choices(self, account: str, *, most: int) -> UsageChoices:
         """See `LedgerReader`."""
@@ -137,14 +125,14 @@ class SqliteReader:
             number = _number(connection, account)
             rows = [
                 row
-                for dimension in filters.DIMENSIONS
+                for dimension in DIMENSIONS
                 for row in connection.execute(
                     "SELECT dimension, value FROM occurrences WHERE account = ? AND dimension = ? "
                     "ORDER BY usages DESC, value LIMIT ?",
                     (number, dimension, most),
                 )
             ]
-        return filters.choices_of(rows)
+        return choices_of(rows)
 
     def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the protocol's own name
         """See `LedgerReader`."""
@@ -154,7 +142,7 @@ class SqliteReader:
                 _USAGE + " AND c.seq = (SELECT seq FROM requests WHERE id = ?)",  # noqa: S608 - constants
                 (number, id),
             ).fetchone()
-        return _usage_row(row) if row else None
+        return usage_row(row) if row else None
 
     def payments(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[PaymentRow]:
         """See `LedgerReader`."""
@@ -211,67 +199,10 @@ def _number(connection: sqlite3.Connection, account: str) -> int:
     return int(row[0]) if row else -1
 
 
-def _matching(number: int, wanted: UsageFilter) -> tuple[str, list[Any]]:
-    """`FROM` and `WHERE` of an account's usages under a filter, and the values to bind."""
-    demanded, values = filters.conditions(wanted)
-    source = "FROM charges c JOIN requests r ON r.seq = c.seq" if demanded else "FROM charges c"
-    return " ".join((source, "WHERE", " AND ".join(("c.account = ?", *demanded)))), [number, *values]
-
-
-def _count(
-    connection: sqlite3.Connection, number: int, wanted: UsageFilter, matching: str, values: Sequence[Any]
-) -> int:
-    """How many usages of an account match; by sums that are kept, where there are any."""
-    question, bound = f"SELECT count(*) {matching}", values
-    if wanted == ALL_USAGES:
-        question, bound = "SELECT sum(requests) FROM minutes WHERE account = ?", (number,)
-    elif known := filters.sole_occurrence(wanted):
-        question = "SELECT usages FROM occurrences WHERE account = ? AND dimension = ? AND value = ?"
-        bound = (number, *known)
-    row = connection.execute(question, bound).fetchone()
-    return int(row[0] or 0) if row else 0
-
-
 def _minute(minute: int) -> datetime:
     time = to_time(minute * 60_000_000)
     assert time is not None  # noqa: S101 - of an integer
     return time
-
-
-def _usage_row(row: Sequence[Any]) -> UsageRow:
-    amount, balance, body = row
-    transaction = orjson.loads(body)
-    usage = transaction["usage"]
-    record = UsageRecord.from_json(
-        {name: value for name, value in usage.items() if name != "request_id"} | {"id": usage["request_id"]}
-    )
-    caller = record.caller
-    return UsageRow(
-        seq=transaction["seq"],
-        id=record.id,
-        upstream_id=record.upstream_id,
-        time=record.finished_at,
-        tenant=caller.tenant,
-        user=caller.user,
-        assistant=caller.assistant,
-        feature=caller.feature,
-        api_key=caller.api_key,
-        provider=record.provider,
-        model=record.model,
-        tool=record.tool,
-        buckets=record.buckets.nonzero(),
-        tokens=record.buckets.total,
-        cost=record.cost,
-        price=record.price,
-        amount=amount,
-        balance=balance,
-        seconds=(record.finished_at - record.admitted_at).total_seconds(),
-        status=record.status,
-        outcome=record.outcome,
-        streamed=record.streamed,
-        estimated=record.estimated,
-        transaction=transaction["id"],
-    )
 
 
 def _payment_row(row: Sequence[Any]) -> PaymentRow:

@@ -36,6 +36,8 @@ def test_every_definition_is_accepted_and_structural(installed: Kubectl) -> None
         ("tokenquota.spec.limits.window", "When the count begins again."),
         ("tenant.spec.outputLimit", "set or lowered to what is held for it"),
         ("tokengrant.spec", "cannot be changed"),
+        ("tokenbudget.spec.allocation", 'with USD a quoted decimal string such as "250.00"'),
+        ("pricebook.spec.tools.perCall", 'as a quoted decimal string such as "0.04"'),
         ("pricebook.spec.unknownModels", "Refuse: refused wherever a Hard USD limit applies"),
         ("workloadgate", "the API server refuses new metered pods"),
     ],
@@ -85,6 +87,6 @@ def test_columns_show_the_status(installed: Kubectl, namespace: str) -> None:
 
 
 def test_a_refusal_names_field_reason_and_remedy(installed: Kubectl, namespace: str) -> None:
-    refusal = r"spec\.minimumBalance: Invalid value: must not be above zero: write \"0\" for a strict budget"
+    refusal = r"spec\.minimumBalance: Invalid value: must be money, 0 or below: .* \"0\" for a strict budget"
     with pytest.raises(KubectlError, match=refusal):
         apply(installed, namespace, "TokenBudget", "bad", tenantRef={"name": "research"}, minimumBalance="1")

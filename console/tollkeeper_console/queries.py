@@ -14,7 +14,18 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.forecast import Forecast, NotEnoughHistory, forecast, slice_seconds_for
 from tollkeeper.limits import AccountId, Limit, LimitRef
 from tollkeeper.policy import CurrentPolicy, PolicySet
-from tollkeeper.views import AccountTotals, LedgerReader, Order, Page, PaymentRow, SpendPoint, UsageRow
+from tollkeeper.views import (
+    ALL_USAGES,
+    AccountTotals,
+    LedgerReader,
+    Order,
+    Page,
+    PaymentRow,
+    SpendPoint,
+    UsageChoices,
+    UsageFilter,
+    UsageRow,
+)
 from tollkeeper.windows import Window, midnight, zone_named
 from tollkeeper_console.errors import NotFound
 
@@ -96,9 +107,15 @@ class Queries:
             now=now,
         )
 
-    def usages(self, view: AccountView, page: int, size: int, order: Order) -> Page[UsageRow]:
-        """One page of the account's usages."""
-        return self.reader.usages(view.account.id, page=page, size=size, order=order)
+    def usages(
+        self, view: AccountView, page: int, size: int, order: Order, wanted: UsageFilter = ALL_USAGES
+    ) -> Page[UsageRow]:
+        """One page of the account's usages that a filter lets through."""
+        return self.reader.usages(view.account.id, page=page, size=size, order=order, wanted=wanted)
+
+    def usage_choices(self, view: AccountView, most: int) -> UsageChoices:
+        """What occurs among the account's usages."""
+        return self.reader.usage_choices(view.account.id, most=most)
 
     def usage(self, view: AccountView, usage: str) -> UsageRow:
         """One usage of the account. Raises `NotFound`."""

@@ -66,7 +66,7 @@ class Admission:
         """What comes before the API server's own checks: the form of our objects, the gate of all others."""
         if review.kind not in KINDS:
             return await self.gate(review)
-        form = _read(review)
+        form = _read(review.named())
         return form if isinstance(form, Answer) else ALLOWED
 
     async def gate(self, review: Review) -> Answer:

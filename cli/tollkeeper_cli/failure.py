@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import click
 
 from tollkeeper.errors import TollkeeperError
+from tollkeeper_cli.settings import InvalidSettings
 from tollkeeper_ledger.errors import ChainBroken
 
 
@@ -17,6 +18,12 @@ class Failed(click.ClickException):
     def format_message(self) -> str:
         """One line, whatever the cause wrote."""
         return " ".join(self.message.split())
+
+
+class WrongUsage(Failed):
+    """What was given, options or settings, cannot be; nothing was tried."""
+
+    exit_code = 2
 
 
 class Violation(Failed):
@@ -32,6 +39,8 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except ChainBroken as error:
         raise Violation(str(error)) from error
+    except InvalidSettings as error:
+        raise WrongUsage(str(error)) from error
     except (TollkeeperError, OSError) as error:
         raise Failed(str(error)) from error
     except BaseExceptionGroup as group:

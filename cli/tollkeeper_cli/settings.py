@@ -12,6 +12,10 @@ from tollkeeper.errors import InvalidValue
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+class InvalidSettings(InvalidValue):
+    """The settings cannot be as they are: wrong usage, as a wrong option is."""
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +33,7 @@ class KeySource(_Settings):
         return self
 
     def read(self, where: str) -> str:
-        """The key. Raises `InvalidValue` that says where it should have been."""
+        """The key. Raises `InvalidSettings` that says where it should have been."""
         if self.env is not None:
             value = os.environ.get(self.env, "")
             missing = f"{where}: the environment variable {self.env} is empty or not set; put the provider's key there"
@@ -37,12 +41,12 @@ class KeySource(_Settings):
             try:
                 value = (self.file or Path()).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise InvalidValue(
-                    f"{where}: {self.file} cannot be read ({error}); put the provider's key there"
+                raise InvalidSettings(
+                    f"{where}: {self.file} cannot be read ({_why(error)}); put the provider's key there"
                 ) from error
             missing = f"{where}: the file {self.file} is empty; put the provider's key there"
         if not value.strip():
-            raise InvalidValue(missing)
+            raise InvalidSettings(missing)
         return value.strip()
 
 
@@ -80,17 +84,22 @@ class Settings(_Settings):
 
 
 def load(path: Path | None) -> Settings:
-    """The settings of a file, or the defaults. Raises `InvalidValue` with every field that is wrong, in one line."""
+    """The settings of a file, or the defaults. Raises `InvalidSettings` with every field that is wrong, in one line."""
     if path is None:
         return Settings()
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValue(f"{path}: it cannot be read ({error}); name a settings file that exists") from error
+        raise InvalidSettings(f"{path}: it cannot be read ({_why(error)}); name another with --config") from error
     except yaml.YAMLError as error:
-        raise InvalidValue(f"{path}: it is not YAML: {' '.join(str(error).split())}") from error
+        raise InvalidSettings(f"{path}: it is not YAML: {' '.join(str(error).split())}; correct it") from error
     try:
         return Settings.model_validate(raw or {})
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
-        raise InvalidValue(f"{path}: {wrong}") from error
+        raise InvalidSettings(f"{path}: {wrong}") from error
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    """In words for a person: without the number, and the path that stands in front."""
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"

@@ -32,6 +32,12 @@ class Clock:
 
     ahead: timedelta = timedelta(0)
 
+    @classmethod
+    def at_noon(cls) -> "Clock":
+        """A clock on which no day ends while a test runs."""
+        now = datetime.now(UTC)
+        return cls(now.replace(hour=12, minute=0, second=0, microsecond=0) - now)
+
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.ahead
 

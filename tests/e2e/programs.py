@@ -86,6 +86,12 @@ class Up:
         """kill -9."""
         self._end(signal.SIGKILL)
 
+    def send(self, number: signal.Signals) -> "Up":
+        """Send it a signal; `wait` for what comes of it."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self
+
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         return self._end(signal.SIGTERM)

@@ -18,6 +18,7 @@ import orjson
 import pytest
 from aiohttp import web
 from openai.types.chat import ChatCompletionMessageParam
+from structlog.testing import capture_logs
 
 from tests.sidecar.builders import MODEL, PROVIDER_KEY, SECRET, limit, policy
 from tests.sidecar.conftest import SetUp, Stage, now
@@ -152,6 +153,17 @@ async def test_a_model_without_price_costs_nothing_in_a_budget_that_does_not_blo
     assert (account.spent, account.requests) == (0, 1)
     totals = running.authority.reader.totals(account.id)
     assert (totals.unpriced, totals.tokens) == (1, 340)
+
+
+async def test_a_model_without_price_is_told_of_once_where_no_limit_counts_it(stage: SetUp) -> None:
+    running = await stage(policy(prices=PriceList()))
+    with capture_logs() as logs:
+        await ask(running, "slow=0")
+        await ask(running, "slow=0")
+        running.policy.publish(policy(TOKENS, prices=PriceList()))
+        await ask(running, "slow=0")
+    told = [entry for entry in logs if "without a price" in entry["event"]]
+    assert [(entry["tenant"], entry["provider"], entry["model"]) for entry in told] == [("research", "openai", MODEL)]
 
 
 async def test_a_fallback_prices_what_nobody_names_under_a_hard_budget_too(stage: SetUp) -> None:

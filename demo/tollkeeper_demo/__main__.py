@@ -8,6 +8,7 @@ from tollkeeper_cluster import Cluster, ClusterError, LocalCluster, find_cluster
 from tollkeeper_cluster.progress import shown_on
 from tollkeeper_cluster.run import Run
 from tollkeeper_demo.ending import end_as_at_ctrl_c, end_with_make
+from tollkeeper_demo.ports import require_free_ports
 from tollkeeper_demo.settings import DemoSettings, from_environment
 from tollkeeper_demo.stage import Stage
 from tollkeeper_demo.story import Story
@@ -24,6 +25,7 @@ def main() -> int:
     end_with_make()
     try:
         settings = from_environment()
+        require_free_ports(settings)
     except (StoryError, TraceError) as error:
         return _failed(str(error))
     try:

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tollkeeper_cluster import Cluster
 from tollkeeper_cluster.run import Run
-from tollkeeper_demo.settings import PORTS, DemoSettings
+from tollkeeper_demo.settings import DemoSettings
 from tollkeeper_demo.telling import StoryError, Teller
 
 READY_SECONDS = 60.0
@@ -145,15 +145,8 @@ class Stage:
     async def start_up(self) -> None:
         """Start `tollkeeper up` and wait until it says that it is ready."""
         self.up.start()
-        try:
-            await self.up.ready(self.address("operator", "/readyz"))
-            await self.up.ready(self.address("gateway_metrics", "/readyz"))
-        except StoryError as error:
-            raise StoryError(f"{error}{self._hint(str(error))}") from error
-
-    def _hint(self, text: str) -> str:
-        taken = [variable for server, (variable, _) in PORTS.items() if str(self.settings.ports[server]) in text]
-        return f" (here: {' or '.join(f'{variable}=' for variable in taken)} moves it)" if taken else ""
+        await self.up.ready(self.address("operator", "/readyz"))
+        await self.up.ready(self.address("gateway_metrics", "/readyz"))
 
     def run(self, *arguments: str, shown: str | None = None, stdin: str | None = None, fails: bool = False) -> str:
         """Run a program, show it as typed with what it printed, and return that. Raises `StoryError` on the other outcome."""

@@ -13,7 +13,7 @@ import openai
 from tollkeeper_demo.comparison import Comparison, compare, dollars, usages_of
 from tollkeeper_demo.stage import Stage
 from tollkeeper_demo.telling import Figure, StoryError
-from tollkeeper_demo.trace import TrafficRow, read_trace
+from tollkeeper_demo.trace import TrafficRow
 from tollkeeper_demo.traffic import Result, Summary, endless, send
 
 NAMESPACE, BUDGET = "research", "monthly"
@@ -23,6 +23,13 @@ LONGEST_TRAFFIC_SECONDS = 60.0
 ADMISSIONS, AT_ONCE = 100, 4
 METERED_POD = ("kubectl", "run", "worker", "--image=worker", "--labels=tollkeeper.dev/metered=true", "-n", NAMESPACE)
 GET_BUDGETS = ("kubectl", "get", "tokenbudgets", "-n", NAMESPACE)
+
+
+def _not_spent(rows: int | None) -> str:
+    what = f"{LONGEST_TRAFFIC_SECONDS:.0f} s of traffic"
+    if rows is not None:
+        what = f"the {rows} rows of TRACE: name a longer trace, or lower the allocation in examples/demo"
+    return f"the budget is not spent after {what}"
 
 
 @dataclass(slots=True)
@@ -93,9 +100,8 @@ class Story:
             f"{CALLERS} callers send traffic through the gateway with the official client, JSON and streaming"
         )
         seen, stop = Seen(), asyncio.Event()
-        rows = (
-            read_trace(self._stage.settings.trace) if self._stage.settings.trace else endless(self._stage.settings.seed)
-        )
+        trace = self._stage.settings.trace
+        rows = trace or endless(self._stage.settings.seed)
         sending = asyncio.create_task(self._send(rows, seen, stop))
         watching = asyncio.create_task(self._watch_budget(seen, stop))
         refusing = asyncio.create_task(self._watch_gate(seen, stop))
@@ -103,7 +109,7 @@ class Story:
             summary = await asyncio.wait_for(sending, LONGEST_TRAFFIC_SECONDS + 20)
             await asyncio.wait_for(asyncio.gather(watching, refusing), 20)
         except TimeoutError as late:
-            raise StoryError(f"the budget is not spent after {LONGEST_TRAFFIC_SECONDS:.0f} s of traffic") from late
+            raise StoryError(_not_spent(None if trace is None else len(trace))) from late
         finally:
             for task in (sending, watching, refusing):
                 task.cancel()

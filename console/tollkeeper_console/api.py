@@ -17,6 +17,7 @@ from tollkeeper_console.models import (
     LimitItem,
     PageOf,
     PaymentItem,
+    PeriodList,
     SpendSeries,
     UsageItem,
 )
@@ -28,6 +29,7 @@ from tollkeeper_console.shapes import (
     limit_detail,
     limit_item,
     payment_item,
+    period_list,
     spend_series,
     usage_item,
 )
@@ -138,6 +140,13 @@ def _forecast_of(kind: str) -> Answer:
     return answer
 
 
+def _periods_of(kind: str) -> Answer:
+    def answer(queries: Queries, question: Question) -> BaseModel:
+        return period_list(queries.periods(queries.account(question.ref(kind), question.query.get("account"))))
+
+    return answer
+
+
 def _operations(kind: str, noun: str, listed: str, one: str) -> tuple[Operation, ...]:
     title, paging = noun.capitalize(), (PAGE, SIZE)
     rows = (ACCOUNT, PAGE, SIZE, ORDER)
@@ -155,6 +164,9 @@ def _operations(kind: str, noun: str, listed: str, one: str) -> tuple[Operation,
         Operation(f"{one}/usages/{{usage}}", f"get{title}Usage", "One usage", UsageItem, _usage_of(kind), (ACCOUNT,)),
         Operation(
             f"{one}/payments", f"list{title}Payments", "Its payments", PageOf[PaymentItem], _payments_of(kind), rows
+        ),
+        Operation(
+            f"{one}/periods", f"list{title}Periods", "Its last periods", PeriodList, _periods_of(kind), (ACCOUNT,)
         ),
         Operation(
             f"{one}/spend", f"get{title}Spend", "Its spending over time", SpendSeries, _spend_of(kind), (ACCOUNT, RANGE)

@@ -3,7 +3,7 @@
 All state of a page stands in its address, so that it can be kept, sent and reloaded.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -16,7 +16,8 @@ from tollkeeper.accounts import Phase
 from tollkeeper.amounts import Unit
 from tollkeeper.forecast import COVERAGE, Forecast
 from tollkeeper.limits import AccountId, LimitRef
-from tollkeeper.views import Order, Page, UsageRow
+from tollkeeper.views import Order, Page, PeriodRow, UsageRow
+from tollkeeper.windows import Window
 from tollkeeper_console import display
 from tollkeeper_console.filterform import MOST_VALUES, FilterForm, form_of
 from tollkeeper_console.filters import NAMES
@@ -26,7 +27,7 @@ from tollkeeper_console.series import series_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-_DEFAULTS = {"usages": "1", "payments": "1", "usages_order": "newest", "payments_order": "newest"}
+_DEFAULTS = {"page": "1", "usages": "1", "payments": "1", "usages_order": "newest", "payments_order": "newest"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,16 @@ class Pages:
 
     def overview(self, address: Address) -> Rendering:
         """All budgets and quotas."""
+        page, size = whole(address.query, "page", 1, LARGEST_PAGE), self._page_size
         limits = self._queries.limits()
-        counts = {phase: sum(view.phase is phase for view in limits) for phase in Phase}
-        return self._render("overview.html", address, limits=limits, counts=counts, now=self._queries.clock())
+        return self._render(
+            "overview.html",
+            address,
+            limits=limits[(page - 1) * size : page * size],
+            pager=Pager("page", page, size, len(limits), "worst first"),
+            counts={phase: sum(view.phase is phase for view in limits) for phase in Phase},
+            now=self._queries.clock(),
+        )
 
     def account(self, ref: LimitRef, address: Address) -> Rendering:
         """One budget, or one limit of a quota."""
@@ -117,6 +125,8 @@ class Pages:
             HTTPStatus.BAD_REQUEST if form.problem else HTTPStatus.OK,
             view=view,
             series=series_of(self._queries, view, range_of(query)),
+            periods=_offered(self._queries.periods(view), view.current),
+            current=view.current,
             form=form,
             choices=self._queries.usage_choices(view, MOST_VALUES),
             usages=usages.rows,
@@ -143,6 +153,12 @@ class Pages:
 
     def _render(self, template: str, address: Address, status: int = HTTPStatus.OK, /, **values: Any) -> Rendering:
         return Rendering(self._templates.get_template(template).render(address=address, **values), status)
+
+
+def _offered(periods: Sequence[PeriodRow], current: Window) -> list[PeriodRow]:
+    """The periods to choose from: the current one is always among them, though nothing may be booked in it yet."""
+    known = any(one.start == current.start for one in periods)
+    return [*([] if known else [PeriodRow("", current.start, current.end)]), *periods]
 
 
 def _vocabulary() -> Mapping[str, Any]:
@@ -172,6 +188,7 @@ def _vocabulary() -> Mapping[str, Any]:
         "phase_words": display.phase_words,
         "spend_path": _spend_path,
         "unit_words": display.unit_words,
+        "other_account": ("account", "usages", "payments", "range", "from", "to"),
         "unfiltered": dict.fromkeys((*NAMES, "usages")),
         "usd": Unit.USD,
     }

@@ -85,6 +85,15 @@ class UsageChoices:
 
 
 @dataclass(frozen=True, slots=True)
+class PeriodRow:
+    """One window in which a limit counted for a key, and the account that holds it; `None` is the edge of a prepaid one."""
+
+    account: str
+    start: datetime | None
+    end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentRow:
     """One booked grant."""
 
@@ -140,6 +149,10 @@ class LedgerReader(Protocol):
 
     def account(self, account: str) -> Account | None:
         """One account by its identity."""
+        ...
+
+    def periods(self, account: str, *, most: int) -> Sequence[PeriodRow]:
+        """The last `most` windows of an account's limit and key in its unit, the newest first, its own among them."""
         ...
 
     def totals(self, account: str) -> AccountTotals:

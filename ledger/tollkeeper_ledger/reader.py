@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account
-from tollkeeper.limits import Limit
+from tollkeeper.limits import AccountId, Limit
 from tollkeeper.views import (
     ALL_USAGES,
     AccountTotals,
     Order,
     Page,
     PaymentRow,
+    PeriodRow,
     SpendPoint,
     UsageChoices,
     UsageFilter,
@@ -89,6 +90,18 @@ class SqliteReader:
                 (account,),
             ).fetchone()
             return account_of(row, _recent(connection, row[14])) if row else None
+
+    def periods(self, account: str, *, most: int) -> Sequence[PeriodRow]:
+        """See `LedgerReader`."""
+        identity = AccountId.parse(account)
+        ref = identity.ref
+        with self._lent() as connection:
+            rows = connection.execute(
+                "SELECT id, window_start, window_end FROM accounts WHERE kind = ? AND namespace = ? AND name = ? "
+                "AND limit_name = ? AND key = ? AND unit = ? ORDER BY window DESC LIMIT ?",
+                (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, most),
+            ).fetchall()
+        return [PeriodRow(known, to_time(start), to_time(end)) for known, start, end in rows]
 
     def totals(self, account: str) -> AccountTotals:
         """See `LedgerReader`."""

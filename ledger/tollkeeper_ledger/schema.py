@@ -4,6 +4,7 @@
 decisions need no replay. Times of rows are microseconds since the Unix epoch.
 """
 
+import logging
 import sqlite3
 from collections.abc import Callable
 
@@ -107,6 +108,8 @@ CREATE TABLE identity (id TEXT NOT NULL);
 INSERT INTO identity VALUES (lower(hex(randomblob(8))));
 """
 
+_LOG = logging.getLogger("tollkeeper.ledger")
+
 Step = str | Callable[[sqlite3.Connection], None]
 """Statements of SQL, or a function that executes some."""
 
@@ -127,6 +130,8 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
             "use the release that wrote it, or a newer one"
         )
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+        if version:
+            _LOG.info("ledger %s: bringing it from schema version %d to %d", path, number - 1, number)
         connection.execute("BEGIN IMMEDIATE")
         try:
             _take(connection, step)

@@ -245,10 +245,11 @@ def test_none_yet_is_not_no_match(tab: Tab) -> None:
     expect(page.get_by_role("link", name="Clear all filters")).to_have_count(2)
 
 
-def test_where_there_are_too_many_values_any_can_be_written(books: Bookings, chromium: Browser) -> None:
+def test_where_there_are_too_many_values_any_can_be_written(
+    books: Bookings, console: ThreadedConsole, chromium: Browser
+) -> None:
     for number in range(101):
         books.use(BUDGET, 1, caller=Caller("research", user=f"user-{number:03}"))
-    console = ThreadedConsole(books)
     page = chromium.new_page()
     page.goto(console.url + BUDGET_PAGE)
     open_filter(page)
@@ -257,7 +258,6 @@ def test_where_there_are_too_many_values_any_can_be_written(books: Bookings, chr
     page.keyboard.press("Enter")
     expect(page.locator("#usages-count")).to_have_text("1 of 101 usages match")
     page.close()
-    console.stop()
 
 
 def test_the_detail_of_a_usage_leads_back_to_the_filtered_list(tab: Tab) -> None:

@@ -42,13 +42,20 @@ def told_in_one_line() -> Iterator[None]:
     except InvalidSettings as error:
         raise WrongUsage(str(error)) from error
     except (TollkeeperError, OSError) as error:
-        raise Failed(str(error)) from error
+        raise Failed(_words(error)) from error
     except BaseExceptionGroup as group:
         # Parts that run side by side fail as a group; the first that a person can act on stands for it.
         known, others = group.split((TollkeeperError, OSError))
         if known is None or others is not None:
             raise
-        raise Failed(str(_first(known))) from group
+        raise Failed(_words(_first(known))) from group
+
+
+def _words(error: BaseException) -> str:
+    """What an error says; the system's own without their number, the file in front."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

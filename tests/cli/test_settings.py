@@ -15,7 +15,9 @@ from tests.e2e.programs import PROGRAM
 from tollkeeper.errors import Unavailable
 from tollkeeper_cli.__main__ import main
 from tollkeeper_cli.listening import require_free_ports
+from tollkeeper_cli.logs import renderer
 from tollkeeper_cli.settings import Settings
+from tollkeeper_cli.temporary import swept_temporary_folder
 
 SERVERS = ("gateway", "gateway_metrics", "webhook", "webhook_health", "operator", "console")
 FREE = dict.fromkeys(SERVERS, 0)
@@ -135,3 +137,20 @@ def test_a_taken_port_ends_up_before_it_writes_anything(tmp_path: Path) -> None:
 def test_an_address_that_is_not_this_machines_is_named_with_its_option() -> None:
     with pytest.raises(Unavailable, match=r"webhook: cannot listen on 203\.0\.113\.7:0: .* \(--webhook-host\)$"):
         require_free_ports(settings(), "203.0.113.7")
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)]
+)
+def test_a_terminal_gets_colours_unless_they_are_not_wanted(environment: dict[str, str], coloured: bool) -> None:
+    line = renderer(True, environment)(None, "info", {"event": "ready", "level": "info"})
+    assert ("\x1b[" in line) is coloured
+
+
+def test_a_data_folder_in_which_no_folder_can_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "temporary").touch()
+    with (
+        pytest.raises(Unavailable, match=r"temporary: the folder cannot be made \(File exists\)"),
+        swept_temporary_folder(tmp_path),
+    ):
+        pass

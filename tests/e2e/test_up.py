@@ -122,6 +122,20 @@ def test_an_api_server_that_does_not_answer_is_one_clear_line(up: Up, tmp_path: 
     assert "https://127.0.0.1:1" in one_line_of(up)
 
 
+def test_a_user_who_may_not_is_named_with_what_is_missing(up: Up, own_cluster: LocalCluster) -> None:
+    up.launch("--kubeconfig", str(own_cluster.kubeconfig_for("alice")))
+    assert up.wait() == 1
+    said = one_line_of(up)
+    assert 'User "alice" cannot' in said
+    assert said.endswith("ask for that permission, or use another context")
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_clear_line(up: Up) -> None:
+    up.launch("--data-dir", "/proc/tollkeeper")
+    assert up.wait() == 1
+    assert one_line_of(up).startswith("Error: ledger /proc/tollkeeper/ledger.db: ")
+
+
 def test_missing_crds_are_one_clear_line(tmp_path: Path, provider: tuple[str, Path]) -> None:
     with LocalCluster.start() as bare:
         up = Up(tmp_path, bare.environment(), provider[0])

@@ -123,7 +123,8 @@ def unpriced_notices(before: Mapping[str, Any], unpriced: Unpriced, span: str) -
     """One notice for each model that the status before did not name, and so for each model and span one Event."""
     told = message_of(before, PRICED)
     for one in unpriced.named:
-        if f"{one.name} (" not in told:
+        # With the space before it: another provider's name may end like this one's.
+        if f" {one.name} (" not in told:
             message = f"{one.name} has no price: so far {one.used} count as costing nothing; {_REMEDY}"
             yield Notice(Reason.UNPRICED, message, f"{span}/{one.provider}/{one.model}")
 

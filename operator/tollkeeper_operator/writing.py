@@ -15,8 +15,8 @@ from tollkeeper.statuses import Subject, gate_status
 from tollkeeper.unpriced import Unpriced, span_of, unpriced_notices
 from tollkeeper_kube import Kube, KubeError, NotFound
 from tollkeeper_kube.kinds import WORKLOAD_GATE
-from tollkeeper_operator.decisions import Decisions, namespace_ref, owner_ref
-from tollkeeper_operator.desired import Knowledge, desired_status, notices_of
+from tollkeeper_operator.decisions import Decisions, namespace_ref
+from tollkeeper_operator.desired import Knowledge, desired_status, limits_of, notices_of
 from tollkeeper_operator.feed import Raw
 from tollkeeper_operator.status_writer import Status, StatusWriter
 from tollkeeper_operator.unpriced import UnpricedUsage
@@ -103,9 +103,9 @@ class Writing:
     async def _unpriced(self, ref: ObjectRef, now: datetime) -> tuple[Unpriced, str]:
         """What was used of an object's limits of models that have no price still, and the span that Events of it have."""
         decisions, loop = self.decisions, asyncio.get_running_loop()
-        policy = decisions.policy.value
-        limits = [limit for limit in policy.limits if owner_ref(limit) == ref]
-        counted = [one for limit in limits if (one := decisions.balances.counted(limit.ref)) is not None]
+        # Asked for by name: going through all limits for each object would be quadratic in their number.
+        limits = limits_of(decisions.gathered.resources.get(ref) if decisions.gathered else None)
+        counted = [one for limit in limits.values() if (one := decisions.balances.counted(limit)) is not None]
         due = self.unpriced.due(ref, counted)
         if due is not None and due <= loop.time():
             try:
@@ -116,7 +116,8 @@ class Writing:
         if due is not None:
             decisions.schedule.at(ref, due)
         known = self.unpriced.known(ref, counted)
-        still = known.only(lambda provider, model: policy.prices.find(provider, model, now) is None)
+        prices = decisions.policy.value.prices
+        still = known.only(lambda provider, model: prices.find(provider, model, now) is None)
         return still, span_of((one.window for one in counted), now)
 
     async def _learn_remaining(self, ref: ObjectRef, now: datetime) -> None:

@@ -69,6 +69,12 @@ def test_a_model_whose_name_begins_like_anothers_is_told_as_well() -> None:
     assert notice.message.startswith("openai/gpt-x has no price: so far 3 requests, 40 tokens count as costing nothing")
 
 
+def test_a_provider_whose_name_ends_like_anothers_is_told_as_well() -> None:
+    before = status(*priced(Unpriced((used("m", provider="my-openai"),))))
+    (notice,) = unpriced_notices(before, Unpriced((used("m", provider="my-openai"), used("m", first=2))), "2026-11-01")
+    assert notice.message.startswith("openai/m has no price")
+
+
 def test_accounts_of_one_limit_add_up_and_of_several_limits_the_most_counts() -> None:
     one, other = Unpriced((used("a", 2, 20, first=5),), others=1), Unpriced((used("b"), used("a", 3, 30, first=9)))
     assert summed((one, other)) == Unpriced((used("b"), used("a", 5, 50, first=5)), others=1)

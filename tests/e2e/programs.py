@@ -106,8 +106,9 @@ class Up:
     def wait(self, seconds: float = 60.0) -> int:
         """The exit code of a process that ends by itself."""
         assert self._process is not None
-        process, self._process = self._process, None
-        return process.wait(seconds)
+        code = self._process.wait(seconds)
+        self._process = None  # not before: one that ends too late must still be killed
+        return code
 
     def tollkeeper(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Another command of the program, in the same environment."""

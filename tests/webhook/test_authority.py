@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,9 @@ from structlog.testing import capture_logs
 
 from tests.ledger.builders import NOW, account_of, budget, policy
 from tollkeeper.leases import LEASE_TIME, LeaseRequest, Want
-from tollkeeper.policy import CurrentPolicy
+from tollkeeper.policy import CurrentPolicy, PolicySet
+from tollkeeper_ledger import bookkeeping
+from tollkeeper_ledger.work import Work
 from tollkeeper_webhook import authority as module
 from tollkeeper_webhook.authority import LedgerAuthority
 
@@ -41,3 +43,28 @@ async def test_holders_lapse_once_a_ledger_that_could_not_be_written_takes_it(
         after = authority.reader.account(ACCOUNT)
         assert after is not None
         assert after.held == 0
+
+
+async def test_holders_lapse_beside_one_whose_leases_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_FOR_LAPSED_SECONDS", 0.01)
+    lapse, tries = bookkeeping.lapse, 0
+
+    def defective(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
+        nonlocal tries
+        if holder == "odd":
+            tries += 1
+            raise KeyError("a defect")
+        lapse(work, policy, holder, now)
+
+    monkeypatch.setattr(bookkeeping, "lapse", defective)
+    time = [NOW]
+    async with LedgerAuthority(tmp_path / "ledger.db", CurrentPolicy(policy(LIMIT)), lambda: time[0]) as authority:
+        await authority.lease(LeaseRequest("odd", 1, (Want(ACCOUNT, 200, 200),)))
+        await authority.lease(LeaseRequest("gone", 1, (Want(ACCOUNT, 300, 300),)))
+        time[0] = NOW + LEASE_TIME + timedelta(seconds=1)
+        with capture_logs() as said:
+            await until(lambda: tries > 2)
+        after = authority.reader.account(ACCOUNT)
+    assert after is not None
+    assert (after.held, after.unreconciled) == (200, 300)
+    assert [(one["holder"], one["log_level"]) for one in said] == [("odd", "error")]

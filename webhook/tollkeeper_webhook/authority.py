@@ -122,21 +122,21 @@ class LedgerAuthority:
 
     async def _look_for_lapsed(self) -> None:
         """Let the leases of holders lapse that were not heard of for a lease time."""
+        told: set[str] = set()
         while True:
             await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
             now, policy = self._clock(), self._in_force
             for holder, seen in [one for one in self._seen.items() if now - one[1] > LEASE_TIME]:
-                if not await self._lapsed(partial(bookkeeping.lapse, policy=policy, holder=holder, now=now)):
+                try:
+                    await self._submit(partial(bookkeeping.lapse, policy=policy, holder=holder, now=now))
+                except Unavailable as fault:
+                    _log.warning("a holder's leases cannot lapse yet: the ledger cannot be written", error=str(fault))
                     break
+                except Exception as fault:  # noqa: BLE001 - one holder's leases must not keep all others' from lapsing
+                    if holder not in told:
+                        _log.error("a holder's leases stay held: they cannot lapse", holder=holder, error=repr(fault))
+                    told.add(holder)
+                    continue
                 # A holder that was heard of meanwhile is alive again, and is waited for anew.
                 if self._seen.get(holder) == seen:
                     del self._seen[holder]
-
-    async def _lapsed(self, step: Callable[[Work], None]) -> bool:
-        """Book a lapse; a ledger that cannot be written now is asked again in the next round."""
-        try:
-            await self._submit(step)
-        except Unavailable as fault:
-            _log.warning("a holder's leases cannot lapse yet: the ledger cannot be written", error=str(fault))
-            return False
-        return True

@@ -58,7 +58,8 @@ class Keeper:
         if "start" in order:
             return self._start(order["start"], order["argv"], order.get("environment"))
         if "signal" in order:
-            self._servers[order["signal"]].send_signal(order["number"])
+            if order["signal"] in self._servers:
+                self._servers[order["signal"]].send_signal(order["number"])
             return {}
         if "stop" in order:
             self._stop(order["stop"])

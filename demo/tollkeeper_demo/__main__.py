@@ -57,7 +57,7 @@ async def _play(settings: DemoSettings, cluster: Cluster, run: Run, teller: Tell
     stage = Stage(settings, cluster, run, teller, kubeconfig)
     try:
         teller.step("The cluster, the simulated provider and `tollkeeper up`")
-        stage.run("kubectl", "version")
+        await stage.run("kubectl", "version")
         stage.provider.start()
         await stage.provider.ready(stage.address("provider", "/v1/models"))
         await stage.start_up()

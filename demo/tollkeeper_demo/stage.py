@@ -148,9 +148,11 @@ class Stage:
         await self.up.ready(self.address("operator", "/readyz"))
         await self.up.ready(self.address("gateway_metrics", "/readyz"))
 
-    def run(self, *arguments: str, shown: str | None = None, stdin: str | None = None, fails: bool = False) -> str:
+    async def run(
+        self, *arguments: str, shown: str | None = None, stdin: str | None = None, fails: bool = False
+    ) -> str:
         """Run a program, show it as typed with what it printed, and return that. Raises `StoryError` on the other outcome."""
-        outcome = self.quiet(*arguments, stdin=stdin)
+        outcome = await asyncio.to_thread(self.quiet, *arguments, stdin=stdin)
         said = (outcome.stdout + outcome.stderr).strip()
         self.teller.command(shown or " ".join(arguments), said)
         if (outcome.returncode != 0) is not fails:
@@ -161,8 +163,15 @@ class Stage:
         """Run a program without showing it. What it leaves when it is killed goes with the stage's folder."""
         environment = {**os.environ, **self.cluster.environment(), "TMPDIR": str(self.folder)}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        # A process group of its own: Ctrl-C is for the demo, and must not look as if the command had failed.
         with subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            process_group=0,
         ) as command:
             self._commands.add(command)
             try:

@@ -163,7 +163,7 @@ def test_a_demo_that_is_to_check_the_story_fails_when_it_is_terminated(start: Ca
 def test_ctrl_c_ends_it_in_order(start: Callable[..., Demo]) -> None:
     demo = start()
     os.killpg(demo.process.pid, signal.SIGINT)
-    assert demo.process.wait(GONE_SECONDS) == 0
+    assert demo.process.wait(GONE_SECONDS) == 0, demo.log.read_text()
     wait_for("the demo to be gone", demo.is_gone, GONE_SECONDS)
     assert demo.log.read_text().endswith("demo: everything has ended\n")
     assert "Traceback" not in demo.log.read_text()
@@ -173,6 +173,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_program_that_hangs(start: Callable[
     demo = start()
     (up,) = (pid for pid, _ in demo.seen if "tollkeeper up" in command(pid))
     os.kill(up, signal.SIGSTOP)
+    wait_for("`tollkeeper up` to stand still", lambda: stat(up)[0] == "T")
     os.killpg(demo.process.pid, signal.SIGINT)
     wait_for("`tollkeeper up` to be asked to end", lambda: signal.SIGTERM in pending(up))
     os.killpg(demo.process.pid, signal.SIGINT)

@@ -1,15 +1,36 @@
 """Settings of the program (C1): one YAML file, validated whole before anything starts; options and environment go over it."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from tollkeeper.errors import InvalidValue
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+
+def _port(raw: object) -> object:
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 0 <= raw <= 65535:
+        raise ValueError(f"{raw!r} is not a port: write a whole number from 0 (any free one) to 65535")
+    return raw
+
+
+def _url(raw: object) -> object:
+    if not isinstance(raw, str) or not re.fullmatch(r"https?://[^\s]+", raw):
+        raise ValueError(f"{raw!r} is not an address: write one such as https://api.openai.com, without /v1")
+    return raw
+
+
+def _upstream_name(raw: object) -> object:
+    if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9-]*", raw):
+        raise ValueError(f"{raw!r} is not a name: write small letters, digits and '-', beginning with a letter")
+    return raw
+
+
+Port = Annotated[int, BeforeValidator(_port)]
 
 
 class InvalidSettings(InvalidValue):
@@ -53,7 +74,7 @@ class KeySource(_Settings):
 class UpstreamSettings(_Settings):
     """A provider behind the gateway: its base address, up to but without `/v1`, and its key."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    url: Annotated[str, BeforeValidator(_url)]
     key: KeySource
 
 
@@ -77,7 +98,7 @@ class PortSettings(_Settings):
 class Settings(_Settings):
     """The whole file."""
 
-    upstreams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], UpstreamSettings] = {}
+    upstreams: dict[Annotated[str, BeforeValidator(_upstream_name)], UpstreamSettings] = {}
     storage: StorageSettings = StorageSettings()
     ports: PortSettings = PortSettings()
     host: str = "127.0.0.1"
@@ -94,10 +115,21 @@ def load(path: Path | None) -> Settings:
     except yaml.YAMLError as error:
         raise InvalidSettings(f"{path}: it is not YAML: {' '.join(str(error).split())}; correct it") from error
     try:
-        return Settings.model_validate(raw or {})
+        return Settings.model_validate({} if raw is None else raw)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
-        raise InvalidSettings(f"{path}: {wrong}") from error
+        raise InvalidSettings(f"{path}: {'; '.join(map(_wrong, error.errors()))}") from error
+
+
+def _wrong(error: ErrorDetails) -> str:
+    """One field that is wrong: where, what, and what to do."""
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
+    words = {
+        "extra_forbidden": "there is no such setting; see the README for those that there are",
+        "missing": "it is missing; write it",
+        "model_type": "it is not a mapping; write `name: value` lines under it",
+        "dict_type": "it is not a mapping; write `name: value` lines under it",
+    }
+    return f"{where}: {words.get(error['type']) or error['msg'].removeprefix('Value error, ')}"
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:

@@ -49,11 +49,14 @@ def settings(**changed: int) -> Settings:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("upstreams: {openai: {url: nowhere, key: {env: X}}}", "upstreams.openai.url"),
+        ("upstreams: {openai: {url: nowhere, key: {env: X}}}", "write one such as https://api.openai.com, without /v1"),
+        ("upstreams: {open ai: {url: 'http://x', key: {env: X}}}", "upstreams.open ai: 'open ai' is not a name: write"),
+        ("upstreams: {openai: {url: 'http://x'}}", "upstreams.openai.key: it is missing"),
         ("upstreams: {openai: {url: 'http://x', key: {}}}", "name exactly one of env and file"),
-        ("ports: {console: 99999}", "ports.console"),
-        ("portz: {}", "portz"),
-        ("[1, 2]", "the file"),
+        ("ports: {console: 99999}", "ports.console: 99999 is not a port: write a whole number"),
+        ("portz: {}", "portz: there is no such setting"),
+        ("[1, 2]", "the file: it is not a mapping"),
+        ("[]", "the file: it is not a mapping"),
         ("a: [", "it is not YAML"),
         ("", "no upstreams: name a provider in the settings file (--config)"),
         ("\x00", "it is not YAML"),

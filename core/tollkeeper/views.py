@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from tollkeeper.accounts import Account
 from tollkeeper.limits import Limit
+from tollkeeper.unpriced import UnpricedModel
 from tollkeeper.usage import Outcome
 
 Order = Literal["newest", "oldest"]
@@ -82,6 +83,18 @@ class UsageChoices:
     feature: tuple[str, ...] = ()
     status: tuple[int, ...] = ()
     outcome: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnpricedPart:
+    """What a part of an account's usages has without a price, by model in the order of first use (M6).
+
+    `until` is the place in the ledger of the part's last usage, and `is_last` whether there was none after it.
+    """
+
+    models: Sequence[UnpricedModel]
+    until: int
+    is_last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +186,11 @@ class LedgerReader(Protocol):
 
     def usage_choices(self, account: str, *, most: int) -> UsageChoices:
         """What occurs among an account's usages: of each dimension the `most` that occur in most usages."""
+        ...
+
+    def unpriced(self, account: str, *, after: int, most: int) -> UnpricedPart:
+        """Exactly what the next `most` usages of an account have without a price: those behind the place `after`, oldest
+        first. A part that has nothing of it may be longer."""
         ...
 
     def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the wire's own name

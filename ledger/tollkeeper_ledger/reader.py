@@ -21,6 +21,7 @@ from tollkeeper.views import (
     PaymentRow,
     PeriodRow,
     SpendPoint,
+    UnpricedPart,
     UsageChoices,
     UsageFilter,
     UsageRow,
@@ -28,6 +29,7 @@ from tollkeeper.views import (
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
+from tollkeeper_ledger.unpriced import part_of
 from tollkeeper_ledger.usages import page_of, usage_row
 
 CONNECTIONS = 4
@@ -146,6 +148,11 @@ class SqliteReader:
                 )
             ]
         return choices_of(rows)
+
+    def unpriced(self, account: str, *, after: int, most: int) -> UnpricedPart:
+        """See `LedgerReader`."""
+        with self._lent() as connection:
+            return part_of(connection, _number(connection, account), after=after, most=most)
 
     def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the protocol's own name
         """See `LedgerReader`."""

@@ -137,6 +137,7 @@ def _credit(
 def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantState:
     """Book a grant once; one that is booked answers how it stands. Raises `InvalidValue` for budgets counted `per:`."""
     booked = work.grant(grant.id)
+    is_new = booked is None
     if booked is None:
         if limit.per or limit.each_tenant:
             raise InvalidValue(
@@ -147,7 +148,7 @@ def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantSt
     account = open_account(work, limit, (), now)
     if grant.expires_at is None or grant.expires_at > now:
         return GrantState(grant.id, booked.transaction, remaining_of(work, account).get(grant.id, 0), expired=False)
-    left = _expire(work, limit, account, grant.id, now)
+    left = _expire(work, limit, account, grant.id, now, whole=is_new)
     return GrantState(grant.id, booked.transaction, left, expired=left == 0)
 
 
@@ -171,16 +172,19 @@ def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGr
     return work.grants[grant.id]
 
 
-def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetime) -> int:
+def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetime, *, whole: bool) -> int:
     """Take out what is left of a grant whose time is over; what was burned of it stays booked.
 
     What is held out of it stays as well until it is settled or given back, so that nothing in flight passes the cap (I1);
-    the answer is how much that is. At 0 the grant is expired for good.
+    the answer is how much that is. At 0 the grant is expired for good. `whole`: it was over before it was booked, so
+    nothing was ever spent or held out of it, and it pays for nothing that was spent before.
     """
     share = next((s for s in work.shares_of(account.id) if s.share.grant == grant and not s.expired), None)
     if share is None:
         return 0
     left, free = (remaining_of(work, account, held=held)[grant] for held in (0, account.held))
+    if whole:
+        left = free = share.share.amount
     if free == 0 and left > 0:
         return left
     work.put(rules.credit(account, limit, granted=-free), limit.unit)

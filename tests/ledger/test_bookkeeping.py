@@ -190,6 +190,22 @@ def test_an_expired_grant_takes_only_what_was_left_of_it(desk: Desk) -> None:
     assert (account(desk).granted, account(desk).balance) == (200, 0)
 
 
+def test_a_grant_that_was_over_before_it_was_booked_pays_for_nothing_that_was_spent(desk: Desk) -> None:
+    work = Work(desk.store)
+    opening.book_grant(work, grant(500), LIMIT, NOW)
+    desk.commit(work)
+    desk.lease("g1", Want(ACCOUNT, 1300, 1300))
+    desk.charge(record("g1", Charge(ACCOUNT, 1300, 1300)))
+    late = grant(400, "late", expires_at=NOW - timedelta(days=1))
+    for _ in range(2):
+        work = Work(desk.store)
+        state = opening.book_grant(work, late, LIMIT, NOW)
+        desk.commit(work)
+        assert (state.expired, state.remaining) == (True, 0)
+    assert (account(desk).granted, account(desk).balance) == (500, 200)
+    assert opening.book_grant(Work(desk.store), grant(500), LIMIT, NOW).remaining == 200
+
+
 def test_a_new_window_begins_with_its_rollover_and_what_is_left_of_grants(tmp_path: Path) -> None:
     limit = budget(rollover=250)
     desk = Desk(tmp_path / "ledger.db", limit)

@@ -168,7 +168,7 @@ def price_book_status(book: PriceBook, subject: Subject, now: datetime) -> dict[
     """The status of a PriceBook."""
     models, tools = len(book.spec.models), len(book.spec.tools)
     status = PriceBookStatus(columns=PriceBookColumns(models=models, tools=tools))
-    told = f"{models} prices of models are in force"
+    told = "1 price of a model is in force" if models == 1 else f"{models} prices of models are in force"
     return finished(status, subject.standing("InForce", told), subject, now)
 
 

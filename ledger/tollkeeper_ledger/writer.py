@@ -1,8 +1,9 @@
 """Group commit: one thread takes all steps that wait, runs them as one work and commits it once.
 
 A step is a function of a `Work`. Its future is resolved after the commit that holds it, so an answer is durable. A step
-that raises gets its own error and leaves the others alone; a commit that fails fails all of its batch, and nothing of it
-is booked.
+that raises gets its own error and leaves the others alone. A commit that the storage does not take now fails all of its batch,
+and nothing of it is booked; one that fails for another reason is done over once, each step alone, so that only the step
+at fault is refused. So a step may run more than once: it has no effect but its changes and its answer.
 """
 
 import queue
@@ -12,8 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from tollkeeper.errors import TollkeeperError
-from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper.errors import TollkeeperError, Unavailable
+from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
 from tollkeeper_ledger.sqlite import SqliteStore
 from tollkeeper_ledger.work import Work
 
@@ -36,7 +37,11 @@ class LedgerWriter:
         self._thread.start()
 
     def submit(self, step: Callable[[Work], Result]) -> Future[Result]:
-        """Run a step in the next batch. The future raises what the step raised, or `LedgerUnavailable`."""
+        """Run a step in the next batch.
+
+        The future raises what the step raised; `LedgerUnavailable` while the ledger cannot be written; another error, such
+        as `Unstorable`, for a step whose changes cannot be stored.
+        """
         future: Future[Result] = Future()
         if self._closed:
             future.set_exception(LedgerUnavailable(f"ledger {self.store.path}: it is being closed"))
@@ -56,11 +61,8 @@ class LedgerWriter:
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            work = Work(self.store)
             # From here on a step can no longer be taken back; one that was is not begun.
-            begun = [(step, future) for step, future in batch if future.set_running_or_notify_cancel()]
-            answers = [(future, *_attempt(step, work)) for step, future in begun]
-            self._commit(work, answers)
+            self._do([(step, future) for step, future in batch if future.set_running_or_notify_cancel()])
 
     def _next_batch(self) -> list[tuple[Step, Future[Any]]]:
         """Wait for one step and take along what else waits; empty at the end."""
@@ -77,22 +79,34 @@ class LedgerWriter:
             batch.append(more)
         return batch
 
-    def _commit(self, work: Work, answers: list[tuple[Future[Any], Any, BaseException | None]]) -> None:
-        failure: TollkeeperError | None = None
-        if not work.is_empty:
-            try:
-                self.store.commit(work)
-            except TollkeeperError as unbooked:
-                failure = unbooked
-            except Exception as fault:  # noqa: BLE001 - the one writing thread must outlive whatever one batch holds
-                failure = LedgerUnavailable(f"ledger {self.store.path}: {fault!r}; nothing of this was booked")
-            else:
-                self._committed(frozenset(work.accounts))
-        for future, value, refused in answers:
+    def _do(self, batch: list[tuple[Step, Future[Any]]]) -> None:
+        work = Work(self.store)
+        answers = [_attempt(step, work) for step, _ in batch]
+        failure = self._commit(work)
+        if failure is not None and len(batch) > 1 and not isinstance(failure, Unavailable):
+            for one in batch:
+                self._do([one])
+            return
+        for (_, future), (value, refused) in zip(batch, answers, strict=True):
             if error := refused or failure:
                 future.set_exception(error)
             else:
                 future.set_result(value)
+
+    def _commit(self, work: Work) -> TollkeeperError | None:
+        """Make a work durable; the answer is why that failed."""
+        if work.is_empty:
+            return None
+        try:
+            self.store.commit(work)
+        except TollkeeperError as unbooked:
+            return unbooked
+        except Exception as fault:  # noqa: BLE001 - the one writing thread must outlive whatever one batch holds
+            failure = Unstorable(f"ledger {self.store.path}: {fault!r}; nothing of this was booked")
+            failure.__cause__ = fault
+            return failure
+        self._committed(frozenset(work.accounts))
+        return None
 
 
 def _attempt(step: Step, work: Work) -> tuple[Any, BaseException | None]:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping
@@ -99,7 +100,7 @@ def test_a_batch_that_cannot_be_stored_is_refused_and_the_writer_lives_on(tmp_pa
     writer = LedgerWriter(desk.store, lambda _accounts: None)
     too_large = record("g", Charge(ACCOUNT, 2**63, 0))
     refused = writer.submit(lambda work: bookkeeping.charge_all(work, desk.policy, [too_large], NOW))
-    assert isinstance(refused.exception(10), LedgerUnavailable)
+    assert isinstance(refused.exception(10), InvalidValue)
     usage = record("g", Charge(ACCOUNT, 5, 0))
     writer.submit(lambda work: bookkeeping.charge_all(work, desk.policy, [usage], NOW)).result(10)
     known = desk.store.account(ACCOUNT)

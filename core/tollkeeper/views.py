@@ -108,7 +108,7 @@ class PeriodRow:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRow:
-    """One booked grant."""
+    """One booked grant, or with a negative amount what was left of it when its time was over (`reason` is `Expired`)."""
 
     seq: int
     time: datetime

@@ -187,9 +187,12 @@ def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetim
         left = free = share.share.amount
     if free == 0 and left > 0:
         return left
-    work.put(rules.credit(account, limit, granted=-free), limit.unit)
+    lessened = rules.credit(account, limit, granted=-free)
+    work.put(lessened, limit.unit)
     kept = replace(share.share, amount=share.share.amount - free)
     work.shares[account.id, grant] = replace(share, share=kept, expired=left == free)
     entries = transfer(account.id, limit.unit, free, source="balance", target="grants") if free else ()
-    work.book(Booking(Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})))
+    line = ChargeLine(account.id, -free, lessened.balance)
+    transaction = Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})
+    work.book(Booking(transaction, payments=((line, grant),) if free else ()))
     return left - free

@@ -33,6 +33,9 @@ from tollkeeper_ledger.unpriced import part_of
 from tollkeeper_ledger.usages import page_of, usage_row
 
 CONNECTIONS = 4
+EXPIRED = "Expired"
+"""What a payment is called that takes out what was left of a grant."""
+
 WAIT_SECONDS = 5.0
 
 _USAGE = "SELECT c.amount, c.balance, t.body FROM charges c JOIN transactions t ON t.seq = c.seq WHERE c.account = ?"
@@ -229,4 +232,6 @@ def _payment_row(row: Sequence[Any]) -> PaymentRow:
     seq, time, amount, reason, reference, grant, balance, transaction, expires_at = row
     booked = to_time(time)
     assert booked is not None  # noqa: S101 - the column is NOT NULL
+    if amount < 0:
+        reason = EXPIRED
     return PaymentRow(seq, booked, amount, reason, reference, grant, balance, transaction, to_time(expires_at))

@@ -206,6 +206,21 @@ def test_a_grant_that_was_over_before_it_was_booked_pays_for_nothing_that_was_sp
     assert opening.book_grant(Work(desk.store), grant(500), LIMIT, NOW).remaining == 200
 
 
+def test_what_expires_of_a_grant_stands_among_the_payments(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    later = NOW + timedelta(days=2)
+    expiring = grant(400, expires_at=NOW + timedelta(days=1))
+    for now in (NOW, later):
+        work = Work(desk.store)
+        opening.book_grant(work, expiring, LIMIT, now)
+        desk.commit(work)
+    reader = SqliteReader(desk.store.path)
+    rows = reader.payments(ACCOUNT, page=1, order="oldest").rows
+    reader.close()
+    assert [(row.reason, row.amount, row.balance) for row in rows] == [("TopUp", 400, 1400), ("Expired", -400, 1000)]
+    desk.store.close()
+
+
 def test_a_new_window_begins_with_its_rollover_and_what_is_left_of_grants(tmp_path: Path) -> None:
     limit = budget(rollover=250)
     desk = Desk(tmp_path / "ledger.db", limit)

@@ -49,6 +49,8 @@ class Decisions:
     events: EventLog
     metrics: Metrics
     prices: PriceList
+    oldest_unreported: Callable[[], datetime | None] = lambda: None
+    """When the oldest request ended that a gateway of this process could not report yet."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     gathered: Gathered | None = None
     verdicts: dict[str, GateVerdict] = field(default_factory=dict)
@@ -89,6 +91,7 @@ class Decisions:
     async def decide(self) -> None:
         """One pass over everything that changed. What the ledger could not answer is asked again in the next."""
         now = self.clock()
+        self._look_for_late_usage(now)
         if self._policy_is_old:
             self._compile()
         try:
@@ -104,6 +107,16 @@ class Decisions:
             self._schedule_everything()
         self._judge(now)
         self._measure()
+
+    def _look_for_late_usage(self, now: datetime) -> None:
+        oldest = self.oldest_unreported()
+        lacks_since = oldest if oldest and (now - oldest).total_seconds() > self.settings.late else None
+        if lacks_since != self.balances.lacks_since:
+            # All are told when it begins and when it ends; a later beginning alone can wait for their next writing.
+            turned = lacks_since is None or self.balances.lacks_since is None
+            self.balances.lacks_since = lacks_since
+            if turned:
+                self._schedule_everything()
 
     def _compile(self) -> None:
         self._policy_is_old = False

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -135,3 +136,30 @@ def test_a_limit_binds_the_tenants_it_names_and_all_beneath_them(parents: list[i
     found = gathered.bound_by(replace(limit, tenants=names))
     expected = [node for node in gathered.policy.tenants.values() if names.intersection(node.chain)]
     assert sorted(node.name for node in found) == sorted(node.name for node in expected)
+
+
+async def test_usage_that_waits_too_long_to_be_booked_is_told_of_every_number_until_it_is_booked(
+    tmp_path: Path,
+) -> None:
+    async with deciding(tmp_path, 2) as (decisions, running):
+        schedule, late = decisions.schedule, timedelta(seconds=decisions.settings.late)
+        oldest: datetime | None = running.clock() - late / 2
+        decisions.oldest_unreported = lambda: oldest
+
+        async def fresh() -> tuple[bool | None, bool]:
+            """What statuses say now, and whether they are all written for it."""
+            await decisions.decide()
+            condition = decisions.balances.freshness(running.clock()).condition()
+            written = {(await schedule.take())[0] for _ in range(4)} if not schedule.is_quiet else set()
+            for ref in written:
+                schedule.done(ref)
+            assert {ref.kind for ref in written} <= {"Tenant", "TokenBudget"}
+            return condition.status, bool(written)
+
+        assert await fresh() == (True, False)
+        oldest = running.clock() - 2 * late
+        assert await fresh() == (False, True)
+        oldest += timedelta(seconds=1)
+        assert await fresh() == (False, False)
+        oldest = None
+        assert await fresh() == (True, True)

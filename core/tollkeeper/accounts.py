@@ -131,6 +131,18 @@ def reconcile(account: Account, limit: Limit, amount: int) -> Account:
     return latched(replace(account, unreconciled=account.unreconciled - amount), limit, room_before=account.room(limit))
 
 
+def correct(account: Account, limit: Limit, amount: int) -> Account:
+    """Give back `amount` of what was spent, or with a negative one charge what was not: a refund or a correction.
+
+    A correction changes `spent` and nothing else, so the balance keeps its formula and grants that it frees burn again
+    in their order. Its limits (`amount <= spent`) are the caller's to check; what passes the cap is overshoot.
+    """
+    corrected = replace(account, spent=account.spent - amount)
+    passed = corrected.spent - corrected.cap(limit) if limit.is_hard and amount < 0 else 0
+    corrected = replace(corrected, overshoot=max(account.overshoot, passed))
+    return latched(corrected, limit, room_before=account.room(limit))
+
+
 def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: int = 0, granted: int = 0) -> Account:
     """Put in, or with negative amounts take out."""
     credited = replace(

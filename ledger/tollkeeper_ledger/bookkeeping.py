@@ -99,7 +99,7 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
         return
     book, unit = known
     if lease.lapsed:
-        _book_reconciled(work, _limit_of(policy, account, book, unit), book, unit, given_back, now)
+        _book_reconciled(work, limit_of(policy, account, book, unit), book, unit, given_back, now)
     else:
         work.put(rules.release(book, given_back), unit)
     work.put_lease(replace(lease, outstanding=lease.outstanding - given_back))
@@ -141,7 +141,7 @@ def _charge_one(
     stood = min(one.held if ended else one.amount, lease.outstanding)
     charged = rules.charge(
         account,
-        _limit_of(policy, one.account, account, unit),
+        limit_of(policy, one.account, account, unit),
         one.amount,
         from_held=0 if lease.lapsed else stood,
         from_unreconciled=stood if lease.lapsed else 0,
@@ -174,7 +174,7 @@ def _lapse_one(work: Work, policy: PolicySet, lease: Lease, now: datetime) -> No
     if known is None:
         return
     account, unit = known
-    work.put(rules.lapse(account, _limit_of(policy, lease.account, account, unit), lease.outstanding), unit)
+    work.put(rules.lapse(account, limit_of(policy, lease.account, account, unit), lease.outstanding), unit)
     work.put_lease(replace(lease, lapsed=True))
     entries = transfer(lease.account, unit, lease.outstanding, source="balance", target="unreconciled")
     work.book(Booking(Transaction(new_id(), now.isoformat(), "lapse", entries, {"holder": lease.holder})))
@@ -186,7 +186,7 @@ def revive(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
         known = work.account(lease.account)
         if known and lease.lapsed and lease.outstanding > 0:
             account, unit = known
-            limit = _limit_of(policy, lease.account, account, unit)
+            limit = limit_of(policy, lease.account, account, unit)
             back = _book_reconciled(work, limit, account, unit, lease.outstanding, now)
             work.put(rules.hold(back, lease.outstanding), unit)
             work.put_lease(replace(lease, lapsed=False))
@@ -209,7 +209,7 @@ def _book_reconciled(work: Work, limit: Limit, account: Account, unit: str, amou
     return reconciled
 
 
-def _limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
+def limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
     """The limit of an account; where its object is gone, one that only counts."""
     ref = parse_account(text).ref
     return policy.limit(ref) or Limit(

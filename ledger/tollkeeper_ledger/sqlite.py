@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+import orjson
+
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.books import Grant
 from tollkeeper.grants import Share
@@ -109,6 +111,18 @@ class SqliteStore:
         known = self.account(row[0]) if row else None
         return known[0] if known else None
 
+    def next_account(self, account: str) -> Account | None:
+        """See `State`."""
+        identity = AccountId.parse(account)
+        ref = identity.ref
+        row = self._connection.execute(
+            "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
+            "AND unit = ? AND window > ? ORDER BY window LIMIT 1",
+            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window),
+        ).fetchone()
+        known = self.account(row[0]) if row else None
+        return known[0] if known else None
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
         return self._leases.get(holder, {})
@@ -120,6 +134,13 @@ class SqliteStore:
     def is_booked(self, request: str) -> bool:
         """See `State`."""
         return self._connection.execute("SELECT 1 FROM requests WHERE id = ?", (request,)).fetchone() is not None
+
+    def transaction(self, request: str) -> Mapping[str, Any] | None:
+        """See `State`."""
+        row = self._connection.execute(
+            "SELECT t.body FROM requests r JOIN transactions t ON t.seq = r.seq WHERE r.id = ?", (request,)
+        ).fetchone()
+        return orjson.loads(row[0]) if row else None
 
     def grant(self, grant: str) -> BookedGrant | None:
         """See `State`."""
@@ -220,13 +241,13 @@ class SqliteStore:
         requests, charges, payments = [], [], []
         minutes: dict[tuple[int, int], Counter[str]] = {}
         for seq, booking in zip(seqs, work.bookings, strict=True):
+            requests += [(name, seq) for name in booking.names]
             for line, grant in booking.payments:
                 payments.append((numbers[line.account], seq, grant, line.amount, line.balance))
             record = booking.record
             if record is None:
                 continue
             micros = to_micros(record.finished_at) or 0
-            requests.append((record.id, seq))
             for line in booking.charges:
                 number = numbers[line.account]
                 charges.append((number, seq, line.amount, line.balance))

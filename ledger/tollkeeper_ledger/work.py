@@ -6,13 +6,15 @@ with its own work and leaves the batch as it was; a commit that fails drops them
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import orjson
 
 from tollkeeper.accounts import Account
 from tollkeeper.books import Grant
 from tollkeeper.grants import Share
 from tollkeeper.usage import UsageRecord
-from tollkeeper_ledger.chain import Transaction
+from tollkeeper_ledger.chain import Transaction, canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,22 @@ class ChargeLine:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """A transaction to append, with the rows that stand on it."""
+    """A transaction to append, with the rows that stand on it.
+
+    `payments` name the grant of each line, or nothing for a correction. `marks` are names under which it is booked once,
+    as a usage is under its request's id: `State.is_booked` and `State.transaction` know them from then on.
+    """
 
     transaction: Transaction
     record: UsageRecord | None = None
     charges: tuple[ChargeLine, ...] = ()
     payments: tuple[tuple[ChargeLine, str], ...] = ()
+    marks: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that it is booked under: the request's id and its marks."""
+        return (self.record.id, *self.marks) if self.record else self.marks
 
 
 class State(Protocol):
@@ -81,6 +93,10 @@ class State(Protocol):
         """The account of the same limit and key in the latest window before this one's."""
         ...
 
+    def next_account(self, account: str) -> Account | None:
+        """The account of the same limit and key in the first window after this one's."""
+        ...
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """A holder's leases, by account."""
         ...
@@ -90,7 +106,11 @@ class State(Protocol):
         ...
 
     def is_booked(self, request: str) -> bool:
-        """Whether a request is in the ledger."""
+        """Whether a request, or another mark, is in the ledger."""
+        ...
+
+    def transaction(self, request: str) -> Mapping[str, Any] | None:
+        """The transaction that is booked under a request's id or another mark, as its canonical text says it."""
         ...
 
     def grant(self, grant: str) -> BookedGrant | None:
@@ -129,6 +149,11 @@ class Work:
         previous = self.below.previous_account(account)
         return self.accounts[previous.id][0] if previous and previous.id in self.accounts else previous
 
+    def next_account(self, account: str) -> Account | None:
+        """See `State`; one that this work opened is found once it is durable, and nothing is late for it before."""
+        following = self.below.next_account(account)
+        return self.accounts[following.id][0] if following and following.id in self.accounts else following
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
         own = {account: lease for (of, account), lease in self.leases.items() if of == holder}
@@ -146,6 +171,14 @@ class Work:
     def is_booked(self, request: str) -> bool:
         """See `State`."""
         return request in self.booked or self.below.is_booked(request)
+
+    def transaction(self, request: str) -> Mapping[str, Any] | None:
+        """See `State`; what is booked in this work has no place in the chain yet."""
+        for booking in self.bookings:
+            if request in booking.names:
+                mapping: dict[str, Any] = orjson.loads(canonical(0, booking.transaction))
+                return mapping
+        return self.below.transaction(request)
 
     def grant(self, grant: str) -> BookedGrant | None:
         """See `State`."""
@@ -172,8 +205,7 @@ class Work:
     def book(self, booking: Booking) -> None:
         """Append a transaction."""
         self.bookings.append(booking)
-        if booking.record:
-            self.booked.add(booking.record.id)
+        self.booked.update(booking.names)
 
     def absorb(self, step: "Work") -> None:
         """Take over the changes of a step that succeeded."""

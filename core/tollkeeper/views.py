@@ -48,7 +48,7 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRow:
-    """One booked grant."""
+    """One booked grant, or one correction: `grant` is then the reason that was given for it."""
 
     seq: int
     time: datetime

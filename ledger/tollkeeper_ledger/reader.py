@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account
-from tollkeeper.limits import Limit
+from tollkeeper.amounts import Unit
+from tollkeeper.limits import AccountId, Limit, LimitRef
 from tollkeeper.usage import UsageRecord
 from tollkeeper.views import AccountTotals, Order, Page, PaymentRow, SpendPoint, UsageRow
 from tollkeeper_ledger.errors import LedgerUnavailable
@@ -24,6 +25,9 @@ CONNECTIONS = 4
 WAIT_SECONDS = 5.0
 
 _USAGE = "SELECT c.amount, c.balance, t.body FROM charges c JOIN transactions t ON t.seq = c.seq WHERE c.account = ?"
+
+CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation"}
+"""What corrections are called among payments."""
 
 
 class SqliteReader:
@@ -81,6 +85,16 @@ class SqliteReader:
             ).fetchone()
             return account_of(row, _recent(connection, row[13])) if row else None
 
+    def accounts_named(self, ref: LimitRef, key: tuple[str, ...]) -> Sequence[Account]:
+        """All accounts that ever counted for a limit and key, in whatever unit, by their windows; needs no policy."""
+        with self._lent() as connection:
+            rows = connection.execute(
+                f"SELECT {BALANCE_COLUMNS} FROM accounts "  # noqa: S608 - constant columns
+                "WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? ORDER BY window, number",
+                (ref.kind, ref.namespace, ref.name, ref.limit, AccountId(ref, key, "", Unit.USD).key_text),
+            ).fetchall()
+            return [account_of(row) for row in rows]
+
     def totals(self, account: str) -> AccountTotals:
         """See `LedgerReader`."""
         with self._lent() as connection:
@@ -124,8 +138,8 @@ class SqliteReader:
             number = _number(connection, account)
             total = connection.execute("SELECT count(*) FROM payments WHERE account = ?", (number,)).fetchone()[0]
             rows = connection.execute(
-                "SELECT p.seq, t.time, p.amount, g.reason, g.reference, g.name, p.balance, t.id, g.expires_at "  # noqa: S608 - constant order
-                "FROM payments p JOIN grants g ON g.id = p.grant_id JOIN transactions t ON t.seq = p.seq "
+                "SELECT p.seq, t.time, p.amount, g.reason, g.reference, g.name, p.balance, t.id, g.expires_at, t.body "  # noqa: S608 - constant order
+                "FROM payments p LEFT JOIN grants g ON g.id = p.grant_id JOIN transactions t ON t.seq = p.seq "
                 f"WHERE p.account = ? ORDER BY p.seq {direction} LIMIT ? OFFSET ?",
                 (number, size, (page - 1) * size),
             ).fetchall()
@@ -215,7 +229,12 @@ def _usage_row(row: Sequence[Any]) -> UsageRow:
 
 
 def _payment_row(row: Sequence[Any]) -> PaymentRow:
-    seq, time, amount, reason, reference, grant, balance, transaction, expires_at = row
+    seq, time, amount, reason, reference, grant, balance, transaction, expires_at, body = row
     booked = to_time(time)
     assert booked is not None  # noqa: S101 - the column is NOT NULL
+    if grant is None:
+        correction = orjson.loads(body)
+        details = correction["usage"]
+        reason, reference = CORRECTIONS.get(correction["kind"], correction["kind"]), details.get("reference")
+        reference, grant = reference or details.get("request_id"), details["reason"]
     return PaymentRow(seq, booked, amount, reason, reference, grant, balance, transaction, to_time(expires_at))

@@ -99,6 +99,13 @@ class LedgerAuthority:
         """See `Books`."""
         return await self._submit(lambda work: bookkeeping.cross(work, account, threshold))
 
+    # For administrators: corrections (see `tollkeeper_ledger.corrections`).
+
+    async def correct(self, step: Callable[[Work, PolicySet, datetime], Result]) -> Result:
+        """Run one of the ledger's corrections under the policy in force."""
+        now, policy = self._clock(), self._in_force
+        return await self._submit(lambda work: step(work, policy, now))
+
     def subscribe(self, tell: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """See `Books`."""
         self._listeners.add(tell)

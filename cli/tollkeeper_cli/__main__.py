@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import click
 
+from tollkeeper_cli.adjust import adjust_command, refund_command
 from tollkeeper_cli.books import export_command, verify_command
 from tollkeeper_cli.crds import crds_command
 from tollkeeper_cli.failure import FAILED
@@ -23,7 +24,17 @@ def program() -> None:
     """Token quotas and AI budgets for Kubernetes."""
 
 
-for command in (up_command, keys_group, export_command, verify_command, crds_command, provider_command):
+COMMANDS = (
+    up_command,
+    keys_group,
+    adjust_command,
+    refund_command,
+    export_command,
+    verify_command,
+    crds_command,
+    provider_command,
+)
+for command in COMMANDS:
     program.add_command(command)
 
 

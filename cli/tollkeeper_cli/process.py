@@ -7,6 +7,7 @@ while the authority still books it, and the ledger closes last.
 import asyncio
 import contextlib
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -15,7 +16,9 @@ from tollkeeper.crd import crds
 from tollkeeper.errors import InvalidValue
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
+from tollkeeper_cli import control
 from tollkeeper_cli.books import LEDGER_FILE
+from tollkeeper_cli.operations import perform
 from tollkeeper_cli.settings import Settings
 from tollkeeper_console import Console, ConsoleSettings, RunningConsole
 from tollkeeper_kube import Kube, connect, install
@@ -56,6 +59,7 @@ async def run(
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
     directory = settings.storage.directory
     authority = await stack.enter_async_context(LedgerAuthority(directory / LEDGER_FILE, policy, now))
+    await stack.enter_async_context(control.serving(directory, partial(perform, authority)))
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
     parts = _Parts()
     operator = Operator(

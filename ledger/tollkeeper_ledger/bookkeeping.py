@@ -31,14 +31,15 @@ def parse_account(text: str) -> AccountId:
 
 
 def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime) -> LeaseReply:
-    """Take back what is returned, once for each sequence number; then grant or refuse want by want (I1)."""
+    """Take back what is returned; then grant or refuse want by want (I1). A batch that was heard before does neither (I3)."""
     known = work.holder(request.holder)
     if known.closed:
         raise InvalidValue(f"holder {request.holder} has ended; a new start of the gateway takes a new name")
-    if request.sequence > known.sequence:
-        for account, amount in request.returns.items():
-            _take_back(work, policy, request.holder, account, amount, now)
-        work.holders[request.holder] = replace(known, sequence=request.sequence)
+    if request.sequence <= known.sequence:
+        return LeaseReply()
+    for account, amount in request.returns.items():
+        _take_back(work, policy, request.holder, account, amount, now)
+    work.holders[request.holder] = replace(known, sequence=request.sequence)
     revive(work, policy, request.holder, now)
     granted: list[Granted] = []
     refused: list[Refusal] = []
@@ -54,7 +55,11 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
 def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
     identity = parse_account(want.account)
     limit = policy.limit(identity.ref)
-    found = _current_or_known(work, limit, identity, now) if limit else None
+    try:
+        found = _current_or_known(work, limit, identity, now) if limit else None
+    except InvalidValue:
+        # One tenant's amounts that fit no column must not take the batch of all others along.
+        found = None
     if limit is None or found is None:
         return _unknown(want, identity)
     amount = decide(limit, found, want, now)
@@ -184,12 +189,15 @@ def revive(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
     """A holder that was thought gone is back: what it has not returned or reported is held again."""
     for lease in work.leases_of(holder).values():
         known = work.account(lease.account)
-        if known and lease.lapsed and lease.outstanding > 0:
-            account, unit = known
+        if known is None or not lease.lapsed:
+            continue
+        account, unit = known
+        if lease.outstanding > 0:
             limit = limit_of(policy, lease.account, account, unit)
             back = _book_reconciled(work, limit, account, unit, lease.outstanding, now)
             work.put(rules.hold(back, lease.outstanding), unit)
-            work.put_lease(replace(lease, lapsed=False))
+        # An empty one too: what is granted on it next is held, not unreconciled.
+        work.put_lease(replace(lease, lapsed=False))
 
 
 def close(work: Work, policy: PolicySet, holder: str, kept: Mapping[str, int], now: datetime) -> None:

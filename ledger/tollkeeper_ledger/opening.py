@@ -26,7 +26,7 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) 
         fresh = Account(identity.text, window.start if window.end else None, window.end, allocation=0)
         previous = work.previous_account(identity.text)
         carried = _carried(work, previous, now) if previous else ()
-        rolled = _rolled_over(limit, previous, sum(share.amount for share in carried), fresh) if previous else 0
+        rolled = _rolled_over(limit, previous, sum(remaining_of(work, previous).values()), fresh) if previous else 0
         return _credit(work, limit, fresh, allocation=limit.allocation, rolled_over=rolled, carried=carried, now=now)
     account, _ = known
     if account.allocation != limit.allocation:
@@ -45,16 +45,19 @@ def _is_over(share: Share, now: datetime) -> bool:
     return share.expires_at is not None and share.expires_at <= now
 
 
-def remaining_of(work: Work, account: Account) -> dict[str, int]:
-    """What is left of each grant of an account."""
+def remaining_of(work: Work, account: Account, *, held: int = 0) -> dict[str, int]:
+    """What is left of each grant of an account; less what `held` may still take of it."""
     shares = [booked.share for booked in work.shares_of(account.id)]
     base = account.allocation + account.rolled_over
-    return remaining(shares, base=base, used=account.spent + account.unreconciled)
+    return remaining(shares, base=base, used=account.spent + account.unreconciled + held)
 
 
-def _rolled_over(limit: Limit, previous: Account, carried: int, fresh: Account) -> int:
-    """What goes over from the window before, through windows without an account, at most the limit's rollover."""
-    rolled = min(limit.rollover, max(0, previous.balance - carried))
+def _rolled_over(limit: Limit, previous: Account, grants: int, fresh: Account) -> int:
+    """What goes over from the window before, through windows without an account, at most the limit's rollover.
+
+    What is left of `grants` is never part of it: it is carried as such, or its time is over.
+    """
+    rolled = min(limit.rollover, max(0, previous.balance - grants))
     at = previous.window_end
     for _ in range(LONGEST_GAP):
         if limit.rollover == 0 or at is None or fresh.window_start is None or at >= fresh.window_start:
@@ -99,11 +102,10 @@ def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantSt
             )
         booked = _book_new(work, grant, limit, now)
     account = open_account(work, limit, (), now)
-    expired = grant.expires_at is not None and grant.expires_at <= now
-    if expired:
-        account = _expire(work, limit, account, grant.id, now)
-    left = 0 if expired else remaining_of(work, account).get(grant.id, 0)
-    return GrantState(grant.id, booked.transaction, left, expired)
+    if grant.expires_at is None or grant.expires_at > now:
+        return GrantState(grant.id, booked.transaction, remaining_of(work, account).get(grant.id, 0), expired=False)
+    left = _expire(work, limit, account, grant.id, now)
+    return GrantState(grant.id, booked.transaction, left, expired=left == 0)
 
 
 def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGrant:
@@ -121,16 +123,21 @@ def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGr
     return work.grants[grant.id]
 
 
-def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetime) -> Account:
-    """Take out what is left of a grant whose time is over; what was burned of it stays booked."""
+def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetime) -> int:
+    """Take out what is left of a grant whose time is over; what was burned of it stays booked.
+
+    What is held out of it stays as well until it is settled or given back, so that nothing in flight passes the cap (I1);
+    the answer is how much that is. At 0 the grant is expired for good.
+    """
     share = next((s for s in work.shares_of(account.id) if s.share.grant == grant and not s.expired), None)
     if share is None:
-        return account
-    left = remaining_of(work, account)[grant]
-    lessened = rules.credit(account, limit, granted=-left)
-    work.put(lessened, limit.unit)
-    kept = replace(share.share, amount=share.share.amount - left)
-    work.shares[account.id, grant] = replace(share, share=kept, expired=True)
-    entries = transfer(account.id, limit.unit, left, source="balance", target="grants") if left else ()
+        return 0
+    left, free = (remaining_of(work, account, held=held)[grant] for held in (0, account.held))
+    if free == 0 and left > 0:
+        return left
+    work.put(rules.credit(account, limit, granted=-free), limit.unit)
+    kept = replace(share.share, amount=share.share.amount - free)
+    work.shares[account.id, grant] = replace(share, share=kept, expired=left == free)
+    entries = transfer(account.id, limit.unit, free, source="balance", target="grants") if free else ()
     work.book(Booking(Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})))
-    return lessened
+    return left - free

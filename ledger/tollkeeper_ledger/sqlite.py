@@ -189,10 +189,12 @@ class SqliteStore:
             self._connection.execute("BEGIN IMMEDIATE")
             numbers = self._write(work, rows)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise _unavailable(self.path, error) from error
+            if isinstance(error, sqlite3.Error):
+                raise _unavailable(self.path, error) from error
+            raise
         self._seq, self._head = seq, head
         self._remember(work, numbers)
 

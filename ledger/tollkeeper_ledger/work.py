@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import orjson
 
 from tollkeeper.accounts import Account
+from tollkeeper.amounts import LARGEST
 from tollkeeper.books import Grant
+from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger.chain import Transaction, canonical
@@ -195,7 +197,12 @@ class Work:
         return (account, threshold) in self.crossings or self.below.crossed(account, threshold)
 
     def put(self, account: Account, unit: str) -> None:
-        """Change an account."""
+        """Change an account. Raises `InvalidValue`, and changes nothing, when an amount of it fits no column."""
+        greatest = max(account.credit, account.spent, account.held, account.unreconciled, -account.balance)
+        if greatest > LARGEST:
+            raise InvalidValue(
+                f"{account.id}: {greatest} is too large: an account holds at most {LARGEST} nano-dollars or tokens"
+            )
         self.accounts[account.id] = (account, unit)
 
     def put_lease(self, lease: Lease) -> None:

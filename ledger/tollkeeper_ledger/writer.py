@@ -83,6 +83,9 @@ class LedgerWriter:
                 self.store.commit(work)
             except TollkeeperError as unbooked:
                 failure = unbooked
+            except Exception as fault:  # noqa: BLE001 - a fault of ours in one batch must not end the one writer
+                failure = LedgerUnavailable(f"ledger {self.store.path}: nothing of this batch was booked: {fault!r}")
+                failure.__cause__ = fault
             else:
                 self._committed(frozenset(work.accounts))
         for future, value, refused in answers:

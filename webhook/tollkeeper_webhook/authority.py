@@ -11,8 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from tollkeeper.accounts import Account
 from tollkeeper.books import Grant, GrantState
+from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
@@ -24,6 +27,8 @@ from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 
 LOOK_FOR_LAPSED_SECONDS = 5.0
+
+_log = structlog.get_logger("tollkeeper.authority")
 
 Result = TypeVar("Result")
 
@@ -121,10 +126,21 @@ class LedgerAuthority:
             tell(accounts)
 
     async def _look_for_lapsed(self) -> None:
-        """Let the leases of holders lapse that were not heard of for a lease time."""
         while True:
             await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
-            now, policy = self._clock(), self._in_force
-            for holder in [holder for holder, seen in self._seen.items() if now - seen > LEASE_TIME]:
+            await self.lapse_unheard()
+
+    async def lapse_unheard(self) -> None:
+        """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
+        now, policy = self._clock(), self._in_force
+        for holder, seen in tuple(self._seen.items()):
+            # Whoever was heard of, or ended, while an earlier one was booked is none of them any more.
+            if now - seen <= LEASE_TIME or self._seen.get(holder) is not seen:
+                continue
+            try:
                 await self._submit(partial(bookkeeping.lapse, policy=policy, holder=holder, now=now))
+            except Unavailable as error:
+                _log.warning("leases of a holder that is gone cannot lapse yet", holder=holder, error=str(error))
+                return
+            if self._seen.get(holder) is seen:
                 del self._seen[holder]

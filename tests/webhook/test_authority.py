@@ -1,0 +1,89 @@
+"""Who is heard of holds, who is not lapses: the authority over a real ledger, with a clock of the test's own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.builders import NOW, account_of, budget, policy
+from tollkeeper.accounts import Account
+from tollkeeper.leases import LEASE_TIME, LeaseRequest, Want
+from tollkeeper.policy import CurrentPolicy
+from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_webhook.authority import LedgerAuthority
+
+LIMIT = budget()
+ACCOUNT = account_of(LIMIT)
+LONG = LEASE_TIME + timedelta(seconds=1)
+
+
+class Running:
+    """An authority, the time it goes by, and requests in sequence."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = NOW
+        self.authority = LedgerAuthority(path, CurrentPolicy(policy(LIMIT)), self.time)
+        self.sequence = 0
+
+    def time(self) -> datetime:
+        return self.now
+
+    async def lease(self, holder: str, amount: int = 100) -> None:
+        self.sequence += 1
+        await self.authority.lease(LeaseRequest(holder, self.sequence, (Want(ACCOUNT, amount, amount),)))
+
+    @property
+    def account(self) -> Account:
+        known = self.authority.reader.account(ACCOUNT)
+        assert known is not None
+        return known
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    one = Running(tmp_path / "ledger.db")
+    async with one.authority:
+        yield one
+
+
+async def test_a_holder_that_is_not_heard_of_for_a_lease_time_lapses(running: Running) -> None:
+    await running.lease("g1")
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (100, 0)
+    running.now += LONG
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_a_holder_heard_of_while_it_lapses_is_watched_again(running: Running) -> None:
+    await running.lease("g1")
+    running.now += LONG
+    await asyncio.gather(running.authority.lapse_unheard(), running.lease("g1", 1))
+    assert running.account.held == 101
+    running.now += LONG
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 101)
+
+
+async def test_a_holder_that_ends_while_it_lapses_stops_nobody_from_lapsing(running: Running) -> None:
+    await running.lease("g1")
+    await running.lease("g2")
+    running.now += LONG
+    await asyncio.gather(running.authority.lapse_unheard(), running.authority.close("g1", {}))
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_a_lapse_that_cannot_be_booked_is_tried_again(running: Running) -> None:
+    await running.lease("g1")
+    running.now += LONG
+    connection = running.authority._store._connection
+    connection.execute("PRAGMA query_only = 1")
+    await running.authority.lapse_unheard()
+    with pytest.raises(LedgerUnavailable):
+        await running.authority.close("g1", {})
+    connection.execute("PRAGMA query_only = 0")
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 100)

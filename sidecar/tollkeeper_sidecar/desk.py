@@ -217,7 +217,8 @@ class Desk:
         ahead = [self._want(account, 0, 0) for account in low]
         self._asked_ahead |= low
         self._low.clear()
-        return tuple(want for want in (*wants, *ahead) if want.desired or want.ahead)
+        # Who waits and needs nothing (a model that is free) asks all the same: else nobody would answer.
+        return (*wants, *(want for want in ahead if want.ahead))
 
     def _want(self, account: str, least: int, total: int) -> Want:
         pool = self.pools.of(account)

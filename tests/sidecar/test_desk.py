@@ -12,7 +12,7 @@ from tollkeeper.amounts import Unit
 from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit, WhenStale
 from tollkeeper.policy import BoundAccount
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import PATIENCE_SECONDS, Desk, Refused, Stale, Waiting
 
 PRICE = PRICES.find("openai", "gpt-5", NOW)
@@ -320,3 +320,16 @@ def test_a_limit_that_fails_open_admits_without_a_lease() -> None:
     desk.unavailable(1.0)
     assert isinstance(place, Waiting)
     assert place.outcome == Hold(100, {account_of(quota): 0})
+
+
+def test_a_request_that_costs_nothing_is_answered_without_a_lease_as_well() -> None:
+    money = limit("money", 1000)
+    account, bound = bound_to(money)
+    free = Demand(Tokens(10, 1, 0), None, 16, 16, (AccountNeed(account, bound, least=0, most=0),))
+    desk, authority = Desk("one", 10), ReferenceAuthority((money,))
+    waiting = desk.arrive(free, 100.0)
+    request = desk.next_request(NOW, 100.0)
+    assert isinstance(waiting, Waiting)
+    assert request is not None
+    desk.answered(authority.lease_now(request, NOW), NOW, 100.0)
+    assert waiting.outcome == Hold(16, {account: 0})

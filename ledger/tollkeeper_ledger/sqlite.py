@@ -7,9 +7,7 @@ commit that fails leaves both as they were.
 import fcntl
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,13 +15,23 @@ import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.books import Grant
-from tollkeeper.grants import Share
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
-from tollkeeper_ledger.rows import BALANCE_COLUMNS, UPSERT_ACCOUNT, account_of, account_row, to_micros, to_time
+from tollkeeper_ledger.lines import accounts_of, lines_of, minutes_of
+from tollkeeper_ledger.rows import (
+    BALANCE_COLUMNS,
+    UPSERT_ACCOUNT,
+    account_of,
+    account_row,
+    booked_at,
+    share_of,
+    to_micros,
+    to_time,
+)
 from tollkeeper_ledger.schema import migrate
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, Holder, Lease, Work
+from tollkeeper_ledger.storage import Change
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long a commit waits for another process that has the file locked."""
@@ -37,6 +45,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = str(path)
         self._lock = _own(path)
         try:
             self._connection = sqlite3.connect(
@@ -164,7 +173,7 @@ class SqliteStore:
             "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = ?",
             (account,),
         )
-        return [_share_of(account, row) for row in rows]
+        return [share_of(account, row) for row in rows]
 
     def crossed(self, account: str, threshold: int) -> bool:
         """See `State`."""
@@ -175,6 +184,13 @@ class SqliteStore:
 
     # What bookkeeping changes.
 
+    def transact(self, change: Change) -> Work:
+        """See `Store`; nobody else writes, so it runs once."""
+        work = change(self)
+        if not work.is_empty:
+            self.commit(work)
+        return work
+
     def commit(self, work: Work) -> None:
         """Make a work durable, all of it or nothing. Raises `LedgerUnavailable`; memory and file are then unchanged."""
         seq, head = self._seq, self._head
@@ -184,7 +200,7 @@ class SqliteStore:
             seq += 1
             body = canonical(seq, booking.transaction)
             head = link(head, body)
-            rows.append((seq, booking.transaction.id, _booked_at(booking), body, head))
+            rows.append((seq, booking.transaction.id, booked_at(booking), body, head))
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             numbers = self._write(work, rows)
@@ -240,39 +256,21 @@ class SqliteStore:
         )
 
     def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
-        requests, charges, payments = [], [], []
-        minutes: dict[tuple[int, int], Counter[str]] = {}
-        for seq, booking in zip(seqs, work.bookings, strict=True):
-            requests += [(name, seq) for name in booking.names]
-            for line, grant in booking.payments:
-                payments.append((numbers[line.account], seq, grant, line.amount, line.balance))
-            record = booking.record
-            if record is None:
-                continue
-            micros = to_micros(record.finished_at) or 0
-            for line in booking.charges:
-                number = numbers[line.account]
-                charges.append((number, seq, line.amount, line.balance))
-                minute = minutes.setdefault((number, micros // 60_000_000), Counter())
-                minute.update(amount=line.amount, requests=1, tokens=record.buckets.total, cost=record.cost or 0)
-                minute.update(unpriced=int(record.cost is None))
+        lines = lines_of(work.bookings, seqs, numbers)
         many = self._connection.executemany
-        many("INSERT INTO requests VALUES (?, ?)", requests)
-        many("INSERT INTO charges VALUES (?, ?, ?, ?)", charges)
-        many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", payments)
+        many("INSERT INTO requests VALUES (?, ?)", lines.requests)
+        many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
+        many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
         many(
             "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "
             "amount = amount + excluded.amount, requests = requests + excluded.requests, "
             "tokens = tokens + excluded.tokens, cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced",
-            [
-                (*of, sums["amount"], sums["requests"], sums["tokens"], sums["cost"], sums["unpriced"])
-                for of, sums in minutes.items()
-            ],
+            minutes_of(work.bookings, numbers),
         )
 
     def _number(self, work: Work) -> dict[str, int]:
         """The row numbers of all accounts that the work's lines stand on."""
-        lines = {line.account for b in work.bookings for line in (*b.charges, *(line for line, _ in b.payments))}
+        lines = accounts_of(work.bookings)
         numbers = {account: self._numbers[account] for account in lines if account in self._numbers}
         for account in lines - numbers.keys():
             found = self._connection.execute("SELECT number FROM accounts WHERE id = ?", (account,)).fetchone()
@@ -289,18 +287,6 @@ class SqliteStore:
                 leases[account] = lease
             else:
                 leases.pop(account, None)
-
-
-def _booked_at(booking: Booking) -> int:
-    """The booking time of a transaction, in microseconds: its own text, read back."""
-    return to_micros(datetime.fromisoformat(booking.transaction.time)) or 0
-
-
-def _share_of(account: str, row: Sequence[Any]) -> BookedShare:
-    grant, amount, expired, priority, created, expires_at = row
-    made = to_time(created)
-    assert made is not None  # noqa: S101 - the column is NOT NULL
-    return BookedShare(account, Share(grant, amount, priority, made, to_time(expires_at)), bool(expired))
 
 
 def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:

@@ -20,7 +20,7 @@ from tollkeeper.usage import Charge, UsageRecord
 from tollkeeper.windows import Calendar
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.identity import new_id
-from tollkeeper_ledger.opening import open_account
+from tollkeeper_ledger.opening import expire_due, open_account, settle_carry
 from tollkeeper_ledger.work import Booking, ChargeLine, Lease, Work
 
 
@@ -103,10 +103,13 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
     if known is None or given_back <= 0:
         return
     book, unit = known
+    limit = limit_of(policy, account, book, unit)
     if lease.lapsed:
-        _book_reconciled(work, limit_of(policy, account, book, unit), book, unit, given_back, now)
+        changed = _book_reconciled(work, limit, book, unit, given_back, now)
     else:
-        work.put(rules.release(book, given_back), unit)
+        changed = rules.release(book, given_back)
+        work.put(changed, unit)
+    settle_carry(work, limit, book, changed, now)
     work.put_lease(replace(lease, outstanding=lease.outstanding - given_back))
 
 
@@ -140,19 +143,22 @@ def _charge_one(
             return None
         known = opened
     account, unit = known
+    limit = limit_of(policy, one.account, account, unit)
+    account = expire_due(work, limit, account, now)
     lease = work.lease(record.holder, one.account)
     # A holder that lives gives back by itself what a request did not use; one that has ended no longer can.
     ended = lease.lapsed and work.holder(record.holder).closed
     stood = min(one.held if ended else one.amount, lease.outstanding)
     charged = rules.charge(
         account,
-        limit_of(policy, one.account, account, unit),
+        limit,
         one.amount,
         from_held=0 if lease.lapsed else stood,
         from_unreconciled=stood if lease.lapsed else 0,
         now=now,
     )
     work.put(charged, unit)
+    settle_carry(work, limit, account, charged, now)
     if stood:
         work.put_lease(replace(lease, outstanding=lease.outstanding - stood))
     return charged, unit, stood if lease.lapsed else 0

@@ -19,6 +19,7 @@ from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.bookkeeping import limit_of
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.identity import new_id
+from tollkeeper_ledger.opening import settle_carry
 from tollkeeper_ledger.work import Booking, ChargeLine, Work
 
 ADJUST, REFUND, CORRECT = "adjust", "refund", "correct"
@@ -66,7 +67,7 @@ def correct(work: Work, policy: PolicySet, correction: Correction, now: datetime
     lines: list[tuple[ChargeLine, str]] = []
     told: list[tuple[str, int, int, int]] = []
     for change in correction.changes:
-        account, unit = _changed(work, policy, change)
+        account, unit = _changed(work, policy, change, now)
         entries += transfer(change.account, unit, change.amount, source="spent", target="balance")
         lines.append((ChargeLine(change.account, change.amount, account.balance), ""))
         told.append((change.account, change.amount, account.spent, account.balance))
@@ -78,7 +79,7 @@ def correct(work: Work, policy: PolicySet, correction: Correction, now: datetime
     return Corrected(transaction.id, tuple(told))
 
 
-def _changed(work: Work, policy: PolicySet, change: Change) -> tuple[rules.Account, str]:
+def _changed(work: Work, policy: PolicySet, change: Change, now: datetime) -> tuple[rules.Account, str]:
     known = work.account(change.account)
     if known is None:
         raise InvalidValue(
@@ -97,6 +98,7 @@ def _changed(work: Work, policy: PolicySet, change: Change) -> tuple[rules.Accou
     limit = limit_of(policy, change.account, account, unit)
     corrected = rules.correct(account, limit, change.amount)
     work.put(corrected, unit)
+    settle_carry(work, limit, account, corrected, now)
     return corrected, unit
 
 

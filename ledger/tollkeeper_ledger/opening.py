@@ -1,6 +1,11 @@
-"""Opening accounts and putting credit into them: allocation, rollover, grants and what is carried of them."""
+"""Opening accounts and putting credit into them: allocation, rollover, grants and what is carried of them.
 
-from collections.abc import Iterable
+A closed window stays open for what is late (B6): a usage, a lease that comes back, a correction. Whatever that changes
+in what the window had left changes what the next one was given, by a `carry` transaction there (`settle_carry`); so no
+grant or rollover is spent twice, or lost because it was held when the window ended.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,63 +13,44 @@ from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
-from tollkeeper.grants import Share, remaining
+from tollkeeper.grants import Carry, Purse, Share, carry
 from tollkeeper.limits import Limit
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.identity import new_id
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
-LONGEST_GAP = 1000
-"""How many windows without an account a rollover is followed through."""
-
 
 def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) -> Account:
-    """The account that counts `key` at `now`; opened if it is new; with the limit's allocation as it is now."""
+    """The account that counts `key` at `now`; opened if it is new; with the limit's allocation and grants as they are."""
     identity, window = limit.account_at(key, now)
     known = work.account(identity.text)
     if known is None:
         fresh = Account(identity.text, window.start if window.end else None, window.end, allocation=0)
-        previous = work.previous_account(identity.text)
-        carried = _carried(work, previous, now) if previous else ()
-        rolled = _rolled_over(limit, previous, sum(remaining_of(work, previous).values()), fresh) if previous else 0
-        return _credit(work, limit, fresh, allocation=limit.allocation, rolled_over=rolled, carried=carried, now=now)
-    account, _ = known
+        return _credit(
+            work, limit, fresh, allocation=limit.allocation, carried=_carried(work, limit, fresh, now), now=now
+        )
+    account = expire_due(work, limit, known[0], now)
     if account.allocation != limit.allocation:
         return _credit(work, limit, account, allocation=limit.allocation - account.allocation, now=now)
     return account
 
 
-def _carried(work: Work, previous: Account, now: datetime) -> tuple[Share, ...]:
-    """What is left of unexpired grants goes along into the next window."""
-    left = remaining_of(work, previous)
-    alive = (b.share for b in work.shares_of(previous.id) if not b.expired and not _is_over(b.share, now))
-    return tuple(replace(share, amount=left[share.grant]) for share in alive if left[share.grant] > 0)
+def _carried(work: Work, limit: Limit, fresh: Account, now: datetime) -> Carry:
+    previous = work.previous_account(fresh.id)
+    if previous is None:
+        return Carry(0, ())
+    previous = expire_due(work, limit, previous, now)
+    return carry(limit, previous, _alive(work, previous), fresh.window_start, now)
 
 
-def _is_over(share: Share, now: datetime) -> bool:
-    return share.expires_at is not None and share.expires_at <= now
+def _alive(work: Work, account: Account) -> tuple[Share, ...]:
+    """What unexpired grants put into an account."""
+    return tuple(booked.share for booked in work.shares_of(account.id) if not booked.expired) if account.granted else ()
 
 
-def remaining_of(work: Work, account: Account, *, held: int = 0) -> dict[str, int]:
-    """What is left of each grant of an account; less what `held` may still take of it."""
-    shares = [booked.share for booked in work.shares_of(account.id)]
-    base = account.allocation + account.rolled_over
-    return remaining(shares, base=base, used=account.spent + account.unreconciled + held)
-
-
-def _rolled_over(limit: Limit, previous: Account, grants: int, fresh: Account) -> int:
-    """What goes over from the window before, through windows without an account, at most the limit's rollover.
-
-    What is left of `grants` is never part of it: it is carried as such, or its time is over.
-    """
-    rolled = min(limit.rollover, max(0, previous.balance - grants))
-    at = previous.window_end
-    for _ in range(LONGEST_GAP):
-        if limit.rollover == 0 or at is None or fresh.window_start is None or at >= fresh.window_start:
-            break
-        rolled = min(limit.rollover, rolled + limit.allocation)
-        at = limit.calendar.window_at(at).end
-    return rolled
+def remaining_of(work: Work, account: Account) -> dict[str, int]:
+    """What is left of each unexpired grant of an account."""
+    return Purse.of(account, _alive(work, account)).left()
 
 
 def _credit(
@@ -74,21 +60,64 @@ def _credit(
     *,
     now: datetime,
     allocation: int = 0,
-    rolled_over: int = 0,
-    carried: Iterable[Share] = (),
+    carried: Carry | None = None,
 ) -> Account:
-    shares = tuple(carried)
-    granted = sum(share.amount for share in shares)
+    shares = carried.shares if carried else ()
+    granted, rolled_over = sum(share.amount for share in shares), carried.rolled_over if carried else 0
     credited = rules.credit(account, limit, allocation=allocation, rolled_over=rolled_over, granted=granted)
     work.put(credited, limit.unit)
     for share in shares:
         work.shares[account.id, share.grant] = BookedShare(account.id, share)
-    entries: list[Entry] = []
-    for side, amount in (("allocation", allocation), ("rollover", rolled_over), ("grants", granted)):
-        if amount:
-            entries += transfer(account.id, limit.unit, amount, source=side, target="balance")
+    entries = _entries(account, limit, (("allocation", allocation), ("rollover", rolled_over), ("grants", granted)))
     work.book(Booking(Transaction(new_id(), now.isoformat(), "allocate", tuple(entries))))
     return credited
+
+
+def _entries(account: Account, limit: Limit, amounts: Iterable[tuple[str, int]]) -> list[Entry]:
+    moved = (
+        transfer(account.id, limit.unit, amount, source=side, target="balance") for side, amount in amounts if amount
+    )
+    return [entry for pair in moved for entry in pair]
+
+
+def settle_carry(work: Work, limit: Limit, before: Account, after: Account, now: datetime) -> None:
+    """Hand on what a late change of a closed window's account changes in what the next window was given."""
+    if after.window_end is not None and after.window_end <= now:
+        shares = _alive(work, after)
+        _hand_on(work, limit, (before, shares), (after, shares), now)
+
+
+Holding = tuple[Account, Sequence[Share]]
+
+
+def _hand_on(work: Work, limit: Limit, before: Holding, after: Holding, now: datetime) -> None:
+    account = after[0]
+    following = work.next_account(account.id) if account.window_end and account.window_end <= now else None
+    if following is None:
+        return
+    was, is_now = (carry(limit, *holding, following.window_start, now) for holding in (before, after))
+    held_before = _alive(work, following)
+    changes = _changed_shares(work, following, was, is_now)
+    rolled = is_now.rolled_over - was.rolled_over
+    granted = sum(change for _, change in changes)
+    if not rolled and not changes:
+        return
+    changed = rules.credit(following, limit, rolled_over=rolled, granted=granted)
+    work.put(changed, limit.unit)
+    for share, change in changes:
+        work.shares[following.id, share.grant] = BookedShare(following.id, replace(share, amount=share.amount + change))
+    entries = _entries(following, limit, (("rollover", rolled), ("grants", granted)))
+    work.book(Booking(Transaction(new_id(), now.isoformat(), "carry", tuple(entries), {"from": account.id})))
+    _hand_on(work, limit, (following, held_before), (changed, _alive(work, changed)), now)
+
+
+def _changed_shares(work: Work, following: Account, was: Carry, is_now: Carry) -> list[tuple[Share, int]]:
+    """The grants of which more or less goes over, as they stand in the next window, and by how much each changes."""
+    expired = {booked.share.grant for booked in work.shares_of(following.id) if booked.expired}
+    standing = {booked.share.grant: booked.share for booked in work.shares_of(following.id)}
+    known = {share.grant: share for share in (*was.shares, *is_now.shares)}
+    changes = ((s, is_now.amounts.get(g, 0) - was.amounts.get(g, 0)) for g, s in known.items() if g not in expired)
+    return [(standing.get(s.grant, replace(s, amount=0)), change) for s, change in changes if change]
 
 
 def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantState:
@@ -102,10 +131,9 @@ def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantSt
             )
         booked = _book_new(work, grant, limit, now)
     account = open_account(work, limit, (), now)
-    if grant.expires_at is None or grant.expires_at > now:
-        return GrantState(grant.id, booked.transaction, remaining_of(work, account).get(grant.id, 0), expired=False)
-    left = _expire(work, limit, account, grant.id, now)
-    return GrantState(grant.id, booked.transaction, left, expired=left == 0)
+    expired = grant.expires_at is not None and grant.expires_at <= now
+    left = 0 if expired else remaining_of(work, account).get(grant.id, 0)
+    return GrantState(grant.id, booked.transaction, left, expired)
 
 
 def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGrant:
@@ -115,29 +143,39 @@ def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGr
     share = Share(grant.id, grant.amount, grant.priority, grant.created, grant.expires_at)
     work.shares[account.id, grant.id] = BookedShare(account.id, share)
     entries = transfer(account.id, limit.unit, grant.amount, source="grants", target="balance")
-    details = {"grant": grant.id, "name": grant.name, "reason": grant.reason, "reference": grant.reference}
-    transaction = Transaction(new_id(), now.isoformat(), "grant", entries, details)
+    transaction = Transaction(new_id(), now.isoformat(), "grant", entries, _details(grant))
     line = ChargeLine(account.id, grant.amount, credited.balance)
     work.book(Booking(transaction, payments=((line, grant.id),)))
     work.grants[grant.id] = BookedGrant(grant, transaction.id)
+    expire_due(work, limit, credited, now)
     return work.grants[grant.id]
 
 
-def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetime) -> int:
-    """Take out what is left of a grant whose time is over; what was burned of it stays booked.
+def _details(grant: Grant) -> dict[str, object]:
+    """What the chain says of a grant: enough to burn it again in the same order."""
+    return {
+        "grant": grant.id,
+        "name": grant.name,
+        "reason": grant.reason,
+        "reference": grant.reference,
+        "priority": grant.priority,
+        "created": grant.created.isoformat(),
+        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+    }
 
-    What is held out of it stays as well until it is settled or given back, so that nothing in flight passes the cap (I1);
-    the answer is how much that is. At 0 the grant is expired for good.
-    """
-    share = next((s for s in work.shares_of(account.id) if s.share.grant == grant and not s.expired), None)
-    if share is None:
-        return 0
-    left, free = (remaining_of(work, account, held=held)[grant] for held in (0, account.held))
-    if free == 0 and left > 0:
-        return left
-    work.put(rules.credit(account, limit, granted=-free), limit.unit)
-    kept = replace(share.share, amount=share.share.amount - free)
-    work.shares[account.id, grant] = replace(share, share=kept, expired=left == free)
-    entries = transfer(account.id, limit.unit, free, source="balance", target="grants") if free else ()
-    work.book(Booking(Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})))
-    return left - free
+
+def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Account:
+    """Take out what is left of grants whose time is over; what was burned of them stays, and what is held against them."""
+    due = Purse.of(account, _alive(work, account), with_held=True).lapsing(now) if account.granted else {}
+    for booked in work.shares_of(account.id) if due else ():
+        grant = booked.share.grant
+        if grant not in due or booked.expired:
+            continue
+        left = due[grant]
+        account = rules.credit(account, limit, granted=-left)
+        work.put(account, limit.unit)
+        kept = replace(booked.share, amount=booked.share.amount - left)
+        work.shares[account.id, grant] = replace(booked, share=kept, expired=True)
+        entries = transfer(account.id, limit.unit, left, source="balance", target="grants") if left else ()
+        work.book(Booking(Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})))
+    return account

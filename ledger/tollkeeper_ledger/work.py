@@ -152,9 +152,16 @@ class Work:
         return self.accounts[previous.id][0] if previous and previous.id in self.accounts else previous
 
     def next_account(self, account: str) -> Account | None:
-        """See `State`; one that this work opened is found once it is durable, and nothing is late for it before."""
-        following = self.below.next_account(account)
-        return self.accounts[following.id][0] if following and following.id in self.accounts else following
+        """See `State`."""
+        limit_and_key, window, unit = account.rsplit("@", 2)
+        later = [self.below.next_account(account)]
+        for identity, (own, _) in self.accounts.items():
+            head, starts, of = identity.rsplit("@", 2)
+            if (head, of) == (limit_and_key, unit) and starts > window:
+                later.append(own)
+        found = {one.id: one for one in later if one is not None}
+        first = min(found, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
+        return None if first is None else found[first]
 
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""

@@ -38,7 +38,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def booked(desk: Desk, step: Callable[[Work, PolicySet, datetime], Corrected]) -> Corrected:
-    work = Work(desk.store)
+    work = Work(desk.sqlite)
     corrected = step(work, desk.policy, NOW)
     desk.commit(work)
     return corrected
@@ -57,13 +57,13 @@ def refund(request: str, cost: int | None = None) -> Callable[[Work, PolicySet, 
 
 
 def account(desk: Desk, of: str = ACCOUNT) -> Account:
-    known = desk.store.account(of)
+    known = desk.known(of)
     assert known is not None
     return known[0]
 
 
 def exported(desk: Desk) -> list[bytes]:
-    reader = SqliteReader(desk.store.path)
+    reader = SqliteReader(desk.sqlite.path)
     lines = list(export(reader.chain()))
     reader.close()
     return lines
@@ -143,7 +143,7 @@ def test_a_refund_in_part_gives_the_same_share_back_everywhere(desk: Desk) -> No
 
 
 def test_the_same_refund_twice_in_one_commit_is_booked_once(desk: Desk) -> None:
-    work = Work(desk.store)
+    work = Work(desk.sqlite)
     refund("r1")(work, desk.policy, NOW)
     with pytest.raises(InvalidValue, match="refunded already"):
         refund("r1")(Work(work), desk.policy, NOW)
@@ -158,7 +158,7 @@ def test_a_request_under_no_account_has_nothing_to_give_back(desk: Desk) -> None
 def test_corrections_stand_among_the_payments_with_their_reason_and_the_balance_after(desk: Desk) -> None:
     booked(desk, adjust(100, "T-1"))
     booked(desk, refund("r1", 200))
-    reader = SqliteReader(desk.store.path)
+    reader = SqliteReader(desk.sqlite.path)
     rows = reader.payments(ACCOUNT, page=1, order="oldest").rows
     reader.close()
     assert [(row.reason, row.reference, row.grant, row.amount, row.balance) for row in rows] == [

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.builders import NOW, Desk, account_of, budget, record
-from tests.ledger.test_bookkeeping import grant
+from tests.ledger.builders import NOW, Desk, account_of, budget, grant, record
 from tollkeeper.accounts import Account
 from tollkeeper.amounts import LARGEST
 from tollkeeper.books import GrantState
@@ -32,7 +31,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def account(desk: Desk) -> Account:
-    known = desk.store.account(ACCOUNT)
+    known = desk.known(ACCOUNT)
     assert known is not None
     return known[0]
 
@@ -58,7 +57,7 @@ def test_a_want_that_nobody_can_mean_is_refused(need: int, desired: int, ahead: 
 
 
 def test_a_grant_beyond_what_an_account_can_hold_is_refused_and_the_ledger_goes_on(desk: Desk) -> None:
-    work = Work(desk.store)
+    work = Work(desk.sqlite)
     with pytest.raises(InvalidValue, match="too large"):
         opening.book_grant(work, grant(LARGEST), LIMIT, NOW)
     assert desk.lease("g1", Want(ACCOUNT, 10, 10)).granted
@@ -94,7 +93,7 @@ def test_a_fault_in_one_batch_books_nothing_of_it_and_does_not_end_the_writer(tm
 
 
 def expire(desk: Desk, limit: Limit, *, hours: int = 2) -> GrantState:
-    work = Work(desk.store)
+    work = Work(desk.sqlite)
     state = opening.book_grant(
         work, grant(500, expires_at=NOW + timedelta(hours=1)), limit, NOW + timedelta(hours=hours)
     )
@@ -103,7 +102,7 @@ def expire(desk: Desk, limit: Limit, *, hours: int = 2) -> GrantState:
 
 
 def test_a_grant_that_expires_leaves_cover_for_what_is_held_out_of_it(desk: Desk) -> None:
-    work = Work(desk.store)
+    work = Work(desk.sqlite)
     opening.book_grant(work, grant(500, expires_at=NOW + timedelta(hours=1)), LIMIT, NOW)
     desk.commit(work)
     desk.lease("g1", Want(ACCOUNT, 1300, 1300))
@@ -122,11 +121,11 @@ def test_what_an_expired_grant_left_behind_never_becomes_rollover(tmp_path: Path
     limit = budget(allocation=100, rollover=1000)
     desk = Desk(tmp_path / "ledger.db", limit)
     december = NOW.replace(month=12, day=1)
-    work = Work(desk.store)
+    work = Work(desk.sqlite)
     opening.book_grant(work, grant(400, expires_at=december - timedelta(hours=13)), limit, NOW)
     desk.commit(work)
     desk.open(limit, december)
-    known = desk.store.account(account_of(limit, december))
+    known = desk.known(account_of(limit, december))
     desk.store.close()
     assert known is not None
     assert (known[0].allocation, known[0].rolled_over, known[0].granted) == (100, 100, 0)

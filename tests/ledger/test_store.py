@@ -32,7 +32,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def test_a_second_owner_is_refused_and_told_who_owns_the_ledger(desk: Desk) -> None:
     with pytest.raises(LedgerInUse, match=r"process \d+ writes it"):
-        SqliteStore(desk.store.path)
+        SqliteStore(desk.sqlite.path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -57,16 +57,16 @@ def test_a_ledger_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_full_disk_books_nothing_and_space_that_comes_back_is_used(desk: Desk) -> None:
     desk.lease("g", Want(ACCOUNT, 10**6, 10**6))
-    before = desk.store.account(ACCOUNT)
-    pages = desk.store._connection.execute("PRAGMA page_count").fetchone()[0]
-    desk.store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    before = desk.known(ACCOUNT)
+    pages = desk.sqlite._connection.execute("PRAGMA page_count").fetchone()[0]
+    desk.sqlite._connection.execute(f"PRAGMA max_page_count = {pages}")
     usages = [record("g", Charge(ACCOUNT, 1, 1), request=f"r{n}") for n in range(500)]
     with pytest.raises(LedgerUnavailable, match="free some space"):
         desk.charge(*usages)
-    assert desk.store.account(ACCOUNT) == before
-    desk.store._connection.execute("PRAGMA max_page_count = 1000000")
+    assert desk.known(ACCOUNT) == before
+    desk.sqlite._connection.execute("PRAGMA max_page_count = 1000000")
     desk.charge(*usages)
-    after = desk.store.account(ACCOUNT)
+    after = desk.known(ACCOUNT)
     assert after is not None
     assert after[0].spent == 500
 
@@ -88,7 +88,7 @@ def test_a_step_that_fails_leaves_the_others_of_its_batch_alone(tmp_path: Path) 
     hold.set()
     assert isinstance(refused.exception(10), ValueError)
     assert good.result(10).granted[0].amount == 7
-    known = desk.store.account(ACCOUNT)
+    known = desk.known(ACCOUNT)
     assert known is not None
     assert known[0].held == 7
     writer.close()
@@ -110,7 +110,7 @@ def test_a_step_that_is_taken_back_is_not_begun_and_stops_nobody_else(tmp_path: 
 
 
 def exported(desk: Desk) -> list[bytes]:
-    reader = SqliteReader(desk.store.path)
+    reader = SqliteReader(desk.sqlite.path)
     lines = list(export(reader.chain()))
     reader.close()
     return lines
@@ -149,7 +149,7 @@ def test_verify_names_the_first_line_that_does_not_hold(desk: Desk, damage: obje
 def test_pages_of_usages_run_in_the_order_of_booking_with_the_balance_after_each(desk: Desk) -> None:
     desk.lease("g", Want(ACCOUNT, 1000, 1000))
     desk.charge(*(record("g", Charge(ACCOUNT, 10, 10), request=f"r{n}") for n in range(45)))
-    reader = SqliteReader(desk.store.path)
+    reader = SqliteReader(desk.sqlite.path)
     page = reader.usages(ACCOUNT, page=3, order="oldest")
     newest = reader.usages(ACCOUNT, page=1)
     totals = reader.totals(ACCOUNT)

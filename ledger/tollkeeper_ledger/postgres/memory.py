@@ -126,14 +126,23 @@ class Memory:
         found = self.seen.neighbours[account, direction] = self._find_neighbour(account, direction)
         return self.known_account(found).account if found else None
 
-    def _find_neighbour(self, account: str, direction: str) -> str | None:
+    def _find_neighbour(self, account: str, direction: str, apart_from: Collection[str] = ()) -> str | None:
         identity = AccountId.parse(account)
         ref = identity.ref
         before, order = ("<", "DESC") if direction == "previous" else (">", "ASC")
         rows = self._session.ask(
             "SELECT id FROM accounts WHERE kind = %s AND namespace = %s AND name = %s AND limit_name = %s AND key = %s "  # noqa: S608 - constants
-            f'AND unit = %s AND "window" {before} %s ORDER BY "window" {order} LIMIT 1',
-            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window),
+            f'AND unit = %s AND "window" {before} %s AND id <> ALL(%s) ORDER BY "window" {order} LIMIT 1',
+            (
+                ref.kind,
+                ref.namespace,
+                ref.name,
+                ref.limit,
+                identity.key_text,
+                identity.unit,
+                identity.window,
+                list(apart_from),
+            ),
         )
         return str(rows[0][0]) if rows else None
 
@@ -226,11 +235,13 @@ class Memory:
         holders = self.seen.holders - self._locked.holders
         self._lock(accounts, holders, wait=not self._locked, outdated_is_fine=False)
 
-    def check_neighbours(self) -> None:
-        """Look again for the windows that were looked for. At the end of the chain, where commits pass one by one, two
-        writers cannot each miss what the other opens."""
+    def check_neighbours(self, opened: Collection[str]) -> None:
+        """Look again for the windows that were looked for, apart from those that this commit `opened`.
+
+        At the end of the chain, where commits pass one by one, two writers cannot each miss what the other opens.
+        """
         for (account, direction), found in self.seen.neighbours.items():
-            if self._find_neighbour(account, direction) != found:
+            if self._find_neighbour(account, direction, opened) != found:
                 raise self._outdated(f"a window next to {account} was opened")
 
     def check_unlocked(self) -> None:

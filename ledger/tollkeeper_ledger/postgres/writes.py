@@ -46,6 +46,7 @@ class Commit:
         self._memory = memory
         self._work = work
         self.numbers: dict[str, int] = {}
+        self.opened: frozenset[str] = frozenset()
 
     def write_state(self) -> None:
         """Accounts, holders and what belongs to them."""
@@ -63,7 +64,7 @@ class Commit:
         if not bookings:
             return
         seq, head = self._session.ask("SELECT seq, hash FROM chain_head WHERE chain = 'ledger' FOR UPDATE")[0]
-        self._memory.check_neighbours()
+        self._memory.check_neighbours(self.opened)
         rows = []
         for booking in bookings:
             check_zero_sum(booking.transaction.entries, f"transaction {booking.transaction.id}")
@@ -86,7 +87,8 @@ class Commit:
         known = {name: self._memory.known_account(name) for name in sorted(self._work.accounts)}
         rows = {name: account_row(*self._work.accounts[name]) for name in known}
         self.numbers = {name: account.number for name, account in known.items() if account.version}
-        new = [rows[name] for name, account in known.items() if not account.version]
+        self.opened = frozenset(name for name, account in known.items() if not account.version)
+        new = [rows[name] for name in known if name in self.opened]
         old = [rows[name] for name, account in known.items() if account.version]
         if new:
             opened = self._session.ask(_INSERT_ACCOUNTS, _by_column(new))

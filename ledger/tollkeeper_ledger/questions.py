@@ -3,7 +3,7 @@
 Values stand as `?`; a storage lends an `Asking` that knows its own sign for them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -126,6 +126,15 @@ class Questions:
                 (number, size, (page - 1) * size),
             )
         return Page([_payment_row(row) for row in rows], total, page, size)
+
+    def live_holders(self) -> Mapping[str, int]:
+        """See `LedgerStoreReader`."""
+        with self._lent() as snapshot:
+            rows = snapshot.rows(
+                "SELECT holder, sequence FROM holders h WHERE EXISTS "
+                "(SELECT 1 FROM leases l WHERE l.holder = h.holder AND l.outstanding > 0 AND l.lapsed = 0) ORDER BY holder"
+            )
+            return {holder: int(sequence) for holder, sequence in rows}
 
     def spend(self, account: str, *, slice_seconds: int, since: datetime, until: datetime) -> Sequence[SpendPoint]:
         """See `LedgerReader`; `slice_seconds` is a multiple of 60."""

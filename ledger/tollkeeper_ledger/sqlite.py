@@ -80,10 +80,6 @@ class SqliteStore:
         self._connection.close()
         self._lock.close()
 
-    def live_holders(self) -> Sequence[str]:
-        """Holders with leases that have not lapsed."""
-        return [holder for holder, leases in self._leases.items() if any(not lease.lapsed for lease in leases.values())]
-
     # What bookkeeping reads: see `work.State`.
 
     def account(self, account: str) -> tuple[Account, str] | None:

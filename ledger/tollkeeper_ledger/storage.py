@@ -4,11 +4,13 @@ A `Store` lets one writer change the ledger, a `LedgerStoreReader` answers quest
 by where the ledger lies: a path is a SQLite file, a `PostgresLedger` a database that several writers may share.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tollkeeper.accounts import Account
+from tollkeeper.limits import LimitRef
 from tollkeeper.views import LedgerReader
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.work import State, Work
@@ -42,17 +44,21 @@ class Store(Protocol):
         """
         ...
 
-    def live_holders(self) -> Sequence[str]:
-        """Holders with leases that have not lapsed."""
-        ...
-
     def close(self) -> None:
         """Let go of the storage."""
         ...
 
 
 class LedgerStoreReader(LedgerReader, Protocol):
-    """A `LedgerReader` that also hands out the chain."""
+    """A `LedgerReader` that also hands out the chain, and says who holds."""
+
+    def live_holders(self) -> Mapping[str, int]:
+        """Holders with leases that have not lapsed, with the last sequence number that was heard of each."""
+        ...
+
+    def accounts_named(self, ref: LimitRef, key: tuple[str, ...]) -> Sequence[Account]:
+        """All accounts that ever counted for a limit and key, in whatever unit, by their windows; needs no policy."""
+        ...
 
     def chain(self) -> Iterator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.builders import NOW, account_of, budget, policy
+from tests.postgres_server import running as postgres_running
 from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, LeaseRequest, Want
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.sqlite import SqliteStore
+from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 from tollkeeper_webhook.authority import LedgerAuthority
 
 LIMIT = budget()
@@ -22,9 +25,9 @@ LONG = LEASE_TIME + timedelta(seconds=1)
 class Running:
     """An authority, the time it goes by, and requests in sequence."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, ledger: LedgerAt) -> None:
         self.now = NOW
-        self.authority = LedgerAuthority(path, CurrentPolicy(policy(LIMIT)), self.time)
+        self.authority = LedgerAuthority(ledger, CurrentPolicy(policy(LIMIT)), self.time)
         self.sequence = 0
 
     def time(self) -> datetime:
@@ -79,7 +82,9 @@ async def test_a_holder_that_ends_while_it_lapses_stops_nobody_from_lapsing(runn
 async def test_a_lapse_that_cannot_be_booked_is_tried_again(running: Running) -> None:
     await running.lease("g1")
     running.now += LONG
-    connection = running.authority._store._connection
+    store = running.authority._store
+    assert isinstance(store, SqliteStore)
+    connection = store._connection
     connection.execute("PRAGMA query_only = 1")
     await running.authority.lapse_unheard()
     with pytest.raises(LedgerUnavailable):
@@ -87,3 +92,20 @@ async def test_a_lapse_that_cannot_be_booked_is_tried_again(running: Running) ->
     connection.execute("PRAGMA query_only = 0")
     await running.authority.lapse_unheard()
     assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_a_holder_that_another_authority_hears_of_does_not_lapse() -> None:
+    with postgres_running() as server:
+        ledger = PostgresLedger(server.new_database())
+        one, two = Running(ledger), Running(ledger)
+        async with one.authority:
+            await one.lease("g1")
+            async with two.authority:
+                one.now += LONG
+                two.now += LONG
+                await one.lease("g1", 50)
+                await two.authority.lapse_unheard()
+                assert (two.account.held, two.account.unreconciled) == (150, 0)
+                two.now += LONG
+                await two.authority.lapse_unheard()
+                assert (two.account.held, two.account.unreconciled) == (0, 150)

@@ -1,14 +1,14 @@
 """The authority: the one that grants leases and books usage, over a ledger with one writer.
 
 It keeps invariant I1 by construction: every grant is decided and made durable on the writer's single thread, against
-`spent + unreconciled + held` of the account, before its holder hears of it.
+`spent + unreconciled + held` of the account, before its holder hears of it. Several authorities may share a ledger on
+PostgreSQL; its store does over what another one was first to change.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -21,8 +21,7 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger import bookkeeping, opening
-from tollkeeper_ledger.reader import SqliteReader
-from tollkeeper_ledger.sqlite import SqliteStore
+from tollkeeper_ledger.storage import LedgerAt, open_reader, open_store
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 
@@ -34,23 +33,24 @@ Result = TypeVar("Result")
 
 
 class LedgerAuthority:
-    """`Authority` for the gateway and `Books` for the operator, in the process that owns the ledger.
+    """`Authority` for the gateway and `Books` for the operator, over a SQLite file of its own or a PostgreSQL database.
 
-    Use as an async context manager. Raises what `SqliteStore` raises when the ledger cannot be opened.
+    Use as an async context manager. Raises what `open_store` raises when the ledger cannot be opened.
     """
 
-    def __init__(self, path: Path, policy: CurrentPolicy, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: LedgerAt, policy: CurrentPolicy, clock: Callable[[], datetime]) -> None:
         self._policy = policy
         self._clock = clock
-        self._store = SqliteStore(path)
-        self.reader = SqliteReader(path)
+        self._store = open_store(ledger)
+        self.reader = open_reader(ledger)
         self._listeners: set[Callable[[frozenset[str]], None]] = set()
         self._seen: dict[str, datetime] = {}
+        self._sequences: dict[str, int] = {}
 
     async def __aenter__(self) -> "LedgerAuthority":
         self._loop = asyncio.get_running_loop()
         # After a start every holder gets a whole lease time to be heard of again: the authority was away, not they.
-        self._seen = dict.fromkeys(self._store.live_holders(), self._clock())
+        await self._hear_of_all(self._clock())
         self._writer = LedgerWriter(self._store, self._committed)
         self._watch = asyncio.create_task(self._look_for_lapsed())
         return self
@@ -75,9 +75,11 @@ class LedgerAuthority:
         now = self._clock()
         self._seen[request.holder] = now
         policy = self._in_force
-        return await self._submit(
+        reply = await self._submit(
             lambda work: bookkeeping.lease(work, policy, request, now=now, expires=now + LEASE_TIME)
         )
+        self._sequences[request.holder] = request.sequence
+        return reply
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         """See `Authority`."""
@@ -88,7 +90,7 @@ class LedgerAuthority:
         """See `Authority`."""
         now, policy = self._clock(), self._in_force
         await self._submit(lambda work: bookkeeping.close(work, policy, holder, kept, now))
-        self._seen.pop(holder, None)
+        self._forget(holder)
 
     # For the operator: see `tollkeeper.books.Books`.
 
@@ -133,14 +135,38 @@ class LedgerAuthority:
     async def lapse_unheard(self) -> None:
         """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
         now, policy = self._clock(), self._in_force
+        try:
+            await self._hear_of_all(now)
+        except Unavailable as error:
+            _log.warning("the ledger cannot say which leases live", error=str(error))
+            return
         for holder, seen in tuple(self._seen.items()):
             # Whoever was heard of, or ended, while an earlier one was booked is none of them any more.
             if now - seen <= LEASE_TIME or self._seen.get(holder) is not seen:
                 continue
+            sequence = self._sequences.get(holder, 0)
             try:
-                await self._submit(partial(bookkeeping.lapse, policy=policy, holder=holder, now=now))
+                await self._submit(partial(_lapse, policy=policy, holder=holder, sequence=sequence, now=now))
             except Unavailable as error:
                 _log.warning("leases of a holder that is gone cannot lapse yet", holder=holder, error=str(error))
                 return
             if self._seen.get(holder) is seen:
-                del self._seen[holder]
+                self._forget(holder)
+
+    async def _hear_of_all(self, now: datetime) -> None:
+        """Also watch holders that talk to other authorities: they were heard of when their sequence number went on."""
+        live = await asyncio.to_thread(self.reader.live_holders)
+        for holder, sequence in live.items():
+            if holder not in self._seen or sequence > self._sequences.get(holder, 0):
+                self._seen[holder] = now
+                self._sequences[holder] = sequence
+
+    def _forget(self, holder: str) -> None:
+        self._seen.pop(holder, None)
+        self._sequences.pop(holder, None)
+
+
+def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:
+    """Let a holder's leases lapse, unless another authority has heard of it meanwhile."""
+    if work.holder(holder).sequence <= sequence:
+        bookkeeping.lapse(work, policy, holder, now)

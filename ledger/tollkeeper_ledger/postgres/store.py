@@ -1,7 +1,6 @@
 """The store: one writing thread's commits to a database that other writers share. See the package for how they agree."""
 
 import time
-from collections.abc import Sequence
 
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.identity import new_id
@@ -45,13 +44,6 @@ class PostgresStore:
             pass  # the row only says what became of the last commit, which nobody asks any more
         finally:
             self._session.drop()
-
-    def live_holders(self) -> Sequence[str]:
-        """Holders with leases that have not lapsed, whichever writer they talk to."""
-        rows = self._session.ask(
-            "SELECT DISTINCT holder FROM leases WHERE outstanding > 0 AND lapsed = 0 ORDER BY holder"
-        )
-        return [holder for (holder,) in rows]
 
     def transact(self, change: Change) -> Work:
         """See `Store`. A server that went away is waited for, for a few seconds; what was booked then is found out."""

@@ -13,7 +13,7 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
 from tollkeeper_cli.operations import carried_out
-from tollkeeper_cli.settings import load
+from tollkeeper_cli.settings import StorageSettings, load
 
 _reason = click.option("--reason", required=True, show_envvar=True, help="Why; it stands in the ledger for good.")
 
@@ -86,8 +86,8 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _carry_out(config: Path | None, data_dir: Path | None, asked: Mapping[str, Any]) -> None:
-    folder = data_dir or load(config).storage.directory
-    told(asyncio.run(carried_out(folder, asked)))
+    storage = load(config).storage if data_dir is None else StorageSettings(directory=data_dir)
+    told(asyncio.run(carried_out(storage.directory, asked, storage.ledger)))
 
 
 def told(answer: Mapping[str, Any]) -> None:

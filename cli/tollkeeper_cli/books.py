@@ -10,11 +10,9 @@ import click
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
-from tollkeeper_cli.settings import load
+from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.reader import SqliteReader
-
-LEDGER_FILE = "ledger.db"
+from tollkeeper_ledger.storage import open_reader
 
 
 @click.command("export")
@@ -30,10 +28,10 @@ LEDGER_FILE = "ledger.db"
 def export_command(config: Path | None, data_dir: Path | None, output: Path | None) -> None:
     """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
     with told_in_one_line(), contextlib.ExitStack() as stack:
-        ledger = (data_dir or load(config).storage.directory) / LEDGER_FILE
-        if not ledger.is_file():
+        ledger = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
+        if isinstance(ledger, Path) and not ledger.is_file():
             raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
-        reader = SqliteReader(ledger)
+        reader = open_reader(ledger)
         stack.callback(reader.close)
         target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
         for line in export(reader.chain()):

@@ -18,9 +18,10 @@ from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_cli import control
-from tollkeeper_cli.books import LEDGER_FILE
+from tollkeeper_cli.settings import LEDGER_FILE
 from tollkeeper_ledger import corrections, opening
 from tollkeeper_ledger.corrections import Change, Corrected, Correction
+from tollkeeper_ledger.storage import LedgerAt
 from tollkeeper_ledger.work import Work
 from tollkeeper_webhook.authority import LedgerAuthority
 
@@ -173,13 +174,15 @@ def read_asked(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return _read(given).model_dump(mode="json", exclude_none=True)
 
 
-async def carried_out(folder: Path, raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Ask the process that owns the ledger; where none runs, open the ledger, do it, and close it again.
+async def carried_out(folder: Path, raw: Mapping[str, Any], ledger: LedgerAt | None = None) -> Mapping[str, Any]:
+    """Ask the process that runs over a folder; where none runs, open the ledger, do it, and close it again.
+
+    The ledger is the folder's own unless another is named.
 
     Raises `InvalidValue` where there is no ledger, and what `control.ask`, `LedgerAuthority` and `perform` raise.
     """
-    ledger = folder / LEDGER_FILE
-    if not ledger.is_file():
+    ledger = ledger or folder / LEDGER_FILE
+    if isinstance(ledger, Path) and not ledger.is_file():
         raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
     raw = read_asked(raw)
     answer = control.ask(folder, raw)

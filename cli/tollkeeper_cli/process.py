@@ -17,7 +17,6 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_cli import control
-from tollkeeper_cli.books import LEDGER_FILE
 from tollkeeper_cli.operations import perform
 from tollkeeper_cli.settings import Settings
 from tollkeeper_console import Console, ConsoleSettings, RunningConsole
@@ -58,7 +57,7 @@ async def run(
     upstreams = _upstreams(settings)
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
     directory = settings.storage.directory
-    authority = await stack.enter_async_context(LedgerAuthority(directory / LEDGER_FILE, policy, now))
+    authority = await stack.enter_async_context(LedgerAuthority(settings.storage.ledger, policy, now))
     await stack.enter_async_context(control.serving(directory, partial(perform, authority)))
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
     parts = _Parts()
@@ -86,7 +85,7 @@ async def run(
             webhook=f"https://{webhook_host}:{webhook.port}",
             webhook_health=f"http://{settings.host}:{webhook.health_port}",
             cluster=kube.host,
-            ledger=str(directory / LEDGER_FILE),
+            ledger=authority.ledger,
         )
         await stop.wait()
         _log.info("stopping: requests in flight end first")

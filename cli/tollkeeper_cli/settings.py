@@ -8,6 +8,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tollkeeper.errors import InvalidValue
+from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
+
+LEDGER_FILE = "ledger.db"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -54,9 +57,18 @@ class UpstreamSettings(_Settings):
 
 
 class StorageSettings(_Settings):
-    """Where the ledger and the gateway's spool lie."""
+    """Where the ledger and the gateway's spool lie: in a folder, the ledger as a SQLite file, unless `postgres` says where.
+
+    A password does not belong into the file: libpq reads `PGPASSWORD`, `PGPASSFILE` or a `service`.
+    """
 
     directory: Path = Path("tollkeeper-data")
+    postgres: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def ledger(self) -> LedgerAt:
+        """Where the ledger lies."""
+        return PostgresLedger(self.postgres) if self.postgres else self.directory / LEDGER_FILE
 
 
 class PortSettings(_Settings):

@@ -47,6 +47,11 @@ class LedgerAuthority:
         self._seen: dict[str, datetime] = {}
         self._sequences: dict[str, int] = {}
 
+    @property
+    def ledger(self) -> str:
+        """Where the ledger lies, without secrets."""
+        return self._store.name
+
     async def __aenter__(self) -> "LedgerAuthority":
         self._loop = asyncio.get_running_loop()
         # After a start every holder gets a whole lease time to be heard of again: the authority was away, not they.

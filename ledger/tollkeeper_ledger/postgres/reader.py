@@ -1,14 +1,14 @@
 """What console, status and reports ask of a PostgreSQL database: a `LedgerReader` over connections that only read."""
 
+import queue
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from tollkeeper_ledger.errors import LedgerUnavailable
-from tollkeeper_ledger.postgres.session import name_of, one_line
+from tollkeeper_ledger.postgres.session import Connection, connect, name_of, one_line
 from tollkeeper_ledger.questions import Questions
 from tollkeeper_ledger.rows import to_time
 
@@ -23,7 +23,7 @@ WHERE c.relkind = 'r' AND c.relnamespace = (SELECT relnamespace FROM pg_class WH
 class PostgresAsking:
     """A snapshot that a connection's transaction sees."""
 
-    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -49,33 +49,46 @@ class PostgresReader(Questions):
 
     def __init__(self, dsn: str) -> None:
         self._name = name_of(dsn)
-        self._pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]] = ConnectionPool(
-            dsn,
-            min_size=0,
-            max_size=CONNECTIONS,
-            timeout=WAIT_SECONDS,
-            reconnect_timeout=WAIT_SECONDS,
-            check=ConnectionPool.check_connection,
-            configure=_configure,
-            name="ledger-reader",
-            open=True,
-        )
+        self._dsn = dsn
+        self._pool: queue.Queue[Connection | None] = queue.Queue()
+        for _ in range(CONNECTIONS):
+            self._pool.put(None)
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
+        for _ in range(CONNECTIONS):
+            connection = self._pool.get(timeout=WAIT_SECONDS)
+            if connection is not None:
+                connection.close()
 
     @contextmanager
     def _lent(self) -> Iterator[PostgresAsking]:
         try:
-            with self._pool.connection() as connection:
+            connection = self._pool.get(timeout=WAIT_SECONDS)
+        except queue.Empty as error:
+            raise LedgerUnavailable(f"ledger {self._name}: too many questions at once; try again") from error
+        try:
+            connection = self._alive(connection)
+            with connection.transaction():
                 yield PostgresAsking(connection)
-        except PoolTimeout as error:
-            raise LedgerUnavailable(
-                f"ledger {self._name}: no connection within {WAIT_SECONDS:.0f} s ({one_line(error)}); see that the server runs"
-            ) from error
         except psycopg.Error as error:
-            raise LedgerUnavailable(f"ledger {self._name}: {one_line(error)}") from error
+            raise LedgerUnavailable(f"ledger {self._name}: {one_line(error)}; see that the server runs") from error
+        finally:
+            self._pool.put(connection)
+
+    def _alive(self, connection: Connection | None) -> Connection:
+        """A connection that answers: this one, or a new one where the server went away since."""
+        if connection is not None:
+            try:
+                connection.execute("SELECT 1")
+            except psycopg.Error:
+                connection.close()
+            else:
+                return connection
+        fresh = connect(self._dsn)
+        fresh.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        fresh.read_only = True
+        return fresh
 
     def metadata(self) -> Mapping[str, Any]:
         """See `LedgerReader`."""
@@ -90,8 +103,3 @@ class PostgresReader(Questions):
         with self._lent() as snapshot:
             for body, digest in snapshot.each("SELECT body, hash FROM transactions ORDER BY seq"):
                 yield bytes(body), bytes(digest)
-
-
-def _configure(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.read_only = True

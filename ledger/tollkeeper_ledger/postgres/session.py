@@ -35,6 +35,7 @@ _LOST = (
 )
 
 Row = tuple[Any, ...]
+Connection = psycopg.Connection[Row]
 
 
 class Fault(Enum):
@@ -71,13 +72,20 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def connect(dsn: str) -> Connection:
+    """A connection on which every statement is its own transaction, unless one is begun."""
+    defaults: dict[str, Any] = {"connect_timeout": 3, "application_name": "tollkeeper-ledger"}
+    missing = {name: value for name, value in defaults.items() if name not in conninfo_to_dict(dsn)}
+    return psycopg.connect(dsn, autocommit=True, **missing)
+
+
 class Session:
     """A connection that is made when it is needed. Not safe for use by several threads."""
 
     def __init__(self, dsn: str) -> None:
         self.name = name_of(dsn)
         self._dsn = dsn
-        self._connection: psycopg.Connection[Row] | None = None
+        self._connection: Connection | None = None
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and answer its rows. Raises `Interrupted`."""
@@ -108,11 +116,9 @@ class Session:
             f"ledger {self.name}: {one_line(error)}; {remedy}; nothing of this was booked", Fault.REFUSED
         )
 
-    def _connected(self) -> psycopg.Connection[Row]:
+    def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            defaults: dict[str, Any] = {"connect_timeout": 3, "application_name": "tollkeeper-ledger"}
-            missing = {name: value for name, value in defaults.items() if name not in conninfo_to_dict(self._dsn)}
-            connection = psycopg.connect(self._dsn, autocommit=True, **missing)
+            connection = connect(self._dsn)
             for bound in _BOUNDS:
                 connection.execute(bound)
             # What is answered is durable: a server that does not wait for its disk by itself does so for us.

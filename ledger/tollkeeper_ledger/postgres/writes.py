@@ -24,7 +24,7 @@ _CHANGING = (
 
 
 def _arrays(types: Sequence[str]) -> str:
-    return "unnest(" + ", ".join(f"%s::{of}[]" for of in types) + ")"
+    return "unnest(" + ", ".join(f"%b::{of}[]" for of in types) + ")"
 
 
 _INSERT_ACCOUNTS = (

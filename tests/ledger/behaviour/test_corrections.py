@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import orjson
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tests.ledger.conftest import NewLedger
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import LARGEST, Unit
 from tollkeeper.errors import InvalidValue
@@ -19,8 +19,8 @@ from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import corrections
 from tollkeeper_ledger.corrections import Change, Corrected
-from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.reader import SqliteReader
+from tollkeeper_ledger.export import verify
+from tollkeeper_ledger.storage import LedgerAt
 from tollkeeper_ledger.work import Work
 
 LIMIT = budget()
@@ -29,8 +29,8 @@ ACCOUNT, COUNTED = account_of(LIMIT), account_of(TOKENS)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "ledger.db", LIMIT, TOKENS)
+def desk(ledger: LedgerAt) -> Iterator[Desk]:
+    desk = Desk(ledger, LIMIT, TOKENS)
     desk.lease("g1", Want(ACCOUNT, 900, 900), Want(COUNTED, 900, 900))
     desk.charge(record("g1", Charge(ACCOUNT, 600, 900), Charge(COUNTED, 110, 900), request="r1", cost=600))
     yield desk
@@ -38,10 +38,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def booked(desk: Desk, step: Callable[[Work, PolicySet, datetime], Corrected]) -> Corrected:
-    work = Work(desk.sqlite)
-    corrected = step(work, desk.policy, NOW)
-    desk.commit(work)
-    return corrected
+    return desk.do(lambda work: step(work, desk.policy, NOW))
 
 
 def adjust(
@@ -63,10 +60,7 @@ def account(desk: Desk, of: str = ACCOUNT) -> Account:
 
 
 def exported(desk: Desk) -> list[bytes]:
-    reader = SqliteReader(desk.sqlite.path)
-    lines = list(export(reader.chain()))
-    reader.close()
-    return lines
+    return desk.export()
 
 
 def test_an_adjustment_is_a_new_entry_that_changes_what_was_spent(desk: Desk) -> None:
@@ -143,10 +137,13 @@ def test_a_refund_in_part_gives_the_same_share_back_everywhere(desk: Desk) -> No
 
 
 def test_the_same_refund_twice_in_one_commit_is_booked_once(desk: Desk) -> None:
-    work = Work(desk.sqlite)
-    refund("r1")(work, desk.policy, NOW)
-    with pytest.raises(InvalidValue, match="refunded already"):
-        refund("r1")(Work(work), desk.policy, NOW)
+    def twice(work: Work) -> None:
+        refund("r1")(work, desk.policy, NOW)
+        with pytest.raises(InvalidValue, match="refunded already"):
+            refund("r1")(Work(work), desk.policy, NOW)
+
+    desk.do(twice)
+    assert account(desk).spent == 0
 
 
 def test_a_request_under_no_account_has_nothing_to_give_back(desk: Desk) -> None:
@@ -158,9 +155,8 @@ def test_a_request_under_no_account_has_nothing_to_give_back(desk: Desk) -> None
 def test_corrections_stand_among_the_payments_with_their_reason_and_the_balance_after(desk: Desk) -> None:
     booked(desk, adjust(100, "T-1"))
     booked(desk, refund("r1", 200))
-    reader = SqliteReader(desk.sqlite.path)
-    rows = reader.payments(ACCOUNT, page=1, order="oldest").rows
-    reader.close()
+    with desk.reader() as reader:
+        rows = reader.payments(ACCOUNT, page=1, order="oldest").rows
     assert [(row.reason, row.reference, row.grant, row.amount, row.balance) for row in rows] == [
         ("Adjustment", "T-1", "wrong price", 100, 500),
         ("Refund", "r1", "outage", 200, 700),
@@ -169,11 +165,9 @@ def test_corrections_stand_among_the_payments_with_their_reason_and_the_balance_
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.lists(st.integers(-1500, 1500), max_size=12))
-def test_whatever_is_corrected_the_chain_sums_to_balance_and_spent(
-    tmp_path_factory: pytest.TempPathFactory, changes: list[int]
-) -> None:
+def test_whatever_is_corrected_the_chain_sums_to_balance_and_spent(new_ledger: NewLedger, changes: list[int]) -> None:
     soft = budget(enforcement=Enforcement.SOFT)
-    desk = Desk(tmp_path_factory.mktemp("ledger") / "ledger.db", soft)
+    desk = Desk(new_ledger(), soft)
     desk.charge(record("g1", Charge(ACCOUNT, 600, 0)))
     expected = 600
     for amount in changes:

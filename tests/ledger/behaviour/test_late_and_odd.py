@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from tollkeeper.limits import Limit
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.storage import LedgerAt
 from tollkeeper_ledger.work import Booking, Work
 from tollkeeper_ledger.writer import LedgerWriter
 
@@ -24,8 +24,8 @@ ACCOUNT = account_of(LIMIT)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
+def desk(ledger: LedgerAt) -> Iterator[Desk]:
+    desk = Desk(ledger, LIMIT)
     yield desk
     desk.store.close()
 
@@ -57,15 +57,14 @@ def test_a_want_that_nobody_can_mean_is_refused(need: int, desired: int, ahead: 
 
 
 def test_a_grant_beyond_what_an_account_can_hold_is_refused_and_the_ledger_goes_on(desk: Desk) -> None:
-    work = Work(desk.sqlite)
     with pytest.raises(InvalidValue, match="too large"):
-        opening.book_grant(work, grant(LARGEST), LIMIT, NOW)
+        desk.book_grant(grant(LARGEST), LIMIT)
     assert desk.lease("g1", Want(ACCOUNT, 10, 10)).granted
 
 
-def test_one_budget_that_fits_no_column_does_not_take_the_batch_of_the_others_along(tmp_path: Path) -> None:
+def test_one_budget_that_fits_no_column_does_not_take_the_batch_of_the_others_along(ledger: LedgerAt) -> None:
     huge = budget("huge", allocation=LARGEST)
-    desk = Desk(tmp_path / "ledger.db", LIMIT, huge)
+    desk = Desk(ledger, LIMIT, huge)
     desk.lease("g0", Want(account_of(huge), 1, 1))
     desk.policy = type(desk.policy)(
         2, desk.policy.tenants, (LIMIT, budget("huge", allocation=LARGEST + 1)), desk.policy.prices
@@ -76,8 +75,8 @@ def test_one_budget_that_fits_no_column_does_not_take_the_batch_of_the_others_al
     assert [refusal.account for refusal in reply.refused] == [account_of(huge)]
 
 
-def test_a_fault_in_one_batch_books_nothing_of_it_and_does_not_end_the_writer(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
+def test_a_fault_in_one_batch_books_nothing_of_it_and_does_not_end_the_writer(ledger: LedgerAt) -> None:
+    desk = Desk(ledger, LIMIT)
     writer = LedgerWriter(desk.store, lambda _accounts: None)
 
     def beyond_a_column(work: Work) -> None:
@@ -93,18 +92,11 @@ def test_a_fault_in_one_batch_books_nothing_of_it_and_does_not_end_the_writer(tm
 
 
 def expire(desk: Desk, limit: Limit, *, hours: int = 2) -> GrantState:
-    work = Work(desk.sqlite)
-    state = opening.book_grant(
-        work, grant(500, expires_at=NOW + timedelta(hours=1)), limit, NOW + timedelta(hours=hours)
-    )
-    desk.commit(work)
-    return state
+    return desk.book_grant(grant(500, expires_at=NOW + timedelta(hours=1)), limit, NOW + timedelta(hours=hours))
 
 
 def test_a_grant_that_expires_leaves_cover_for_what_is_held_out_of_it(desk: Desk) -> None:
-    work = Work(desk.sqlite)
-    opening.book_grant(work, grant(500, expires_at=NOW + timedelta(hours=1)), LIMIT, NOW)
-    desk.commit(work)
+    desk.book_grant(grant(500, expires_at=NOW + timedelta(hours=1)), LIMIT)
     desk.lease("g1", Want(ACCOUNT, 1300, 1300))
     first = expire(desk, LIMIT)
     assert (first.expired, first.remaining) == (False, 300)
@@ -117,13 +109,11 @@ def test_a_grant_that_expires_leaves_cover_for_what_is_held_out_of_it(desk: Desk
     assert (account(desk).granted, account(desk).balance, account(desk).overshoot) == (100, 0, 0)
 
 
-def test_what_an_expired_grant_left_behind_never_becomes_rollover(tmp_path: Path) -> None:
+def test_what_an_expired_grant_left_behind_never_becomes_rollover(ledger: LedgerAt) -> None:
     limit = budget(allocation=100, rollover=1000)
-    desk = Desk(tmp_path / "ledger.db", limit)
+    desk = Desk(ledger, limit)
     december = NOW.replace(month=12, day=1)
-    work = Work(desk.sqlite)
-    opening.book_grant(work, grant(400, expires_at=december - timedelta(hours=13)), limit, NOW)
-    desk.commit(work)
+    desk.book_grant(grant(400, expires_at=december - timedelta(hours=13)), limit)
     desk.open(limit, december)
     known = desk.known(account_of(limit, december))
     desk.store.close()

@@ -210,6 +210,6 @@ def _payment_row(row: Sequence[Any]) -> PaymentRow:
     if grant is None:
         correction = orjson.loads(body)
         details = correction["usage"]
-        reason, reference = CORRECTIONS.get(correction["kind"], correction["kind"]), details.get("reference")
-        reference, grant = reference or details.get("request_id"), details["reason"]
+        reason = CORRECTIONS.get(correction["kind"], str(correction["kind"]))
+        reference, grant = details.get("reference") or details.get("request_id"), details["reason"]
     return PaymentRow(seq, booked, amount, reason, reference, grant, balance, transaction, to_time(expires_at))

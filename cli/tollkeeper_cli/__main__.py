@@ -13,6 +13,7 @@ from tollkeeper_cli.failure import FAILED
 from tollkeeper_cli.keys import keys_group
 from tollkeeper_cli.simulated import provider_command
 from tollkeeper_cli.up import up_command
+from tollkeeper_cli.what_if import what_if_command
 
 
 @click.group(
@@ -31,6 +32,7 @@ COMMANDS = (
     refund_command,
     export_command,
     verify_command,
+    what_if_command,
     crds_command,
     provider_command,
 )

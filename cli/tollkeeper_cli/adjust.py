@@ -2,18 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tollkeeper.amounts import Unit
-from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
 from tollkeeper_cli.operations import carried_out
 from tollkeeper_cli.settings import StorageSettings, load
+from tollkeeper_cli.times import time_of
 
 _reason = click.option("--reason", required=True, show_envvar=True, help="Why; it stands in the ledger for good.")
 
@@ -58,7 +57,14 @@ def adjust_command(
             f"{target!r}: write the namespace and the name of the budget or quota, as in team/monthly"
         )
     with told_in_one_line():
-        where = {"namespace": namespace, "name": name, "limit": limit, "key": key, "at": _time(at), "unit": unit}
+        where = {
+            "namespace": namespace,
+            "name": name,
+            "limit": limit,
+            "key": key,
+            "at": time_of("--at", at),
+            "unit": unit,
+        }
         what = {"amount": amount, "reason": reason, "reference": reference}
         _carry_out(config, data_dir, {"do": "adjust", **where, **what})
 
@@ -73,16 +79,6 @@ def refund_command(request: str, amount: str | None, reason: str, config: Path |
     """Give a booked request back to every account that it was charged to, once. Works while `tollkeeper up` runs."""
     with told_in_one_line():
         _carry_out(config, data_dir, {"do": "refund", "request": request, "amount": amount, "reason": reason})
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(text) if text else None
-    except ValueError as error:
-        raise InvalidValue(f"--at {text!r} is not a time: write RFC 3339, such as 2026-11-01T00:00:00Z") from error
-    if time is not None and time.tzinfo is None:
-        raise InvalidValue(f"--at {text!r} has no time zone: write an offset, such as {text}Z")
-    return time
 
 
 def _carry_out(config: Path | None, data_dir: Path | None, asked: Mapping[str, Any]) -> None:

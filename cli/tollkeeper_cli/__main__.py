@@ -11,6 +11,7 @@ from tollkeeper_cli.books import export_command, verify_command
 from tollkeeper_cli.crds import crds_command
 from tollkeeper_cli.failure import FAILED
 from tollkeeper_cli.keys import keys_group
+from tollkeeper_cli.reconcile import reconcile_command
 from tollkeeper_cli.simulated import provider_command
 from tollkeeper_cli.up import up_command
 from tollkeeper_cli.what_if import what_if_command
@@ -30,6 +31,7 @@ COMMANDS = (
     keys_group,
     adjust_command,
     refund_command,
+    reconcile_command,
     export_command,
     verify_command,
     what_if_command,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from tollkeeper.amounts import Unit
 from tollkeeper.grants import Share
@@ -44,9 +44,20 @@ class BookedCorrection:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a reconciliation booked for a provider's id, or for a day and model: nano-dollars that were charged more."""
+
+    upstream: str | None
+    day: date
+    model: str
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """The past, as far as it can be judged again."""
 
     usages: tuple[BookedUsage, ...] = ()
     credits: tuple[BookedCredit, ...] = ()
     corrections: tuple[BookedCorrection, ...] = ()
+    reconciled: tuple[Reconciled, ...] = ()

@@ -1,13 +1,13 @@
 """The past out of an export: usages, grants and corrections, each line checked as `verify` checks it."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from tollkeeper.amounts import LARGEST
 from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share
-from tollkeeper.history import BookedCorrection, BookedCredit, BookedUsage, History
+from tollkeeper.history import BookedCorrection, BookedCredit, BookedUsage, History, Reconciled
 from tollkeeper.limits import AccountId
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger.corrections import ADJUST, CORRECT, REFUND
@@ -26,6 +26,7 @@ def read_history(lines: Iterable[bytes]) -> History:
     usages: list[BookedUsage] = []
     credits_: list[BookedCredit] = []
     corrections: list[BookedCorrection] = []
+    reconciled: list[Reconciled] = []
     for transaction in checked(lines, balances):
         before = {name: balances[name].balance for name in _touched(transaction) if name in balances}
         try:
@@ -36,11 +37,12 @@ def read_history(lines: Iterable[bytes]) -> History:
                     credits_.append(_credit(transaction))
                 case kind if kind in (ADJUST, REFUND, CORRECT):
                     corrections += _corrections(transaction)
+                    reconciled += _reconciled(transaction)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ChainBroken(
                 f"transaction {transaction['seq']}: it is not a {transaction['kind']}: {error}"
             ) from error
-    return History(tuple(usages), tuple(credits_), tuple(corrections))
+    return History(tuple(usages), tuple(credits_), tuple(corrections), tuple(reconciled))
 
 
 def _touched(transaction: Mapping[str, Any]) -> Iterable[str]:
@@ -88,3 +90,10 @@ def _corrections(transaction: Mapping[str, Any]) -> list[BookedCorrection]:
         for entry in transaction["entries"]
         if entry["account"].endswith(_BALANCE)
     ]
+
+
+def _reconciled(transaction: Mapping[str, Any]) -> list[Reconciled]:
+    if transaction["kind"] != CORRECT:
+        return []
+    told = transaction["usage"]
+    return [Reconciled(told.get("upstream_id"), date.fromisoformat(told["day"]), told["model"], told["cost"])]

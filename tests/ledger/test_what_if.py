@@ -139,6 +139,49 @@ def _corrected(made: Past, step: str, request: str, amount: int, at: datetime) -
             made.desk.do(lambda work: corrections.refund(work, given, request, cost=None, reason="x", now=at))
 
 
+def refused(history: History) -> list[str]:
+    return [one.request for one in what_if(history, policy(*IN_FORCE)).refusals]
+
+
+def test_what_a_correction_made_room_for_is_let_in_again(tmp_path: Path) -> None:
+    made = Past(tmp_path / "ledger.db", *IN_FORCE)
+    assert made.ask(NOW, Buckets(input=850), 0)
+    made.settle(NOW + timedelta(minutes=1))
+    change = Change(MONEY.account_at((), NOW)[0].text, 800)
+    given, at = policy(*IN_FORCE), NOW + timedelta(minutes=2)
+    made.desk.do(lambda work: corrections.adjust(work, given, change, reason="x", reference=None, now=at))
+    assert made.ask(NOW + timedelta(minutes=3), Buckets(input=800), 0)
+    made.settle(NOW + timedelta(minutes=4))
+    history = made.history()
+    assert refused(history) == []
+    assert refused(replace(history, corrections=())) == ["r2"]
+
+
+def test_what_a_hold_gave_back_after_the_windows_end_is_let_in_again(tmp_path: Path) -> None:
+    made, midnight = Past(tmp_path / "ledger.db", *IN_FORCE), NOW.replace(hour=0) + timedelta(days=1)
+    assert made.ask(midnight - timedelta(minutes=1), Buckets(input=300), 600)
+    assert made.ask(midnight + timedelta(minutes=1), Buckets(input=10), 0)
+    made.settle(midnight + timedelta(minutes=2))
+    made.settle(midnight + timedelta(minutes=3))
+    assert made.ask(midnight + timedelta(minutes=4), Buckets(input=1150), 0)
+    made.settle(midnight + timedelta(minutes=5))
+    assert refused(made.history()) == []
+
+
+def test_what_was_let_in_out_of_a_lease_that_was_out_is_let_in_again(tmp_path: Path) -> None:
+    desk, account = Desk(tmp_path / "ledger.db", MONEY), MONEY.account_at((), NOW)[0].text
+    desk.lease("g", Want(account, 920, 920), now=NOW)
+    for number, cost in enumerate((450, 400, 60)):
+        at = NOW + timedelta(minutes=number)
+        usage = {"buckets": Buckets(input=cost), "admitted_at": at, "finished_at": at}
+        desk.charge(record("g", Charge(account, cost, cost), cost=cost, request=f"r{number}", **usage), now=at)
+    history = read_history(desk.export())
+    desk.store.close()
+    assert what_if(history, policy(MONEY)).refusals == []
+    tighter = what_if(history, policy(replace(MONEY, allocation=899)))
+    assert [one.reason for one in tighter.refusals] == ["insufficient"]
+
+
 def test_a_smaller_budget_refuses_from_the_request_that_does_not_fit(tmp_path: Path) -> None:
     history = past(tmp_path, [100] * 8)
     answer = what_if(history, policy(replace(MONEY, allocation=450, rollover=0, minimum=0)))

@@ -103,8 +103,8 @@ LIMIT = Limit(
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 
 
-def november(**changes: int) -> Account:
-    return Account("a", START, DECEMBER, allocation=1000, **changes)
+def november(granted: int = 0, spent: int = 0, held: int = 0) -> Account:
+    return Account("a", START, DECEMBER, allocation=1000, granted=granted, spent=spent, held=held)
 
 
 def test_the_rollover_is_capped_and_grants_go_over_whole() -> None:

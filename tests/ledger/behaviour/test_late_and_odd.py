@@ -1,4 +1,4 @@
-"""What comes late, twice or too large: found by the model of `tests/model` and by reading, each kept from coming back."""
+"""What comes late, twice or too large: each was a fault once, kept from coming back."""
 
 from collections.abc import Iterator
 from datetime import timedelta

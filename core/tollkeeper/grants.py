@@ -2,8 +2,8 @@
 
 - Burn order (B8): allocation and rollover first, then grants by priority (a smaller one first), then by expiry, then by
   age. What burns depends on the sum that was used alone, so the order of bookings never matters.
-- A grant expires with what is neither used nor held at that moment: what was burned of it before stays burned, and
-  what is held was admitted while it was good. From then on its burned part counts like allocation.
+- A grant expires with what is neither used nor held: what was burned of it before stays burned, and what is held was
+  admitted while it was good; of that, what turns out not to be used expires then. Its burned part counts like allocation.
 - What is left of an unexpired grant goes over into the next window, whole; of the rest of the balance as much goes over
   as the limit's rollover permits. What is still held goes over when it turns out not to be used.
 """

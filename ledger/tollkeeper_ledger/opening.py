@@ -131,9 +131,9 @@ def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantSt
             )
         booked = _book_new(work, grant, limit, now)
     account = open_account(work, limit, (), now)
-    expired = grant.expires_at is not None and grant.expires_at <= now
-    left = 0 if expired else remaining_of(work, account).get(grant.id, 0)
-    return GrantState(grant.id, booked.transaction, left, expired)
+    left = remaining_of(work, account).get(grant.id, 0)
+    is_over = grant.expires_at is not None and grant.expires_at <= now
+    return GrantState(grant.id, booked.transaction, left, expired=is_over and left == 0)
 
 
 def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGrant:
@@ -165,17 +165,25 @@ def _details(grant: Grant) -> dict[str, object]:
 
 
 def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Account:
-    """Take out what is left of grants whose time is over; what was burned of them stays, and what is held against them."""
-    due = Purse.of(account, _alive(work, account), with_held=True).lapsing(now) if account.granted else {}
+    """Take out what is left of grants whose time is over; what was burned of them stays.
+
+    What is held out of them stays as well until it is settled or given back, so that nothing in flight passes the cap (I1);
+    a grant of which nothing is held any more has expired for good.
+    """
+    if not account.granted:
+        return account
+    alive = _alive(work, account)
+    due = Purse.of(account, alive, with_held=True).lapsing(now)
+    left = Purse.of(account, alive).left() if due else {}
     for booked in work.shares_of(account.id) if due else ():
         grant = booked.share.grant
-        if grant not in due or booked.expired:
+        if booked.expired or grant not in due or (due[grant] == 0 and left[grant] > 0):
             continue
-        left = due[grant]
-        account = rules.credit(account, limit, granted=-left)
+        free = due[grant]
+        account = rules.credit(account, limit, granted=-free)
         work.put(account, limit.unit)
-        kept = replace(booked.share, amount=booked.share.amount - left)
-        work.shares[account.id, grant] = replace(booked, share=kept, expired=True)
-        entries = transfer(account.id, limit.unit, left, source="balance", target="grants") if left else ()
+        kept = replace(booked.share, amount=booked.share.amount - free)
+        work.shares[account.id, grant] = replace(booked, share=kept, expired=left[grant] == free)
+        entries = transfer(account.id, limit.unit, free, source="balance", target="grants") if free else ()
         work.book(Booking(Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})))
     return account

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
 
-.PHONY: help setup demo test check lint types crds lock bench docs browser clean
+.PHONY: help setup demo test check lint types crds docs bench lock browser clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ types: setup ## mypy (strict) and pyright
 
 crds: setup ## write crds/ from the models
 	@$(BIN)/python -m tollkeeper.crd --write crds
+
+docs: crds ## the reference is generated: the CRDs, which kubectl explain shows
+
+bench: setup ## how long admission takes, on a local cluster of its own
+	@$(BIN)/python bench/admission.py
 
 lock: ## pin what pyproject.toml asks for, by name, version and hash
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \

@@ -1,45 +1,53 @@
 """`tollkeeper`: the commands and their options. Every option is also `TOLLKEEPER_<COMMAND>_<OPTION>` in the environment."""
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import click
 
-from tollkeeper_cli.adjust import adjust_command, refund_command
-from tollkeeper_cli.books import export_command, verify_command
-from tollkeeper_cli.crds import crds_command
-from tollkeeper_cli.failure import FAILED
-from tollkeeper_cli.keys import keys_group
-from tollkeeper_cli.reconcile import reconcile_command
-from tollkeeper_cli.simulated import provider_command
-from tollkeeper_cli.up import up_command
-from tollkeeper_cli.what_if import what_if_command
+from tollkeeper_cli.failure import Failed
+
+COMMANDS: Mapping[str, str] = {
+    "up": "tollkeeper_cli.up:up_command",
+    "keys": "tollkeeper_cli.keys:keys_group",
+    "adjust": "tollkeeper_cli.adjust:adjust_command",
+    "refund": "tollkeeper_cli.adjust:refund_command",
+    "reconcile": "tollkeeper_cli.reconcile:reconcile_command",
+    "export": "tollkeeper_cli.books:export_command",
+    "verify": "tollkeeper_cli.books:verify_command",
+    "what-if": "tollkeeper_cli.what_if:what_if_command",
+    "crds": "tollkeeper_cli.crds:crds_command",
+    "provider": "tollkeeper_cli.simulated:provider_command",
+}
+"""Name → where the command is. Loaded when it is asked for: `verify` must not wait for what `up` needs."""
+
+
+class _Program(click.Group):
+    """The group of all commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the base class's own signature
+        """In the order of a first use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        """Load one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
 
 @click.group(
+    cls=_Program,
     context_settings={"auto_envvar_prefix": "TOLLKEEPER", "show_default": True, "help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found a violation.",
 )
 @click.version_option(version("tollkeeper"), prog_name="tollkeeper")
 def program() -> None:
     """Token quotas and AI budgets for Kubernetes."""
-
-
-COMMANDS = (
-    up_command,
-    keys_group,
-    adjust_command,
-    refund_command,
-    reconcile_command,
-    export_command,
-    verify_command,
-    what_if_command,
-    crds_command,
-    provider_command,
-)
-for command in COMMANDS:
-    program.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,11 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("tollkeeper: stopped before it was done", err=True)
-        return FAILED
-    except BrokenPipeError:
-        # Whoever read our output had enough of it (`tollkeeper export | head`).
-        sys.stderr.close()
-        return 0
+        return Failed.exit_code
     return 0
 
 

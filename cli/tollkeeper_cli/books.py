@@ -1,7 +1,9 @@
 """`tollkeeper export` and `tollkeeper verify`: the ledger's chain as lines, and its check without a database."""
 
 import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,7 +29,7 @@ from tollkeeper_ledger.storage import open_reader
 )
 def export_command(config: Path | None, data_dir: Path | None, output: Path | None) -> None:
     """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
-    with told_in_one_line(), contextlib.ExitStack() as stack:
+    with told_in_one_line(), _reader_may_leave(), contextlib.ExitStack() as stack:
         ledger = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
         if isinstance(ledger, Path) and not ledger.is_file():
             raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
@@ -37,6 +39,16 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
         for line in export(reader.chain()):
             target.write(line)
         target.flush()
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """No failure where whoever reads standard output has had enough of it (`tollkeeper export | head`)."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is buffered goes nowhere, or Python would fail on it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.command("verify")

@@ -8,19 +8,21 @@ import click
 from tollkeeper.errors import TollkeeperError
 from tollkeeper_ledger.errors import ChainBroken
 
-FAILED, VIOLATION = 1, 3
 
+class Failed(click.ClickException):
+    """What was asked for was not done."""
 
-class OneLine(click.ClickException):
-    """A failure as its user sees it."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        setattr(self, "exit_code", exit_code)  # noqa: B010 - click declares it for the class
+    exit_code = 1
 
     def format_message(self) -> str:
         """One line, whatever the cause wrote."""
         return " ".join(self.message.split())
+
+
+class Violation(Failed):
+    """A check found what must not be."""
+
+    exit_code = 3
 
 
 @contextmanager
@@ -29,15 +31,15 @@ def told_in_one_line() -> Iterator[None]:
     try:
         yield
     except ChainBroken as error:
-        raise OneLine(str(error), VIOLATION) from error
+        raise Violation(str(error)) from error
     except (TollkeeperError, OSError) as error:
-        raise OneLine(str(error), FAILED) from error
+        raise Failed(str(error)) from error
     except BaseExceptionGroup as group:
         # Parts that run side by side fail as a group; the first that a person can act on stands for it.
         known, others = group.split((TollkeeperError, OSError))
         if known is None or others is not None:
             raise
-        raise OneLine(str(_first(known)), FAILED) from group
+        raise Failed(str(_first(known))) from group
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -6,6 +6,7 @@ while the authority still books it, and the ledger closes last.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,11 @@ from tollkeeper.prices import PriceList
 from tollkeeper_cli import control
 from tollkeeper_cli.operations import perform
 from tollkeeper_cli.settings import Settings
+from tollkeeper_cli.temporary import swept_temporary_folder
 from tollkeeper_console import Console, ConsoleSettings, RunningConsole
 from tollkeeper_kube import Kube, connect, install
 from tollkeeper_kube.kinds import TENANT
+from tollkeeper_kube.tenure import Tenure
 from tollkeeper_operator.operator import Operator
 from tollkeeper_operator.settings import OperatorSettings
 from tollkeeper_sidecar import Gateway, GatewaySettings, RunningGateway, Upstream
@@ -59,7 +62,10 @@ async def run(
     directory = settings.storage.directory
     authority = await stack.enter_async_context(LedgerAuthority(settings.storage.ledger, policy, now))
     await stack.enter_async_context(control.serving(directory, partial(perform, authority)))
+    stack.enter_context(swept_temporary_folder(directory))
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
+    tenure = Tenure(kube, authority.ledger, now)
+    await tenure.claim()
     parts = _Parts()
     operator = Operator(
         OperatorSettings(host=settings.host, port=settings.ports.operator),
@@ -73,20 +79,17 @@ async def run(
     await _install(kube, webhook, webhook_host, install_all=install_all)
     async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as serving:
         tasks.create_task(operator.run(stop), name="operator")
+        holding = tasks.create_task(tenure.hold(), name="claim on the cluster")
+        serving.callback(holding.cancel)
         if not await _first(operator.ready, stop):
             return
-        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority)
+        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority, parts)
         parts.console = await _start_console(serving, settings, policy, authority)
-        _log.info(
-            "ready",
-            gateway=parts.gateway.url,
-            gateway_metrics=parts.gateway.metrics_url,
-            console=parts.console.url,
-            webhook=f"https://{webhook_host}:{webhook.port}",
-            webhook_health=f"http://{settings.host}:{webhook.health_port}",
-            cluster=kube.host,
-            ledger=authority.ledger,
-        )
+        own = {
+            "webhook": f"https://{webhook_host}:{webhook.port}",
+            "webhook_health": f"http://{settings.host}:{webhook.health_port}",
+        }
+        _log.info("ready", **parts.addresses(), **own, cluster=kube.host, ledger=authority.place)
         await stop.wait()
         _log.info("stopping: requests in flight end first")
 
@@ -97,10 +100,18 @@ class _Parts:
     def __init__(self) -> None:
         self.gateway: RunningGateway | None = None
         self.console: RunningConsole | None = None
+        self.gateway_fault: Callable[[], str | None] = lambda: None
 
     def missing(self, part: str) -> str | None:
         """None where the part runs, else what is wrong."""
-        return None if getattr(self, part) else "it has not started"
+        if getattr(self, part) is None:
+            return "it has not started"
+        return self.gateway_fault() if part == "gateway" else None
+
+    def addresses(self) -> dict[str, str]:
+        """Where what has started listens."""
+        gateway = {"gateway": self.gateway.url, "gateway_metrics": self.gateway.metrics_url} if self.gateway else {}
+        return gateway | ({"console": self.console.url} if self.console else {})
 
 
 async def _first(event: asyncio.Event, stop: asyncio.Event) -> bool:
@@ -166,6 +177,7 @@ async def _start_gateway(
     upstreams: tuple[Upstream, ...],
     policy: CurrentPolicy,
     authority: LedgerAuthority,
+    parts: _Parts,
 ) -> RunningGateway:
     gateway = Gateway(
         GatewaySettings(
@@ -180,6 +192,7 @@ async def _start_gateway(
         now,
     )
     running = await gateway.start()
+    parts.gateway_fault = gateway.missing
     stack.push_async_callback(gateway.stop)
     return running
 

@@ -10,7 +10,7 @@ from tollkeeper.amounts import format_money
 from tollkeeper.errors import InvalidValue
 from tollkeeper.reconciliation import COLUMNS, Differences, Fix, ProviderRow, compare, read_rows
 from tollkeeper_cli import options
-from tollkeeper_cli.failure import FAILED, VIOLATION, OneLine, told_in_one_line
+from tollkeeper_cli.failure import Failed, Violation, told_in_one_line
 from tollkeeper_cli.operations import carried_out
 from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_cli.what_if import columns, lines_of
@@ -43,9 +43,9 @@ def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Pat
         storage = load(config).storage if data_dir is None else StorageSettings(directory=data_dir)
         if book:
             if asyncio.run(_book(found.fixes, storage)):
-                raise OneLine("some corrections were not booked; the lines above say why", FAILED)
+                raise Failed("some corrections were not booked; the lines above say why")
         elif found.differs:
-            raise OneLine("the books differ; --book books what can be corrected", VIOLATION)
+            raise Violation("the books differ; --book books what can be corrected")
 
 
 def _rows(file: Path) -> tuple[ProviderRow, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tollkeeper_cli.failure import FAILED, OneLine, told_in_one_line
+from tollkeeper_cli.failure import Failed, told_in_one_line
 from tollkeeper_cli.stopping import stop_on_signals
 from tollkeeper_provider import ProviderError, ProviderSettings, RunningProvider, serve
 
@@ -45,7 +45,7 @@ def provider_command(
             settings = ProviderSettings(key, book, host, port, prices, milliseconds_per_token)
             asyncio.run(_serve(settings))
         except ProviderError as error:
-            raise OneLine(str(error), FAILED) from error
+            raise Failed(str(error)) from error
 
 
 async def _serve(settings: ProviderSettings) -> None:

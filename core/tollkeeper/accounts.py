@@ -36,7 +36,8 @@ class Account:
     """One balance. Integers of the limit's unit; `recent` are the amounts of the last settled requests, newest last.
 
     `blocked` is B3's latch: once Insufficient, an account stays so until its room grows.
-    `overshoot` is the most by which spending ever passed the cap.
+    `overshoot` is what requests used beyond their holds, as far as it passed the cap: what the bound (I1) did not hold.
+    `minimum` is the limit's as it was last seen: lowering it makes room.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Account:
     recent: tuple[int, ...] = ()
     blocked: bool = False
     last_usage: datetime | None = None
+    minimum: int = 0
 
     @property
     def credit(self) -> int:
@@ -116,8 +118,8 @@ def charge(
         recent=(*account.recent, amount)[-RECENT_REQUESTS:],
         last_usage=max(now, account.last_usage or now),
     )
-    passed = charged.spent - charged.cap(limit) if limit.is_hard else 0
-    return latched(replace(charged, overshoot=max(charged.overshoot, passed)), limit, room_before=account.room(limit))
+    charged = _with_overshoot(charged, limit, amount - from_held - from_unreconciled)
+    return latched(charged, limit, room_before=account.room(limit))
 
 
 def lapse(account: Account, limit: Limit, amount: int) -> Account:
@@ -135,12 +137,10 @@ def correct(account: Account, limit: Limit, amount: int) -> Account:
     """Give back `amount` of what was spent, or with a negative one charge what was not: a refund or a correction.
 
     A correction changes `spent` and nothing else, so the balance keeps its formula and grants that it frees burn again
-    in their order. Its limits (`amount <= spent`) are the caller's to check; what passes the cap is overshoot.
+    in their order. Its limits (`amount <= spent`) are the caller's to check; a charge that passes the cap is overshoot.
     """
     corrected = replace(account, spent=account.spent - amount)
-    passed = corrected.spent - corrected.cap(limit) if limit.is_hard and amount < 0 else 0
-    corrected = replace(corrected, overshoot=max(account.overshoot, passed))
-    return latched(corrected, limit, room_before=account.room(limit))
+    return latched(_with_overshoot(corrected, limit, -amount), limit, room_before=account.room(limit))
 
 
 def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: int = 0, granted: int = 0) -> Account:
@@ -152,6 +152,18 @@ def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: 
         granted=account.granted + granted,
     )
     return latched(credited, limit, room_before=account.room(limit))
+
+
+def with_minimum(account: Account, limit: Limit) -> Account:
+    """Take over the limit's minimum as it is now; one that was lowered makes room (B3)."""
+    room_before = account.balance - account.minimum
+    return latched(replace(account, minimum=limit.minimum), limit, room_before=room_before)
+
+
+def _with_overshoot(account: Account, limit: Limit, beyond: int) -> Account:
+    """Count what was just spent `beyond` its hold, as far as it passed the cap."""
+    passed = max(0, account.spent - account.cap(limit)) if limit.is_hard else 0
+    return replace(account, overshoot=account.overshoot + min(passed, max(0, beyond)))
 
 
 def latched(account: Account, limit: Limit, *, room_before: int) -> Account:

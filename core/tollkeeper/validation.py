@@ -31,7 +31,7 @@ def check(new: AnyResource, resources: Resources, namespaces: Mapping[str, Names
     known = {(problem.path, problem.code, problem.reason) for problem in problems_of(before, ref)}
     told = [_as_warning(one) if _key(one) in known else one for one in own]
     broken = [_in_others(problem) for problem in after if problem.ref != ref and problem not in before]
-    changed = _unit_changes(former, new) if former is not None else ()
+    changed = _fixed_changes(former, new) if former is not None else ()
     return (*told, *changed, *(problem for problem in broken if problem is not None))
 
 
@@ -60,9 +60,15 @@ def _in_others(problem: Problem) -> Problem | None:
     return _as_warning(problem) if problem.refuses else None
 
 
-def _unit_changes(former: AnyResource, new: AnyResource) -> Iterator[Problem]:
-    if isinstance(former, TokenBudget) and isinstance(new, TokenBudget) and former.spec.unit != new.spec.unit:
-        yield _unit_change(new, "spec.unit", former.spec.unit, "create another budget")
+def _fixed_changes(former: AnyResource, new: AnyResource) -> Iterator[Problem]:
+    """What a change may not touch: units, and a budget's period, since grants stand in the period that they were given to."""
+    if isinstance(former, TokenBudget) and isinstance(new, TokenBudget):
+        if former.spec.unit != new.spec.unit:
+            yield _unit_change(new, "spec.unit", former.spec.unit, "create another budget")
+        if former.spec.period != new.spec.period:
+            reason = "its balance and its grants stand in the period that they began in"
+            remedy = "keep the period as it was, or create another budget"
+            yield Problem(ref_of(new), "spec.period", "PeriodChanged", reason, remedy)
     if isinstance(former, TokenQuota) and isinstance(new, TokenQuota):
         units = {limit.name: limit.unit for limit in former.spec.limits}
         for number, limit in enumerate(new.spec.limits):

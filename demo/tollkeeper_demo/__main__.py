@@ -59,8 +59,10 @@ async def _play(settings: DemoSettings, cluster: Cluster, folder: Path, teller: 
         await Story(stage).tell()
         teller.say(f"\nThe console: {stage.address('console')}/budgets/research/monthly")
         if not settings.once:
+            environment = " ".join(f"{name}={value}" for name, value in cluster.environment().items() if name != "PATH")
             teller.say(
-                f"Everything stays up. In another terminal: export KUBECONFIG={cluster.kubeconfig}\nCtrl-C ends it."
+                "Everything stays up; Ctrl-C ends it. In another terminal:\n"
+                f"export {environment} TOLLKEEPER_DATA_DIR={stage.data} PATH={cluster.kubectl.parent}:$PWD/.venv/bin:$PATH"
             )
             await asyncio.Event().wait()
     finally:

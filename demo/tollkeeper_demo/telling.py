@@ -17,12 +17,13 @@ class StoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the closing table; `held` is None for what is only told."""
+    """One line of the closing table; `held` is None for what is only told. What only a busy machine fails does not `decide`."""
 
     name: str
     value: str
     goal: str = ""
     held: bool | None = None
+    decides: bool = True
 
 
 class Teller:

@@ -13,13 +13,13 @@ from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
 from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
+from tollkeeper.identity import new_id
 from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
 from tollkeeper.limits import AccountId, Enforcement, Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Charge, UsageRecord
 from tollkeeper.windows import Calendar
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.identity import new_id
 from tollkeeper_ledger.opening import expire_due, open_account, settle_carry
 from tollkeeper_ledger.work import Booking, ChargeLine, Lease, Work
 
@@ -55,6 +55,9 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
 def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
     identity = parse_account(want.account)
     limit = policy.limit(identity.ref)
+    if limit is not None and limit.unit is not identity.unit:
+        # The limit was written again in another unit since the holder asked.
+        limit = None
     try:
         found = _current_or_known(work, limit, identity, now) if limit else None
     except InvalidValue:
@@ -73,7 +76,7 @@ def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime
 def _current_or_known(work: Work, limit: Limit, identity: AccountId, now: datetime) -> Account | None:
     """The account of the window that is now, opened if need be; one of a window before only if it was opened then."""
     current, _ = limit.account_at(identity.key, now)
-    if current.window == identity.window:
+    if current == identity:
         return open_account(work, limit, identity.key, now)
     known = work.account(identity.text)
     return known[0] if known else None
@@ -224,11 +227,12 @@ def _book_reconciled(work: Work, limit: Limit, account: Account, unit: str, amou
 
 
 def limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
-    """The limit of an account; where its object is gone, one that only counts."""
+    """The limit of an account; where its object is gone or counts in another unit now, one that only counts."""
     ref = parse_account(text).ref
-    return policy.limit(ref) or Limit(
-        ref, frozenset(), Unit(unit), Calendar.FOREVER, account.allocation, enforcement=Enforcement.SOFT
-    )
+    limit = policy.limit(ref)
+    if limit is not None and limit.unit == unit:
+        return limit
+    return Limit(ref, frozenset(), Unit(unit), Calendar.FOREVER, account.allocation, enforcement=Enforcement.SOFT)
 
 
 def _usage_of(record: UsageRecord) -> Mapping[str, object]:

@@ -15,10 +15,10 @@ from typing import Any
 from tollkeeper import accounts as rules
 from tollkeeper.amounts import LARGEST, Unit, format_amount
 from tollkeeper.errors import InvalidValue
+from tollkeeper.identity import new_id
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.bookkeeping import limit_of
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.identity import new_id
 from tollkeeper_ledger.opening import settle_carry
 from tollkeeper_ledger.work import Booking, ChargeLine, Work
 

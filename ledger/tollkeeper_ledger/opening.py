@@ -11,28 +11,41 @@ from datetime import datetime
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
+from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Carry, Purse, Share, carry
+from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.identity import new_id
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
+
+MOST_CREDIT = LARGEST // 2
+"""No account is granted more: sums of balances must fit 64 bits, whatever allocation and rollover add in later windows."""
 
 
 def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) -> Account:
-    """The account that counts `key` at `now`; opened if it is new; with the limit's allocation and grants as they are."""
+    """The account that counts `key` at `now`; opened if it is new; with the limit's amounts and grants as they are."""
     identity, window = limit.account_at(key, now)
     known = work.account(identity.text)
     if known is None:
-        fresh = Account(identity.text, window.start if window.end else None, window.end, allocation=0)
-        return _credit(
-            work, limit, fresh, allocation=limit.allocation, carried=_carried(work, limit, fresh, now), now=now
-        )
+        begins = window.start if window.end else None
+        fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
+        carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
+        return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
     account = expire_due(work, limit, known[0], now)
+    if account.minimum != limit.minimum:
+        account = rules.with_minimum(account, limit)
+        work.put(account, limit.unit)
     if account.allocation != limit.allocation:
-        return _credit(work, limit, account, allocation=limit.allocation - account.allocation, now=now)
+        account = _credit(work, limit, account, allocation=limit.allocation - account.allocation, now=now)
     return account
+
+
+def _carries(limit: Limit) -> bool:
+    """Whether anything may go from one window of a limit into the next: a grant names a budget, and no key."""
+    takes_grants = limit.ref.kind == "TokenBudget" and not (limit.per or limit.each_tenant)
+    return limit.rollover > 0 or takes_grants
 
 
 def _carried(work: Work, limit: Limit, fresh: Account, now: datetime) -> Carry:
@@ -139,6 +152,11 @@ def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantSt
 def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGrant:
     account = open_account(work, limit, (), now)
     credited = rules.credit(account, limit, granted=grant.amount)
+    if credited.credit > MOST_CREDIT:
+        raise InvalidValue(
+            f"TokenGrant {grant.ref.namespace}/{grant.name}: {limit.ref} would hold more than "
+            f"{format_amount(MOST_CREDIT, limit.unit)}; grant less"
+        )
     work.put(credited, limit.unit)
     share = Share(grant.id, grant.amount, grant.priority, grant.created, grant.expires_at)
     work.shares[account.id, grant.id] = BookedShare(account.id, share)

@@ -14,17 +14,18 @@ _MICROSECOND = timedelta(microseconds=1)
 
 ACCOUNT_COLUMNS = (
     "id, kind, namespace, name, limit_name, key, window, unit, window_start, window_end, allocation, rolled_over, "
-    "granted, spent, held, unreconciled, overshoot, requests, blocked, last_usage"
+    "granted, spent, held, unreconciled, overshoot, requests, blocked, last_usage, minimum"
 )
 BALANCE_COLUMNS = (
     "id, window_start, window_end, allocation, rolled_over, granted, spent, held, unreconciled, overshoot, requests, "
-    "blocked, last_usage"
+    "blocked, last_usage, minimum"
 )
 UPSERT_ACCOUNT = (
-    f"INSERT INTO accounts ({ACCOUNT_COLUMNS}) VALUES ({','.join('?' * 20)}) ON CONFLICT (id) DO UPDATE SET "  # noqa: S608 - constants of this module
+    f"INSERT INTO accounts ({ACCOUNT_COLUMNS}) VALUES ({','.join('?' * 21)}) ON CONFLICT (id) DO UPDATE SET "  # noqa: S608 - constants of this module
     "window_end=excluded.window_end, allocation=excluded.allocation, rolled_over=excluded.rolled_over, "
     "granted=excluded.granted, spent=excluded.spent, held=excluded.held, unreconciled=excluded.unreconciled, "
-    "overshoot=excluded.overshoot, requests=excluded.requests, blocked=excluded.blocked, last_usage=excluded.last_usage"
+    "overshoot=excluded.overshoot, requests=excluded.requests, blocked=excluded.blocked, last_usage=excluded.last_usage, "
+    "minimum=excluded.minimum"
 )
 
 
@@ -63,6 +64,7 @@ def account_row(account: Account, unit: str) -> tuple[Any, ...]:
         account.requests,
         int(account.blocked),
         to_micros(account.last_usage),
+        account.minimum,
     )
 
 
@@ -82,6 +84,7 @@ def account_of(row: Sequence[Any], recent: tuple[int, ...] = ()) -> Account:
         requests=row[10],
         blocked=bool(row[11]),
         last_usage=to_time(row[12]),
+        minimum=row[13],
         recent=recent,
     )
 

@@ -94,7 +94,18 @@ CREATE TABLE crossings (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+VERSION_2 = "ALTER TABLE accounts ADD COLUMN minimum INTEGER NOT NULL DEFAULT 0;"
+
+# The window before a key's own is found at once, however many keys and windows a limit has.
+VERSION_3 = "CREATE INDEX accounts_by_key ON accounts (kind, namespace, name, limit_name, key, unit, window);"
+
+# Which ledger this is: balances of one cluster must not be kept in two.
+VERSION_4 = """
+CREATE TABLE identity (id TEXT NOT NULL);
+INSERT INTO identity VALUES (lower(hex(randomblob(8))));
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 

@@ -16,6 +16,7 @@ import orjson
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper.windows import start_of
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
 from tollkeeper_ledger.lines import accounts_of, lines_of, minutes_of
@@ -30,7 +31,7 @@ from tollkeeper_ledger.rows import (
     to_time,
 )
 from tollkeeper_ledger.schema import migrate
-from tollkeeper_ledger.storage import Change
+from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, Change
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 LOCK_TIMEOUT_SECONDS = 5.0
@@ -64,6 +65,8 @@ class SqliteStore:
         self._numbers: dict[str, int] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, Holder] = {}
+        self.id = str(self._connection.execute("SELECT id FROM identity").fetchone()[0])
+        """The ledger's own name, made when it was created."""
         self._load()
 
     def _load(self) -> None:
@@ -98,20 +101,20 @@ class SqliteStore:
         ).fetchone()
         if row is None:
             return None
-        self._numbers[account] = row[14]
+        self._numbers[account] = row[15]
         recent = self._connection.execute(
-            "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (row[14], RECENT_REQUESTS)
+            "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (row[15], RECENT_REQUESTS)
         ).fetchall()
-        return account_of(row, tuple(amount for (amount,) in reversed(recent))), row[13]
+        return account_of(row, tuple(amount for (amount,) in reversed(recent))), row[14]
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
         identity = AccountId.parse(account)
-        ref = identity.ref
+        ref, starts = identity.ref, to_micros(start_of(identity.window))
         row = self._connection.execute(
             "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
-            "AND unit = ? AND window < ? ORDER BY window DESC LIMIT 1",
-            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window),
+            "AND unit = ? AND window < ? AND window_end <= ? ORDER BY window DESC LIMIT 1",
+            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, starts),
         ).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None
@@ -122,8 +125,9 @@ class SqliteStore:
         ref = identity.ref
         row = self._connection.execute(
             "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
-            "AND unit = ? AND window > ? ORDER BY window LIMIT 1",
-            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window),
+            "AND unit = ? AND window > ? AND window_start >= (SELECT window_end FROM accounts WHERE id = ?) "
+            "ORDER BY window LIMIT 1",
+            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, account),
         ).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None
@@ -202,6 +206,7 @@ class SqliteStore:
             numbers = self._write(work, rows)
             self._connection.execute("COMMIT")
         except Exception as error:
+            # What SQLite does not take, such as a number beyond 64 bits, is no `sqlite3.Error`.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
@@ -215,10 +220,7 @@ class SqliteStore:
         many("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", transactions)
         many(UPSERT_ACCOUNT, [account_row(account, unit) for account, unit in work.accounts.values()])
         numbers = self._number(work)
-        many(
-            "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
-            [(lease.holder, lease.account, lease.outstanding, int(lease.lapsed)) for lease in work.leases.values()],
-        )
+        self._write_leases(work)
         many(
             "INSERT OR REPLACE INTO holders VALUES (?, ?, ?)",
             [(holder.holder, holder.sequence, int(holder.closed)) for holder in work.holders.values()],
@@ -227,6 +229,18 @@ class SqliteStore:
         self._write_grants(work)
         self._write_lines(work, [row[0] for row in transactions], numbers)
         return numbers
+
+    def _write_leases(self, work: Work) -> None:
+        """A lease of nothing is no lease: its row goes."""
+        leases = work.leases.values()
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
+            [(one.holder, one.account, one.outstanding, int(one.lapsed)) for one in leases if one.outstanding > 0],
+        )
+        self._connection.executemany(
+            "DELETE FROM leases WHERE holder = ? AND account = ?",
+            [(one.holder, one.account) for one in leases if one.outstanding <= 0],
+        )
 
     def _write_grants(self, work: Work) -> None:
         self._connection.executemany(
@@ -274,6 +288,9 @@ class SqliteStore:
         return numbers
 
     def _remember(self, work: Work, numbers: Mapping[str, int]) -> None:
+        if len(self._accounts) > REMEMBERED_ACCOUNTS:
+            self._accounts.clear()
+            self._numbers.clear()
         self._accounts |= work.accounts
         self._numbers |= numbers
         self._holders |= work.holders
@@ -294,21 +311,23 @@ def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
     return LedgerUnavailable(f"ledger {path}: {text}; {remedy}")
 
 
-def _own(path: Path) -> IO[str]:
+def _own(path: Path) -> IO[bytes]:
     """Lock the ledger for this process until it ends."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock").open("a+")
+        lock = path.with_name(path.name + ".lock").open("a+b", buffering=0)
     except OSError as error:
         raise LedgerUnavailable(f"ledger {path}: {error.strerror}; choose a folder that can be written") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.truncate(0)
+        lock.write(b"process %d" % os.getpid())
     except BlockingIOError as error:
         lock.seek(0)
-        owner = lock.read().strip() or "another process"
+        owner = lock.read().decode(errors="replace").strip() or "another process"
         lock.close()
         raise LedgerInUse(f"ledger {path}: {owner} writes it; end that process or name another ledger") from error
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}")
-    lock.flush()
+    except OSError as error:
+        lock.close()
+        raise LedgerUnavailable(f"ledger {path}: {error.strerror}; free some space") from error
     return lock

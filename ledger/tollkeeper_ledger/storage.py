@@ -15,6 +15,9 @@ from tollkeeper.views import LedgerReader
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.work import State, Work
 
+REMEMBERED_ACCOUNTS = 20_000
+"""A store keeps so many accounts in memory: those of windows long gone must not fill it. Others are read again."""
+
 Change = Callable[[State], Work]
 """Reads a state and says what to change. It may be run several times, so it has no effect but its answer."""
 
@@ -35,6 +38,11 @@ class Store(Protocol):
     @property
     def name(self) -> str:
         """Where the ledger lies, as messages say it; without secrets."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """The ledger's own name, made when it was created: balances of one cluster must not be kept in two."""
         ...
 
     def transact(self, change: Change) -> Work:

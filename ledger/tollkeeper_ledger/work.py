@@ -92,7 +92,7 @@ class State(Protocol):
         ...
 
     def previous_account(self, account: str) -> Account | None:
-        """The account of the same limit and key in the latest window before this one's."""
+        """The account of the same limit, key and unit in the latest window that ended before this one began."""
         ...
 
     def next_account(self, account: str) -> Account | None:

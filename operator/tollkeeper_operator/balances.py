@@ -163,8 +163,11 @@ class Balances:
         reader = self.books.reader
         for account in await self._ask(lambda: reader.accounts_of(limit, window.key())):
             held.accounts[account.id] = account
-        # A key in use is opened again only for a new allocation: then its account is credited the difference.
-        return [AccountId.parse(id_).key for id_, one in held.accounts.items() if one.allocation != limit.allocation]
+        # A key in use is opened again only for a new allocation or minimum: then its account takes it over.
+        stated = (limit.allocation, limit.minimum)
+        return [
+            AccountId.parse(id_).key for id_, one in held.accounts.items() if (one.allocation, one.minimum) != stated
+        ]
 
     async def _open(self, limit: Limit, key: tuple[str, ...], now: datetime) -> Moved | None:
         try:

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from tollkeeper.errors import Unavailable
+from tollkeeper.identity import new_id
 from tollkeeper.leases import Authority
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper_sidecar.handler import RequestHandler
@@ -20,7 +21,6 @@ from tollkeeper_sidecar.meter import Meter, booked_by
 from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.recovery import boot_id, recover
 from tollkeeper_sidecar.reporter import Reporter
-from tollkeeper_sidecar.request_id import new_request_id
 from tollkeeper_sidecar.server import address_of, gateway_server, listen, metrics_server
 from tollkeeper_sidecar.settings import GatewaySettings
 from tollkeeper_sidecar.spool import Spool
@@ -57,7 +57,7 @@ class Gateway:
         self._policy = policy
         self._authority = authority
         self._clock = clock
-        self._holder_id = new_request_id()
+        self._holder_id = new_id()
         self._folder = settings.data_dir / "gateway"
         self._closing = contextlib.AsyncExitStack()
         self._finished = True
@@ -73,7 +73,7 @@ class Gateway:
             )
             health = await self._listen(
                 started,
-                metrics_server(metrics, self._missing, self._refresh),
+                metrics_server(metrics, self.missing, self._refresh),
                 settings.metrics_port,
                 "gateway's metrics",
                 METRICS_DRAIN_SECONDS,
@@ -174,9 +174,12 @@ class Gateway:
                 finished = False
         await self._spool.close(finished=finished)
 
-    def _missing(self) -> str | None:
+    def missing(self) -> str | None:
+        """None where requests are taken, else what is wrong."""
         if not self._reporter.is_working or not self._holder.is_running:
             return "a part of the gateway ended; its log says why"
+        if self._spool.fault is not None:
+            return self._spool.fault
         if self._spool.size >= self._settings.spool_bytes:
             return "the spool is full: the authority does not take usage"
         return None

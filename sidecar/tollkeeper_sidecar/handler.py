@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 
 import aiohttp
 import structlog
 from aiohttp import web
 from yarl import URL
 
+from tollkeeper.identity import new_id
 from tollkeeper.keys import ApiKey
 from tollkeeper.policy import CurrentPolicy, PolicySet, TenantNode
 from tollkeeper.usage import Outcome
@@ -25,7 +27,6 @@ from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.openai_chat import ChatRequest, body_with, parse_chat_request
 from tollkeeper_sidecar.openai_errors import REQUEST_ID_HEADER, answer_of, ours
 from tollkeeper_sidecar.relay import LOST, StreamRelay, cut_off, is_stream, relay_whole
-from tollkeeper_sidecar.request_id import new_request_id
 from tollkeeper_sidecar.routes import Route, Routed, not_metered, route_of, split
 from tollkeeper_sidecar.settings import GatewaySettings, Upstream
 from tollkeeper_sidecar.settlement import Admitted
@@ -72,7 +73,7 @@ class RequestHandler:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Every answer carries its id; whatever fails here is said to be our own fault."""
-        request_id = new_request_id()
+        request_id = new_id()
         self._in_flight += 1
         try:
             return await self._answer(request_id, request)
@@ -176,6 +177,9 @@ class RequestHandler:
         name = entered.upstream.name
         try:
             async with self._send(entered, body, readable=True) as answer:
+                if answer.status == HTTPStatus.UNAUTHORIZED:
+                    exchange.end_unused(Outcome.PROVIDER_ERROR, answer.status)
+                    raise self._key_refused(entered)
                 if chat.stream and is_stream(answer):
                     hide = not chat.wants_usage
                     seconds = self._settings.follow_seconds
@@ -194,11 +198,19 @@ class RequestHandler:
         finally:
             exchange.end_estimated(Outcome.CUT_OFF, 503, 0)
 
+    def _key_refused(self, entered: _Entered) -> RequestRefused:
+        """The provider takes the gateway's key no longer: not the caller's fault, and not theirs to mend."""
+        name = entered.upstream.name
+        _log.error("the provider refuses the gateway's key", upstream=name, setting=f"upstreams.{name}.key")
+        return ours(f"{name} refuses this gateway's key; whoever runs it must renew upstreams.{name}.key")
+
     async def _pass(self, entered: _Entered) -> web.StreamResponse:
         """Relay without metering."""
         request = entered.request
         try:
             async with self._send(entered, request.content if request.body_exists else None, readable=False) as answer:
+                if answer.status == HTTPStatus.UNAUTHORIZED:
+                    raise self._key_refused(entered)
                 response = web.StreamResponse(status=answer.status, headers=answer_headers(answer.headers))
                 response.headers[REQUEST_ID_HEADER] = entered.id
                 await response.prepare(request)

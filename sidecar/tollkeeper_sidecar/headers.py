@@ -21,7 +21,20 @@ _ONE_HOP: Final = frozenset(
     }
 )
 _REQUEST_ONLY: Final = frozenset(
-    {"host", "content-length", "content-encoding", "expect", "authorization", "x-api-key", "x-goog-api-key", "api-key"}
+    {
+        "host",
+        "content-length",
+        "content-encoding",
+        "expect",
+        "authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "api-key",
+        # Whose account at the provider is charged is the gateway's to say, with its key.
+        "openai-organization",
+        "openai-project",
+        "cookie",
+    }
 )
 
 

@@ -34,7 +34,8 @@ def judged(refusal: Refusal, need: int, unreported: int, now: datetime) -> Refus
     room = refusal.balance - refusal.minimum - unreported
     may_come_back = refusal.phase is not Phase.INSUFFICIENT and room >= need
     resets_soon = refusal.resets is not None and refusal.resets - now <= CONTENDED_WITHIN
-    return replace(refusal, need=need, reason=Reason.CONTENDED if may_come_back or resets_soon else Reason.USED_UP)
+    reason = Reason.CONTENDED if may_come_back or resets_soon else Reason.USED_UP
+    return replace(refusal, need=need, reason=reason, balance=refusal.balance - unreported)
 
 
 def refused_by(
@@ -107,10 +108,12 @@ def _numbers(refusal: Refusal) -> str:
     def shown(amount: int) -> str:
         return f"{format_amount(amount, refusal.unit)} {noun}"
 
-    return (
-        f" (balance {shown(refusal.balance)}, minimum {shown(refusal.minimum)}, "
-        f"this request needs at least {shown(refusal.need)})"
-    )
+    if refusal.phase is Phase.INSUFFICIENT and refusal.balance - refusal.minimum >= refusal.need:
+        # Rule B3: this request would fit, and the account is blocked all the same.
+        why = "less is left than its requests cost on average"
+    else:
+        why = f"this request needs at least {shown(refusal.need)}"
+    return f" (balance {shown(refusal.balance)}, minimum {shown(refusal.minimum)}, {why})"
 
 
 def _retry_after(refusal: Refusal, now: datetime) -> int:

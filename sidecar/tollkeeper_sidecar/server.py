@@ -9,10 +9,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler as Connection
 
+from tollkeeper.identity import new_id
 from tollkeeper_sidecar.errors import Denial, GatewayError, RequestRefused
 from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.openai_errors import REQUEST_ID_HEADER, answer_of, ours
-from tollkeeper_sidecar.request_id import new_request_id
 from tollkeeper_sidecar.settings import GatewaySettings
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,7 +47,7 @@ class _OpenAIConnection(Connection):
                 Denial.BAD_REQUEST, f"this is not an HTTP request that can be read: {message or status}"
             )
         answer = answer_of(refused)
-        headers = {**answer.headers, REQUEST_ID_HEADER: new_request_id()}
+        headers = {**answer.headers, REQUEST_ID_HEADER: new_id()}
         response = web.Response(body=answer.body, status=answer.status, headers=headers)
         response.force_close()
         return response

@@ -58,6 +58,8 @@ class Spool:
         self._retired: list[int] = []
         self._written = self._synced = 0
         self._syncing: asyncio.Task[None] | None = None
+        self.fault: str | None = None
+        """Why the last line could not be written; None since one could."""
         self._disk = ThreadPoolExecutor(1, "spool")
         try:
             self._directory.mkdir(parents=True)
@@ -142,6 +144,7 @@ class Spool:
             self._append(self._segments[-1], line)
         except OSError as error:
             raise self._failed(error) from error
+        self.fault = None
 
     def _append(self, segment: _Segment, line: bytes) -> None:
         written = os.write(segment.descriptor, line)
@@ -186,9 +189,10 @@ class Spool:
 
     def _failed(self, error: OSError) -> SpoolError:
         kind = SpoolFull if error.errno in _NO_ROOM else SpoolError
-        return kind(
+        self.fault = (
             f"spool {self._directory}: {error.strerror or error}: free space there, or name another data folder"
         )
+        return kind(self.fault)
 
 
 def lock(directory: Path) -> int:

@@ -227,13 +227,22 @@ def test_m1_utilization_is_a_whole_percent_rounded_down(one: Account, limit: Lim
         assert percent == 100
 
 
-@given(limits, st.lists(st.tuples(amounts, amounts), max_size=8))
-def test_overshoot_is_the_most_by_which_spending_ever_passed_a_hard_cap(
-    limit: Limit, steps: list[tuple[int, int]]
-) -> None:
-    account, most = opened(limit), 0
-    for amount, grant in steps:
+@given(limits, st.lists(amounts, max_size=8))
+def test_overshoot_is_how_far_usage_without_holds_passed_a_hard_cap(limit: Limit, steps: list[int]) -> None:
+    account = opened(limit)
+    for amount in steps:
         account = charged(account, limit, amount)
-        most = max(most, account.spent - account.cap(limit))
-        account = rules.credit(account, limit, granted=grant)
-    assert account.overshoot == (most if limit.is_hard else 0)
+    passed = max(0, account.spent - account.cap(limit))
+    assert account.overshoot == (passed if limit.is_hard else 0)
+
+
+@given(limits, st.lists(st.tuples(amounts, amounts, amounts), max_size=8))
+def test_usage_within_its_hold_is_never_overshoot_whatever_becomes_of_the_cap(
+    limit: Limit, steps: list[tuple[int, int, int]]
+) -> None:
+    account = opened(limit)
+    for held, used, taken in steps:
+        account = rules.hold(account, held)
+        account = rules.charge(account, limit, min(used, held), from_held=held, from_unreconciled=0, now=NOW)
+        account = rules.credit(account, limit, allocation=-taken)
+    assert account.overshoot == 0

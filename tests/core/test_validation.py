@@ -108,11 +108,17 @@ CHANGES: list[tuple[str, AnyResource, AnyResource, str]] = [
         quota(unit="Requests"),
         "TokenQuota home/daily: spec.limits[0].unit: its account counts Tokens",
     ),
+    (
+        "the period of a budget",
+        budget(period={"every": "Month"}),
+        budget(period={"every": "Week"}),
+        "TokenBudget home/monthly: spec.period: its balance and its grants stand in the period that they began in",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("former", "new", "begin"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
-def test_the_unit_does_not_change(former: AnyResource, new: AnyResource, begin: str) -> None:
+def test_units_and_periods_do_not_change(former: AnyResource, new: AnyResource, begin: str) -> None:
     everything = Resources.of(FAMILY).having(former)
     refusals = [str(problem) for problem in check(new, everything, SPACES) if problem.refuses]
     assert len(refusals) == 1

@@ -36,6 +36,9 @@ def up(own_cluster: LocalCluster, provider: tuple[str, Path], tmp_path: Path) ->
     """`tollkeeper up`, not yet started, as an identity of its own; ended afterwards."""
     kubeconfig = own_cluster.kubeconfig_for(OPERATOR, ("system:masters",))
     running = Up(tmp_path, {**own_cluster.environment(), "KUBECONFIG": str(kubeconfig)}, provider[0])
+    # Each test begins with books of its own; the cluster remembers those of the test before.
+    kubectl = Kubectl(own_cluster.kubectl, own_cluster.environment())
+    kubectl("delete", "lease", "tollkeeper-ledger", "-n", "tollkeeper-system", "--ignore-not-found")
     yield running
     running.kill()
 

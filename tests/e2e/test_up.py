@@ -144,6 +144,31 @@ def test_missing_crds_are_one_clear_line(tmp_path: Path, provider: tuple[str, Pa
         assert "tollkeeper crds | kubectl apply -f -" in one_line_of(up)
 
 
+def test_an_up_with_other_books_is_refused_and_changes_nothing(
+    up: Up, own_kubectl: Kubectl, own_cluster: LocalCluster, provider: tuple[str, Path], tmp_path: Path
+) -> None:
+    up.start()
+    before = own_kubectl("get", "validatingwebhookconfigurations", "tollkeeper", "-o", "yaml").stdout
+    (tmp_path / "other").mkdir()
+    other = Up(tmp_path / "other", own_cluster.environment(), provider[0])
+    other.launch()
+    assert other.wait() == 1
+    assert "another `tollkeeper up` runs for this cluster" in one_line_of(other)
+    up.kill()
+    other.log.unlink()
+    wait_for("the claim to be older than a running one", lambda: _refused_for_books(other), 60)
+    assert own_kubectl("get", "validatingwebhookconfigurations", "tollkeeper", "-o", "yaml").stdout == before
+    assert up.start().stop() == 0
+    assert not list((up.data / "temporary").glob("*"))
+
+
+def _refused_for_books(other: Up) -> bool:
+    other.log.unlink(missing_ok=True)
+    other.launch()
+    assert other.wait() == 1
+    return "kubectl delete lease tollkeeper-ledger -n tollkeeper-system" in one_line_of(other)
+
+
 def test_a_second_up_on_the_same_data_is_refused(up: Up) -> None:
     up.start()
     second = up.tollkeeper("up", "--config", str(up.config), check=False)

@@ -62,3 +62,9 @@ def test_a_full_disk_books_nothing_and_space_that_comes_back_is_used(desk: Desk)
     after = desk.known(ACCOUNT)
     assert after is not None
     assert after[0].spent == 500
+
+
+def test_a_lease_that_is_given_back_leaves_no_row(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 100, 100))
+    desk.lease("g1", returns={ACCOUNT: 100})
+    assert desk.sqlite._connection.execute("SELECT count(*) FROM leases").fetchone() == (0,)

@@ -1,5 +1,7 @@
 """The gateway as callers meet it: the official client, the simulated provider, a real ledger."""
 
+from datetime import UTC, datetime
+
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
@@ -7,6 +9,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from tests.sidecar.builders import MODEL, SECRET, key, limit, policy
 from tests.sidecar.conftest import SetUp
 from tollkeeper.amounts import Unit
+from tollkeeper_sidecar import Gateway, GatewaySettings, Upstream
 
 PROMPT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " * 200}]
 
@@ -76,6 +79,23 @@ async def test_a_wrong_key_is_refused_as_openai_would(stage: SetUp) -> None:
     with pytest.raises(openai.AuthenticationError) as refused:
         await client.chat.completions.create(model=MODEL, messages=PROMPT)
     assert refused.value.code == "invalid_api_key"
+
+
+async def test_a_key_that_the_provider_refuses_is_our_fault_and_not_the_callers(stage: SetUp) -> None:
+    running = await stage(policy())
+    wrong = Upstream("openai", running.provider.url, "sk-not-the-provider's")
+    gateway = Gateway(
+        GatewaySettings(running.provider.book_path.parent / "other", (wrong,), port=0, metrics_port=0),
+        running.policy,
+        running.authority,
+        lambda: datetime.now(UTC),
+    )
+    address = await gateway.start()
+    async with openai.AsyncOpenAI(base_url=f"{address.url}/openai/v1", api_key=SECRET, max_retries=0) as client:
+        with pytest.raises(openai.InternalServerError, match=r"upstreams\.openai\.key") as refused:
+            await client.chat.completions.create(model=MODEL, messages=PROMPT)
+    await gateway.stop()
+    assert refused.value.status_code == 503
 
 
 async def test_models_pass_unmetered_and_other_endpoints_are_refused(stage: SetUp) -> None:

@@ -49,6 +49,11 @@ class LedgerAuthority:
 
     @property
     def ledger(self) -> str:
+        """The ledger's own name."""
+        return self._store.id
+
+    @property
+    def place(self) -> str:
         """Where the ledger lies, without secrets."""
         return self._store.name
 

@@ -51,7 +51,7 @@ class TokenGrantSpec(Part):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="a grant cannot be changed: create another one, or correct the books with `tollkeeper adjust`",
+            says="a grant cannot be changed: create another one",
             cel="self == oldSelf",
             holds=None,
         ),

@@ -13,8 +13,10 @@ import orjson
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper.windows import start_of
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
-from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_time
+from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
+from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 
@@ -110,9 +112,9 @@ class Memory:
             return KnownAccount(None)
         row = rows[0]
         recent = self._session.ask(
-            "SELECT amount FROM charges WHERE account = %s ORDER BY seq DESC LIMIT %s", (row[15], RECENT_REQUESTS)
+            "SELECT amount FROM charges WHERE account = %s ORDER BY seq DESC LIMIT %s", (row[16], RECENT_REQUESTS)
         )
-        return KnownAccount(account_of(row, tuple(amount for (amount,) in reversed(recent))), *row[13:16])
+        return KnownAccount(account_of(row, tuple(amount for (amount,) in reversed(recent))), *row[14:17])
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
@@ -129,10 +131,16 @@ class Memory:
     def _find_neighbour(self, account: str, direction: str, apart_from: Collection[str] = ()) -> str | None:
         identity = AccountId.parse(account)
         ref = identity.ref
-        before, order = ("<", "DESC") if direction == "previous" else (">", "ASC")
+        edge: int | str | None
+        if direction == "previous":
+            starts = to_micros(start_of(identity.window))
+            beside, edge, order = '"window" < %s AND window_end <= %s', starts, "DESC"
+        else:
+            own_end = "(SELECT window_end FROM accounts WHERE id = %s)"
+            beside, edge, order = f'"window" > %s AND window_start >= {own_end}', account, "ASC"
         rows = self._session.ask(
             "SELECT id FROM accounts WHERE kind = %s AND namespace = %s AND name = %s AND limit_name = %s AND key = %s "  # noqa: S608 - constants
-            f'AND unit = %s AND "window" {before} %s AND id <> ALL(%s) ORDER BY "window" {order} LIMIT 1',
+            f'AND unit = %s AND {beside} AND id <> ALL(%s) ORDER BY "window" {order} LIMIT 1',
             (
                 ref.kind,
                 ref.namespace,
@@ -141,6 +149,7 @@ class Memory:
                 identity.key_text,
                 identity.unit,
                 identity.window,
+                edge,
                 list(apart_from),
             ),
         )
@@ -317,6 +326,8 @@ class Memory:
             merged = {on: one for on, one in {**held.leases, **leases}.items() if one.outstanding > 0}
             self._holders[name] = KnownHolder(work.holders.get(name, held.holder), merged, held.version + 1)
         self.forget_absent()
+        if len(self._accounts) > REMEMBERED_ACCOUNTS:
+            self._accounts.clear()
 
     def forget_absent(self) -> None:
         """Drop what was looked for and is not there: it would grow with every wrong question."""

@@ -36,10 +36,11 @@ CREATE TABLE accounts (
   window_start BIGINT, window_end BIGINT,
   allocation BIGINT NOT NULL, rolled_over BIGINT NOT NULL, granted BIGINT NOT NULL, spent BIGINT NOT NULL,
   held BIGINT NOT NULL, unreconciled BIGINT NOT NULL, overshoot BIGINT NOT NULL, requests BIGINT NOT NULL,
-  blocked BIGINT NOT NULL, last_usage BIGINT,
+  blocked BIGINT NOT NULL, last_usage BIGINT, minimum BIGINT NOT NULL,
   version BIGINT NOT NULL
 ) WITH (fillfactor = 70);
 CREATE INDEX accounts_by_limit ON accounts (kind, namespace, name, limit_name, "window");
+CREATE INDEX accounts_by_key ON accounts (kind, namespace, name, limit_name, key, unit, "window");
 CREATE TABLE holders (
   holder TEXT COLLATE "C" PRIMARY KEY,
   sequence BIGINT NOT NULL,
@@ -104,6 +105,8 @@ CREATE TABLE crossings (
   threshold BIGINT NOT NULL,
   PRIMARY KEY (account, threshold)
 );
+CREATE TABLE identity (id TEXT NOT NULL);
+INSERT INTO identity VALUES (substr(replace(gen_random_uuid()::text, '-', ''), 1, 16));
 INSERT INTO chain_head VALUES ('ledger', 0, decode(repeat('00', 32), 'hex'));
 """
 

@@ -16,10 +16,10 @@ from tollkeeper_ledger.work import Work
 
 _COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
-_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 12)
+_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 13)
 _CHANGING = (
     "window_end", "allocation", "rolled_over", "granted", "spent", "held", "unreconciled", "overshoot", "requests", "blocked",
-    "last_usage",
+    "last_usage", "minimum",
 )  # fmt: skip
 
 
@@ -113,7 +113,19 @@ class Commit:
                 _by_column(rows),
             )
             self._all_written(written, len(rows), "a holder")
-        leases = [(*key, le.outstanding, int(le.lapsed)) for key, le in sorted(self._work.leases.items())]
+        self._write_leases()
+
+    def _write_leases(self) -> None:
+        """A lease of nothing is no lease: its row goes."""
+        all_leases = sorted(self._work.leases.items())
+        leases = [(*key, le.outstanding, int(le.lapsed)) for key, le in all_leases if le.outstanding > 0]
+        ended = [key for key, le in all_leases if le.outstanding <= 0]
+        if ended:
+            self._session.change(
+                f"DELETE FROM leases l USING {_arrays((_TEXT, _TEXT))} AS u (holder, account) "  # noqa: S608 - constants
+                "WHERE l.holder = u.holder AND l.account = u.account",
+                _by_column(ended),
+            )
         if leases:
             self._session.change(
                 f"INSERT INTO leases SELECT * FROM {_arrays((_TEXT, _TEXT, _INTEGER, _INTEGER))} "  # noqa: S608 - constants

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.ledger.builders import NOW, Desk, account_of, budget, grant, record
+from tests.ledger.builders import NOW, Desk, account_of, budget, grant, policy, record
 from tests.ledger.conftest import NewLedger
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit
@@ -26,6 +26,7 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import LeaseReply, Reason, Want
 from tollkeeper.limits import AccountId, Enforcement, Limit
 from tollkeeper.usage import Charge
+from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.storage import LedgerAt
 
@@ -188,6 +189,68 @@ def test_a_new_window_begins_with_its_rollover_and_what_is_left_of_grants(ledger
     assert (known[0].allocation, known[0].rolled_over, known[0].granted, known[0].spent) == (1000, 250, 400, 0)
 
 
+DECEMBER = NOW + timedelta(days=20)
+
+
+def balances(desk: Desk, limit: Limit) -> tuple[int, ...]:
+    """What is left of November and of December."""
+    return tuple(desk.account(account_of(limit, now)).balance for now in (NOW, DECEMBER))
+
+
+@pytest.mark.parametrize(("used", "left"), [(400, 0), (150, 250), (0, 400)])
+def test_a_grant_that_is_held_over_the_end_of_a_window_is_spent_once(ledger: LedgerAt, used: int, left: int) -> None:
+    limit = budget(allocation=0)
+    desk = Desk(ledger, limit)
+    desk.book_grant(grant(400), limit)
+    desk.lease("g1", Want(ACCOUNT, 400, 400))
+    desk.open(limit, DECEMBER)
+    assert balances(desk, limit) == (400, 0)
+    desk.charge(record("g1", Charge(ACCOUNT, used, 400)), now=DECEMBER)
+    desk.lease("g1", returns={ACCOUNT: 400 - used}, now=DECEMBER)
+    for _ in range(2):
+        desk.open(limit, DECEMBER)
+    assert balances(desk, limit) == (400 - used, left)
+    desk.store.close()
+
+
+def test_what_is_held_over_the_end_of_a_window_is_not_rolled_over_until_it_comes_back(ledger: LedgerAt) -> None:
+    limit = budget(rollover=1000)
+    desk = Desk(ledger, limit)
+    desk.lease("g1", Want(ACCOUNT, 700, 700))
+    desk.open(limit, DECEMBER)
+    assert balances(desk, limit) == (1000, 1300)
+    desk.lease("g1", returns={ACCOUNT: 700}, now=DECEMBER)
+    assert balances(desk, limit) == (1000, 2000)
+    desk.store.close()
+
+
+def test_what_was_left_of_a_grant_whose_time_is_over_is_not_rolled_over(ledger: LedgerAt) -> None:
+    limit = budget(allocation=0, rollover=1000)
+    desk = Desk(ledger, limit)
+    desk.book_grant(grant(400, expires_at=NOW + timedelta(days=1)), limit)
+    desk.open(limit, DECEMBER)
+    assert balances(desk, limit)[1] == 0
+    desk.store.close()
+
+
+def test_a_lowered_minimum_opens_a_blocked_account(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    desk.charge(*(record("g1", Charge(ACCOUNT, 100, 100)) for _ in range(10)))
+    assert desk.lease("g1", Want(ACCOUNT, 10, 10)).refused
+    desk.policy = policy(budget(minimum=-500))
+    assert [granted.amount for granted in desk.lease("g1", Want(ACCOUNT, 500, 500)).granted] == [500]
+
+
+def test_grants_beyond_what_can_be_counted_are_refused(ledger: LedgerAt) -> None:
+    limit = budget(allocation=0)
+    desk = Desk(ledger, limit)
+    for number in range(4):
+        desk.book_grant(grant(10**18, f"g{number}"), limit)
+    with pytest.raises(InvalidValue, match="grant less"):
+        desk.book_grant(grant(10**18, "one too many"), limit)
+    desk.store.close()
+
+
 def test_what_is_read_after_a_restart_is_what_was_committed(ledger: LedgerAt) -> None:
     desk = Desk(ledger, LIMIT)
     desk.lease("g1", Want(ACCOUNT, 300, 300))
@@ -324,7 +387,9 @@ def test_a_budget_written_again_in_another_unit_counts_anew_and_never_mixes(ledg
     desk.lease("g1", Want(ACCOUNT, 900, 900))
     desk.charge(record("g1", Charge(ACCOUNT, 900, 900)))
     desk.policy = type(desk.policy)(2, desk.policy.tenants, (tokens,), desk.policy.prices)
-    assert desk.lease("g1", Want(account_of(tokens), 1000, 1000)).granted
+    reply = desk.lease("g1", Want(ACCOUNT, 10, 10), Want(account_of(tokens), 1000, 1000))
+    assert [refusal.reason for refusal in reply.refused] == [Reason.UNKNOWN_ACCOUNT], "it is counted in tokens now"
+    assert [grant.amount for grant in reply.granted] == [1000]
     assert account(desk).spent == 900
     desk.store.close()
 
@@ -335,3 +400,26 @@ def test_keys_with_commas_are_told_apart() -> None:
     ]
     assert [AccountId.parse(identity.text) for identity in identities] == identities
     assert len({identity.key_text for identity in identities}) == 3
+
+
+def test_an_allocation_lowered_below_what_is_spent_is_no_overshoot(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 900, 900))
+    desk.charge(record("g1", Charge(ACCOUNT, 800, 800)))
+    lowered = budget(allocation=500)
+    desk.policy = type(desk.policy)(2, desk.policy.tenants, (lowered,), desk.policy.prices)
+    desk.open(lowered)
+    desk.charge(record("g1", Charge(ACCOUNT, 100, 100)))
+    assert (account(desk).spent, account(desk).overshoot) == (900, 0)
+
+
+def test_what_a_request_used_beyond_its_hold_is_overshoot_as_far_as_it_passed_the_cap(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    desk.charge(record("g1", Charge(ACCOUNT, 1300, 1000)))
+    assert (account(desk).spent, account(desk).overshoot) == (1300, 300)
+
+
+def test_an_overlapping_window_of_another_period_is_not_the_one_before(desk: Desk) -> None:
+    desk.book_grant(grant(500), LIMIT)
+    weekly = budget(calendar=Calendar.every(Every.WEEK, "Europe/Madrid"))
+    desk.open(weekly)
+    assert desk.account(account_of(weekly)).granted == 0, "the grant stays where it was given"

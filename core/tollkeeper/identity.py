@@ -1,11 +1,11 @@
-"""Request ids: UUIDv7 of RFC 9562 section 5.7, so that ids sort by the millisecond in which they were made."""
+"""Identities of requests, transactions and holders: UUIDv7 (RFC 9562, section 5.7), which sort by when they were made."""
 
 import os
 import time
 from uuid import UUID
 
 
-def new_request_id() -> str:
+def new_id() -> str:
     """A fresh UUIDv7 in its usual text form."""
     return uuid7(time.time_ns() // 1_000_000, os.urandom(10))
 

@@ -1,0 +1,27 @@
+"""A place for what libraries write into files for a moment, the cluster's private key among it.
+
+Clients of Kubernetes hand keys to TLS as files in the system's temporary folder, and remove them at their end. A process
+that is killed has no end: so ours lie in the data folder, readable by us alone, and the next start sweeps them.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FOLDER = "temporary"
+
+
+@contextmanager
+def swept_temporary_folder(data: Path) -> Iterator[None]:
+    """Use `data/temporary` for temporary files until the end. The caller owns `data`: nobody else uses it meanwhile."""
+    folder, before = data / FOLDER, tempfile.tempdir
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
 
+# A new one also replaces one that has no pip or an old Python: half made, or left over.
+NEW_VENV = $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+  echo "$(PYTHON) cannot make a virtual environment in $(CURDIR): it needs its modules venv and ensurepip (Debian and Ubuntu:" \
+  "apt-get install python3-venv) and a folder that can be written; or name another Python with PYTHON=" >&2; exit 1; }
+
 .PHONY: help setup demo test check lint types crds docs bench lock browser clean
 
 help: ## list the targets
@@ -14,15 +19,16 @@ help: ## list the targets
 setup: $(SETUP) ## create .venv with everything Python needs
 
 $(SETUP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"tollkeeper needs Python 3.11 or newer, this is {v.major}.{v.minor}: name another with PYTHON=")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@command -v $(PYTHON) >/dev/null || { echo "tollkeeper needs Python 3.11 or newer, and there is no $(PYTHON): install it, or name another with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v[:2] >= (3, 11) else "tollkeeper needs Python 3.11 or newer, $(PYTHON) is %s.%s: install a newer one, and name it with PYTHON=" % v[:2])'
+	@$(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { $(NEW_VENV); }
 	@echo "installing the packages that requirements.lock pins (a minute or two the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(SETUP)
 
 demo: setup ## tell the whole story on a local cluster, then stay up (ONCE=1: check it and end)
-	@$(BIN)/python -m tollkeeper_demo
+	@exec $(BIN)/python -m tollkeeper_demo
 
 test: setup browser ## everything: unit, real API server, real browser, end to end
 	@$(BIN)/python -m pytest

@@ -13,6 +13,7 @@ from functools import partial
 
 import aiohttp
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 
 from tollkeeper.compile import compile_policy
 from tollkeeper.crd import crds
@@ -31,6 +32,7 @@ from tollkeeper_webhook.settings import WebhookSettings
 REVIEWS, AT_ONCE = 4000, 16
 PODS = 300
 LIMITS = 50
+CONFIGURED_SECONDS = 30.0
 DRY_RUN = {"dryRun": "All"}
 
 
@@ -98,6 +100,28 @@ async def straight(webhook: Webhook) -> None:
         show("webhook, one at a time", await timed(500, 1, review))
 
 
+async def asked_by_the_api_server(kube: Kube, webhook: Webhook) -> None:
+    """Wait until the API server asks the webhook about pods: it learns of the configurations by its own watch."""
+    before = await reviews(webhook)
+    create = partial(
+        kube.call, "POST", kinds.POD.path("default"), what="creating a pod", body=pod(metered=True), query=DRY_RUN
+    )
+    async with asyncio.timeout(CONFIGURED_SECONDS):
+        while await reviews(webhook) == before:
+            await create()
+
+
+async def reviews(webhook: Webhook) -> float:
+    """How many reviews the webhook has answered."""
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(f"http://127.0.0.1:{webhook.health_port}/metrics") as answer,
+    ):
+        families = text_string_to_metric_families(await answer.text())
+        samples = [sample for family in families for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == "tollkeeper_admission_seconds_count")
+
+
 async def through_the_api_server(kube: Kube) -> None:
     for metered in (False, True):
         body = pod(metered)
@@ -125,7 +149,7 @@ async def measure(cluster: LocalCluster) -> None:
         for configuration in webhook_configurations(webhook.certificates.ca_pem, f"https://127.0.0.1:{webhook.port}"):
             await kube.apply(configuration)
         await straight(webhook)
-        await asyncio.sleep(2)  # the API server learns of the configurations by its own watch
+        await asked_by_the_api_server(kube, webhook)
         await through_the_api_server(kube)
         await webhook.stop()
 

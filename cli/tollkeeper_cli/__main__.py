@@ -4,10 +4,12 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import click
 
 from tollkeeper_cli.failure import Failed
+from tollkeeper_cli.output import reader_may_leave
 
 COMMANDS: Mapping[str, str] = {
     "up": "tollkeeper_cli.up:up_command",
@@ -39,6 +41,11 @@ class _Program(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named. A reader of its output that leaves early is no failure."""
+        with reader_may_leave():
+            return super().invoke(ctx)
+
 
 @click.group(
     cls=_Program,
@@ -53,7 +60,9 @@ def program() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        program.main(args=None if arguments is None else list(arguments), prog_name="tollkeeper", standalone_mode=False)
+        with reader_may_leave():
+            arguments = sys.argv[1:] if arguments is None else arguments
+            program.main(args=list(arguments), prog_name="tollkeeper", standalone_mode=False)
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:

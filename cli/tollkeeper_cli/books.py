@@ -1,20 +1,24 @@
 """`tollkeeper export` and `tollkeeper verify`: the ledger's chain as lines, and its check without a database."""
 
 import contextlib
-import os
-import sys
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, cast
 
 import click
 
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
+from tollkeeper_cli.output import reader_may_leave, standard_output, whole_or_not_at_all
 from tollkeeper_cli.settings import StorageSettings, load
+from tollkeeper_ledger.errors import ChainBroken, LedgerUnavailable
 from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.storage import open_reader
+from tollkeeper_ledger.storage import LedgerAt, open_reader
+
+LONGEST_LINE = 64 * 2**20
+"""Bytes; no transaction is that long. What has no line ends is read up to here, and is no export."""
 
 
 @click.command("export")
@@ -25,36 +29,56 @@ from tollkeeper_ledger.storage import open_reader
     "-o",
     type=click.Path(path_type=Path, dir_okay=False),
     show_envvar=True,
-    help="File to write; else standard output.",
+    help="File to write, which takes its name once it is whole; else standard output.",
 )
 def export_command(config: Path | None, data_dir: Path | None, output: Path | None) -> None:
     """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
-    with told_in_one_line(), _reader_may_leave(), contextlib.ExitStack() as stack:
+    with told_in_one_line():
         ledger = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
         if isinstance(ledger, Path) and not ledger.is_file():
             raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
-        reader = open_reader(ledger)
-        stack.callback(reader.close)
-        target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
-        for line in export(reader.chain()):
-            target.write(line)
-        target.flush()
+        with contextlib.ExitStack() as stack:
+            lines = stack.enter_context(_lines_of(ledger))
+            if output is None:
+                stack.enter_context(reader_may_leave())
+            target = stack.enter_context(whole_or_not_at_all(output) if output else standard_output())
+            target.writelines(lines)
 
 
 @contextlib.contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """No failure where whoever reads standard output has had enough of it (`tollkeeper export | head`)."""
+def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
+    """The chain of a ledger file as lines. Raises `LedgerUnavailable` for a file that cannot be read, or is none."""
     try:
-        yield
-    except BrokenPipeError:
-        # What is buffered goes nowhere, or Python would fail on it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.closing(open_reader(ledger)) as reader:
+            # A generator holds one of the reader's connections until it ends, or is closed.
+            chain = cast("Generator[tuple[bytes, bytes], None, None]", reader.chain())
+            with contextlib.closing(chain):
+                yield export(chain)
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(
+            f"ledger {ledger}: {error}; make it readable, or name another with --data-dir"
+        ) from error
+    except LedgerUnavailable as error:
+        raise LedgerUnavailable(f"{error}; is it the ledger of a `tollkeeper up`? --data-dir names another") from error
 
 
 @click.command("verify")
-@click.argument("file", type=click.File("rb"))
-def verify_command(file: BinaryIO) -> None:
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+def verify_command(file: Path) -> None:
     """Check an export (`-`: standard input): every hash, every sum. Exit code 3 at the first line that does not hold."""
+    name = "standard input" if str(file) == "-" else str(file)
     with told_in_one_line():
-        verified = verify(iter(file))
+        try:
+            with click.open_file(str(file), "rb") as opened:
+                verified = verify(_lines(opened))
+        except OSError as error:
+            raise InvalidValue(
+                f"{name}: it cannot be read ({error.strerror}); name a file that `tollkeeper export` wrote"
+            ) from error
+        except ChainBroken as error:
+            raise ChainBroken(f"{name}: {error}") from error
     click.echo(f"{verified.transactions} transactions verified; the chain ends in {verified.head}")
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: file.readline(LONGEST_LINE), b"")

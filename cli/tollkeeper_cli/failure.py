@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import click
 
 from tollkeeper.errors import TollkeeperError
+from tollkeeper_cli.settings import InvalidSettings
 from tollkeeper_ledger.errors import ChainBroken
 
 
@@ -17,6 +18,12 @@ class Failed(click.ClickException):
     def format_message(self) -> str:
         """One line, whatever the cause wrote."""
         return " ".join(self.message.split())
+
+
+class WrongUsage(Failed):
+    """What was given, options or settings, cannot be; nothing was tried."""
+
+    exit_code = 2
 
 
 class Violation(Failed):
@@ -32,14 +39,23 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except ChainBroken as error:
         raise Violation(str(error)) from error
+    except InvalidSettings as error:
+        raise WrongUsage(str(error)) from error
     except (TollkeeperError, OSError) as error:
-        raise Failed(str(error)) from error
+        raise Failed(_words(error)) from error
     except BaseExceptionGroup as group:
         # Parts that run side by side fail as a group; the first that a person can act on stands for it.
         known, others = group.split((TollkeeperError, OSError))
         if known is None or others is not None:
             raise
-        raise Failed(str(_first(known))) from group
+        raise Failed(_words(_first(known))) from group
+
+
+def _words(error: BaseException) -> str:
+    """What an error says; the system's own without their number, the file in front."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,9 +1,18 @@
 """One structured log on standard error: readable on a terminal, JSON lines elsewhere."""
 
 import logging
+import os
 import sys
+from collections.abc import Mapping
 
 import structlog
+
+
+def renderer(terminal: bool, environment: Mapping[str, str]) -> structlog.typing.Processor:
+    """How a line looks: for people on a terminal, in colours unless `NO_COLOR` is set (no-color.org), else JSON."""
+    if terminal:
+        return structlog.dev.ConsoleRenderer(colors=not environment.get("NO_COLOR"))
+    return structlog.processors.JSONRenderer()
 
 
 def configure_logs() -> None:
@@ -16,20 +25,16 @@ def configure_logs() -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler()
+    handler, shown = logging.StreamHandler(), renderer(sys.stderr.isatty(), os.environ)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, shown]
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)

@@ -7,6 +7,7 @@ while the authority still books it, and the ledger closes last.
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,13 @@ from pathlib import Path
 import structlog
 
 from tollkeeper.crd import crds
-from tollkeeper.errors import InvalidValue
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_cli import control
+from tollkeeper_cli.listening import require_free_ports
 from tollkeeper_cli.operations import perform
-from tollkeeper_cli.settings import Settings
+from tollkeeper_cli.settings import InvalidSettings, Settings
+from tollkeeper_cli.stopping import unless
 from tollkeeper_cli.temporary import swept_temporary_folder
 from tollkeeper_console import Console, ConsoleSettings, RunningConsole
 from tollkeeper_kube import Kube, connect, install
@@ -58,6 +60,50 @@ async def run(
     Raises the first failure: `TollkeeperError`s that name what is wrong.
     """
     upstreams = _upstreams(settings)
+    require_free_ports(settings, webhook_host)
+    parts, ground = _Parts(), None
+    async with unless(stop):
+        ground = await _ground(
+            stack, settings, context, kubeconfig, parts, install_all=install_all, webhook_host=webhook_host
+        )
+    if ground is None:
+        return
+    policy, authority, operator = ground.policy, ground.authority, ground.operator
+    async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as serving:
+        tasks.create_task(operator.run(stop), name="operator")
+        holding = tasks.create_task(ground.tenure.hold(), name="claim on the cluster")
+        serving.callback(holding.cancel)
+        if not await _first(operator.ready, stop):
+            return
+        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority, parts)
+        parts.console = await _start_console(serving, settings, policy, authority)
+        _log.info("ready", **parts.addresses(), **ground.told)
+        await stop.wait()
+        _log.info("stopping: requests in flight end first; a second signal ends it at once")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What stands before requests are served. `told` is what the log says of it."""
+
+    policy: CurrentPolicy
+    authority: LedgerAuthority
+    tenure: Tenure
+    operator: Operator
+    told: dict[str, str]
+
+
+async def _ground(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    context: str | None,
+    kubeconfig: Path | None,
+    parts: "_Parts",
+    *,
+    install_all: bool,
+    webhook_host: str,
+) -> _Ground:
+    """Open the ledger, claim the cluster for it, and let the API server know our kinds, policies and webhook."""
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
     directory = settings.storage.directory
     authority = await stack.enter_async_context(LedgerAuthority(settings.storage.ledger, policy, now))
@@ -66,7 +112,6 @@ async def run(
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
     tenure = Tenure(kube, authority.ledger, now)
     await tenure.claim()
-    parts = _Parts()
     operator = Operator(
         OperatorSettings(host=settings.host, port=settings.ports.operator),
         kube,
@@ -77,21 +122,13 @@ async def run(
     )
     webhook = await _start_webhook(stack, settings, kube, operator, webhook_host)
     await _install(kube, webhook, webhook_host, install_all=install_all)
-    async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as serving:
-        tasks.create_task(operator.run(stop), name="operator")
-        holding = tasks.create_task(tenure.hold(), name="claim on the cluster")
-        serving.callback(holding.cancel)
-        if not await _first(operator.ready, stop):
-            return
-        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority, parts)
-        parts.console = await _start_console(serving, settings, policy, authority)
-        own = {
-            "webhook": f"https://{webhook_host}:{webhook.port}",
-            "webhook_health": f"http://{settings.host}:{webhook.health_port}",
-        }
-        _log.info("ready", **parts.addresses(), **own, cluster=kube.host, ledger=authority.place)
-        await stop.wait()
-        _log.info("stopping: requests in flight end first")
+    told = {
+        "webhook": f"https://{webhook_host}:{webhook.port}",
+        "webhook_health": f"http://{settings.host}:{webhook.health_port}",
+        "cluster": kube.host,
+        "ledger": authority.place,
+    }
+    return _Ground(policy, authority, tenure, operator, told)
 
 
 class _Parts:
@@ -125,7 +162,7 @@ async def _first(event: asyncio.Event, stop: asyncio.Event) -> bool:
 
 def _upstreams(settings: Settings) -> tuple[Upstream, ...]:
     if not settings.upstreams:
-        raise InvalidValue(
+        raise InvalidSettings(
             "no upstreams: name a provider in the settings file (--config), such as "
             "`upstreams: {openai: {url: https://…, key: {env: OPENAI_API_KEY}}}`"
         )

@@ -1,18 +1,49 @@
 """Settings of the program (C1): one YAML file, validated whole before anything starts; options and environment go over it."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from tollkeeper.errors import InvalidValue
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 
 LEDGER_FILE = "ledger.db"
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+
+def _port(raw: object) -> object:
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 0 <= raw <= 65535:
+        raise ValueError(f"{raw!r} is not a port: write a whole number from 0 (any free one) to 65535")
+    return raw
+
+
+def _url(raw: object) -> object:
+    if not isinstance(raw, str) or not re.fullmatch(r"https?://[^\s]+", raw):
+        raise ValueError(f"{raw!r} is not an address: write one such as https://api.openai.com, without /v1")
+    return raw
+
+
+def _upstream_name(raw: object) -> object:
+    if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9-]*", raw):
+        raise ValueError(f"{raw!r} is not a name: write small letters, digits and '-', beginning with a letter")
+    return raw
+
+
+def _database(raw: object) -> object:
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError("it names no database: write an address such as postgresql://user@host/database")
+    return raw
+
+
+Port = Annotated[int, BeforeValidator(_port)]
+
+
+class InvalidSettings(InvalidValue):
+    """The settings cannot be as they are: wrong usage, as a wrong option is."""
 
 
 class _Settings(BaseModel):
@@ -32,7 +63,7 @@ class KeySource(_Settings):
         return self
 
     def read(self, where: str) -> str:
-        """The key. Raises `InvalidValue` that says where it should have been."""
+        """The key. Raises `InvalidSettings` that says where it should have been."""
         if self.env is not None:
             value = os.environ.get(self.env, "")
             missing = f"{where}: the environment variable {self.env} is empty or not set; put the provider's key there"
@@ -40,19 +71,19 @@ class KeySource(_Settings):
             try:
                 value = (self.file or Path()).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise InvalidValue(
-                    f"{where}: {self.file} cannot be read ({error}); put the provider's key there"
+                raise InvalidSettings(
+                    f"{where}: {self.file} cannot be read ({_why(error)}); put the provider's key there"
                 ) from error
             missing = f"{where}: the file {self.file} is empty; put the provider's key there"
         if not value.strip():
-            raise InvalidValue(missing)
+            raise InvalidSettings(missing)
         return value.strip()
 
 
 class UpstreamSettings(_Settings):
     """A provider behind the gateway: its base address, up to but without `/v1`, and its key."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    url: Annotated[str, BeforeValidator(_url)]
     key: KeySource
 
 
@@ -63,7 +94,7 @@ class StorageSettings(_Settings):
     """
 
     directory: Path = Path("tollkeeper-data")
-    postgres: Annotated[str, Field(min_length=1)] | None = None
+    postgres: Annotated[str, BeforeValidator(_database)] | None = None
 
     @property
     def ledger(self) -> LedgerAt:
@@ -85,24 +116,40 @@ class PortSettings(_Settings):
 class Settings(_Settings):
     """The whole file."""
 
-    upstreams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], UpstreamSettings] = {}
+    upstreams: dict[Annotated[str, BeforeValidator(_upstream_name)], UpstreamSettings] = {}
     storage: StorageSettings = StorageSettings()
     ports: PortSettings = PortSettings()
     host: str = "127.0.0.1"
 
 
 def load(path: Path | None) -> Settings:
-    """The settings of a file, or the defaults. Raises `InvalidValue` with every field that is wrong, in one line."""
+    """The settings of a file, or the defaults. Raises `InvalidSettings` with every field that is wrong, in one line."""
     if path is None:
         return Settings()
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValue(f"{path}: it cannot be read ({error}); name a settings file that exists") from error
+        raise InvalidSettings(f"{path}: it cannot be read ({_why(error)}); name another with --config") from error
     except yaml.YAMLError as error:
-        raise InvalidValue(f"{path}: it is not YAML: {' '.join(str(error).split())}") from error
+        raise InvalidSettings(f"{path}: it is not YAML: {' '.join(str(error).split())}; correct it") from error
     try:
-        return Settings.model_validate(raw or {})
+        return Settings.model_validate({} if raw is None else raw)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
-        raise InvalidValue(f"{path}: {wrong}") from error
+        raise InvalidSettings(f"{path}: {'; '.join(map(_wrong, error.errors()))}") from error
+
+
+def _wrong(error: ErrorDetails) -> str:
+    """One field that is wrong: where, what, and what to do."""
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
+    words = {
+        "extra_forbidden": "there is no such setting; see the README for those that there are",
+        "missing": "it is missing; write it",
+        "model_type": "it is not a mapping; write `name: value` lines under it",
+        "dict_type": "it is not a mapping; write `name: value` lines under it",
+    }
+    return f"{where}: {words.get(error['type']) or error['msg'].removeprefix('Value error, ')}"
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    """In words for a person: without the number, and the path that stands in front."""
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from tollkeeper_cli.failure import Failed, told_in_one_line
+from tollkeeper_cli.failure import Failed, WrongUsage, told_in_one_line
 from tollkeeper_cli.stopping import stop_on_signals
-from tollkeeper_provider import ProviderError, ProviderSettings, RunningProvider, serve
+from tollkeeper_provider import PricesError, ProviderError, ProviderSettings, RunningProvider, serve
 
 
 @click.command("provider")
@@ -43,7 +43,12 @@ def provider_command(
     with told_in_one_line():
         try:
             settings = ProviderSettings(key, book, host, port, prices, milliseconds_per_token)
+        except ProviderError as error:
+            raise WrongUsage(str(error)) from error
+        try:
             asyncio.run(_serve(settings))
+        except PricesError as error:
+            raise WrongUsage(str(error)) from error
         except ProviderError as error:
             raise Failed(str(error)) from error
 

@@ -10,15 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tollkeeper.errors import Unavailable
+
 FOLDER = "temporary"
 
 
 @contextmanager
 def swept_temporary_folder(data: Path) -> Iterator[None]:
-    """Use `data/temporary` for temporary files until the end. The caller owns `data`: nobody else uses it meanwhile."""
+    """Use `data/temporary` for temporary files until the end. The caller owns `data`: nobody else uses it meanwhile.
+
+    Raises `Unavailable` where the folder cannot be made.
+    """
     folder, before = data / FOLDER, tempfile.tempdir
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise Unavailable(
+            f"{folder}: the folder cannot be made ({error.strerror}); see that {data} can be written, and what is there"
+        ) from error
     tempfile.tempdir = str(folder)
     try:
         yield

@@ -54,13 +54,14 @@ def up_command(
     webhook_host: str,
     **ports: int | None,
 ) -> None:
-    """Run everything against the current (or named) context, until SIGTERM or Ctrl-C.
+    """Run everything against the current (or named) context, until SIGTERM, Ctrl-C or the end of its terminal.
 
-    Ready when http://127.0.0.1:8082/readyz answers 200. The console and the gateway listen on loopback.
+    Ready when http://127.0.0.1:8082/readyz answers 200. The console and the gateway listen on loopback. At its end
+    requests in flight may finish for 25 seconds; after 60 seconds, or at a second signal, it ends at once.
     """
-    configure_logs()
     with told_in_one_line():
         settings = _merged(load(config), data_dir, ports)
+        configure_logs()
         asyncio.run(_until_stopped(settings, context, kubeconfig, install_all=install, webhook_host=webhook_host))
 
 

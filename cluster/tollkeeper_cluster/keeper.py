@@ -9,9 +9,10 @@ Run as a file of its own by `run.py`, with the standard library alone: `python -
 a lock on the run folder and holds it as long as it lives. Standard input: one JSON object a line; each is answered by
 one line on standard output.
 
-    {"start": NAME, "argv": [...]}   answers {"pid": N}, or {"error": TEXT}
+    {"start": NAME, "argv": [...]}   answers {"pid": N}, or {"error": TEXT}; with "environment": {...} it gets that one
+    {"signal": NAME, "number": N}    answers {}; a server that has ended is sent nothing
     {"stop": NAME}                   answers {}
-    {}                               answers {NAME: EXIT_STATUS} of the servers that ended by themselves
+    {}                               answers {NAME: EXIT_STATUS} of the servers that ended without being stopped
 """
 
 import contextlib
@@ -55,7 +56,11 @@ class Keeper:
     def obey(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry out one order, and return the answer to it."""
         if "start" in order:
-            return self._start(order["start"], order["argv"])
+            return self._start(order["start"], order["argv"], order.get("environment"))
+        if "signal" in order:
+            if order["signal"] in self._servers:
+                self._servers[order["signal"]].send_signal(order["number"])
+            return {}
         if "stop" in order:
             self._stop(order["stop"])
             return {}
@@ -67,15 +72,15 @@ class Keeper:
             self._stop(name)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start(self, name: str, argv: list[str]) -> dict[str, Any]:
+    def _start(self, name: str, argv: list[str], environment: dict[str, str] | None) -> dict[str, Any]:
         # Nothing of the user's environment: proxies, Go and Kubernetes settings would change how the servers behave.
-        environment = {"PATH": os.defpath, "HOME": str(self._folder), "TMPDIR": str(self._folder)}
+        own = {"PATH": os.defpath, "HOME": str(self._folder), "TMPDIR": str(self._folder)}
         try:
             with (self._folder / f"{name}.log").open("ab") as log:
                 server = subprocess.Popen(
                     argv,
                     cwd=self._folder,
-                    env=environment,
+                    env=own if environment is None else environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

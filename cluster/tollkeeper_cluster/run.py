@@ -1,13 +1,16 @@
-"""One run of the local cluster on this machine: its folder, and the keeper of its servers."""
+"""One run of servers on this machine (the local cluster's, the demo's): their folder, and their keeper."""
 
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 from tollkeeper_cluster import keeper
 from tollkeeper_cluster.errors import StartError
@@ -21,7 +24,11 @@ _REASON = re.compile(rf'^panic: |"level":"(fatal|panic)"|^F\d{{4}} |^[Ee]rror: |
 
 
 class Run:
-    """A run folder and the keeper that holds it. Every method may be called from any thread."""
+    """A run folder and the keeper that holds it: use it as a context manager, or call `end`.
+
+    Whatever happens to this process, `kill -9` too: the servers end and the folder goes. Every method may be called from
+    any thread.
+    """
 
     def __init__(self) -> None:
         self._orders = threading.Lock()
@@ -29,11 +36,25 @@ class Run:
         with lock:  # passes to the keeper
             self._keeper = _started_keeper(self.folder, lock)
 
-    def start(self, name: str, argv: list[str]) -> None:
-        """Start the server `name`; its output goes to `NAME.log` in the run folder. Raises StartError."""
-        answer = self._order({"start": name, "argv": argv})
+    def start(self, name: str, argv: list[str], environment: Mapping[str, str] | None = None) -> int:
+        """Start the server `name` and return its pid; its output goes to `NAME.log` in the run folder. Raises StartError.
+
+        Without an `environment` it gets next to none: what the user has set must not change how a cluster behaves.
+        """
+        given = {} if environment is None else {"environment": dict(environment)}
+        answer = self._order({"start": name, "argv": argv, **given})
         if "error" in answer:
             raise StartError(f"{name} could not be started: {answer['error']}")
+        return int(answer["pid"])
+
+    def send_signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the server `name`, if it still runs."""
+        self._order({"signal": name, "number": int(number)})
+
+    def status(self, name: str) -> int | None:
+        """The exit status of the server `name` if it has ended without `stop` (a signal as a negative number), or None."""
+        status: int | None = self._order({}).get(name)
+        return status
 
     def stop(self, name: str) -> None:
         """End the server `name`; when this returns it is gone."""
@@ -72,6 +93,14 @@ class Run:
             _pipe(self._keeper.stdout).close()
         remove(self.folder)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
     def _order(self, order: dict[str, Any]) -> dict[str, Any]:
         with self._orders:
             try:
@@ -81,7 +110,7 @@ class Run:
                 line = _pipe(self._keeper.stdout).readline()
                 answer: dict[str, Any] = json.loads(line)
             except (OSError, ValueError) as error:
-                raise StartError("the keeper of the local cluster has ended: start a new cluster") from error
+                raise StartError(f"the keeper of {self.folder} has ended: start again") from error
             return answer
 
 

@@ -10,12 +10,14 @@ from pydantic import BaseModel
 
 from tollkeeper.limits import LimitRef
 from tollkeeper_console import parameters as given
+from tollkeeper_console.filters import FILTERS, filter_of
 from tollkeeper_console.models import (
     ForecastShape,
     LimitDetail,
     LimitItem,
     PageOf,
     PaymentItem,
+    PeriodList,
     SpendSeries,
     UsageItem,
 )
@@ -27,6 +29,7 @@ from tollkeeper_console.shapes import (
     limit_detail,
     limit_item,
     payment_item,
+    period_list,
     spend_series,
     usage_item,
 )
@@ -69,6 +72,11 @@ class Operation:
     answer: Answer
     parameters: tuple[Parameter, ...] = ()
 
+    def ask(self, queries: Queries, question: Question) -> BaseModel:
+        """The answer. Raises `BadRequest` for a parameter that the operation does not have, and whatever it raises."""
+        given.refuse_unknown(question.query, self.parameters)
+        return self.answer(queries, question)
+
 
 def _list_of(kind: str) -> Answer:
     def answer(queries: Queries, question: Question) -> BaseModel:
@@ -90,7 +98,8 @@ def _detail_of(kind: str) -> Answer:
 def _usages_of(kind: str) -> Answer:
     def answer(queries: Queries, question: Question) -> BaseModel:
         view = queries.account(question.ref(kind), question.query.get("account"))
-        page = queries.usages(view, question.page(), question.size(), given.order_of(question.query))
+        order, wanted = given.order_of(question.query), filter_of(question.query)
+        page = queries.usages(view, question.page(), question.size(), order, wanted)
         items = [usage_item(row, view.limit.unit) for row in page.rows]
         return PageOf[UsageItem](items=items, page=page.page, size=page.size, total=page.total)
 
@@ -131,16 +140,33 @@ def _forecast_of(kind: str) -> Answer:
     return answer
 
 
+def _periods_of(kind: str) -> Answer:
+    def answer(queries: Queries, question: Question) -> BaseModel:
+        return period_list(queries.periods(queries.account(question.ref(kind), question.query.get("account"))))
+
+    return answer
+
+
 def _operations(kind: str, noun: str, listed: str, one: str) -> tuple[Operation, ...]:
     title, paging = noun.capitalize(), (PAGE, SIZE)
     rows = (ACCOUNT, PAGE, SIZE, ORDER)
     return (
         Operation(listed, f"list{title}s", f"All {noun}s, the worst first", PageOf[LimitItem], _list_of(kind), paging),
         Operation(one, f"get{title}", f"One {noun} with its sums", LimitDetail, _detail_of(kind), (ACCOUNT,)),
-        Operation(f"{one}/usages", f"list{title}Usages", "Its usages", PageOf[UsageItem], _usages_of(kind), rows),
+        Operation(
+            f"{one}/usages",
+            f"list{title}Usages",
+            "Its usages, those alone that every filter lets through",
+            PageOf[UsageItem],
+            _usages_of(kind),
+            (*rows, *FILTERS),
+        ),
         Operation(f"{one}/usages/{{usage}}", f"get{title}Usage", "One usage", UsageItem, _usage_of(kind), (ACCOUNT,)),
         Operation(
             f"{one}/payments", f"list{title}Payments", "Its payments", PageOf[PaymentItem], _payments_of(kind), rows
+        ),
+        Operation(
+            f"{one}/periods", f"list{title}Periods", "Its last periods", PeriodList, _periods_of(kind), (ACCOUNT,)
         ),
         Operation(
             f"{one}/spend", f"get{title}Spend", "Its spending over time", SpendSeries, _spend_of(kind), (ACCOUNT, RANGE)

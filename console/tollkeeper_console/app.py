@@ -14,7 +14,8 @@ from tollkeeper_console import openapi
 from tollkeeper_console.api import OPERATIONS, Operation, Question
 from tollkeeper_console.events import EventHub
 from tollkeeper_console.guard import Handler, add_headers, refuse_foreign_names
-from tollkeeper_console.pages import Address, Pages
+from tollkeeper_console.pages import Address, Pages, Rendering
+from tollkeeper_console.parameters import once_only
 from tollkeeper_console.problems import detail_of, problem, status_of
 from tollkeeper_console.queries import Queries
 
@@ -59,7 +60,11 @@ class Site:
 
     def _account_page(self, kind: str) -> Handler:
         async def page(request: web.Request) -> web.Response:
-            return await self._page(lambda: self._pages.account(_ref(kind, request), _address(request)))
+            address = _address(request)
+            # A form sends its empty fields too: the address that stays is the one without them.
+            if len(address.query) < len(request.query):
+                raise web.HTTPSeeOther(address.to())
+            return await self._page(lambda: self._pages.account(_ref(kind, request), address))
 
         return page
 
@@ -72,8 +77,9 @@ class Site:
 
     def _operation(self, operation: Operation) -> Handler:
         async def answer(request: web.Request) -> web.Response:
+            once_only([name for name, _ in request.query.items()])
             question = Question(dict(request.match_info), dict(request.query), self._page_size)
-            text = await self._read(lambda: operation.answer(self._queries, question).model_dump_json())
+            text = await self._read(lambda: operation.ask(self._queries, question).model_dump_json())
             return web.Response(text=text, content_type="application/json")
 
         return answer
@@ -98,8 +104,8 @@ class Site:
                 _LOG.debug("a live page went away")
             return response
 
-    async def _page(self, render: Callable[[], str]) -> web.Response:
-        return web.Response(text=await self._read(render), content_type="text/html")
+    async def _page(self, render: Callable[[], Rendering]) -> web.Response:
+        return _html(await self._read(render))
 
     async def _read(self, question: Callable[[], Value]) -> Value:
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
@@ -114,12 +120,15 @@ class Site:
             status, detail = status_of(error), detail_of(error)
         if request.path.startswith(("/api/", "/events", "/static/")):
             return problem(status, detail, request.path)
-        text = self._pages.error(status, detail, _address(request))
-        return web.Response(status=status, text=text, content_type="text/html")
+        return _html(self._pages.error(status, detail, _address(request)))
 
 
 def _address(request: web.Request) -> Address:
-    return Address(request.rel_url.raw_path, dict(request.query))
+    return Address(request.rel_url.raw_path, {name: value for name, value in request.query.items() if value})
+
+
+def _html(rendering: Rendering) -> web.Response:
+    return web.Response(status=rendering.status, text=rendering.text, content_type="text/html")
 
 
 def _ref(kind: str, request: web.Request) -> LimitRef:

@@ -113,6 +113,20 @@ class PaymentItem(Shape):
     expires_at: datetime | None
 
 
+class PeriodItem(Shape):
+    """One period of an account: `[start, end)`."""
+
+    account: str = Field(description="Pass it as `account` to ask for this period.")
+    start: datetime | None
+    end: datetime | None
+
+
+class PeriodList(Shape):
+    """The last periods of one key, the newest first."""
+
+    items: list[PeriodItem]
+
+
 class SpendItem(Shape):
     """One slice of time. `wall` is its start on the window's clock, without offset."""
 

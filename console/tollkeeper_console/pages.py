@@ -3,11 +3,11 @@
 All state of a page stands in its address, so that it can be kept, sent and reloaded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -16,14 +16,18 @@ from tollkeeper.accounts import Phase
 from tollkeeper.amounts import Unit
 from tollkeeper.forecast import COVERAGE, Forecast
 from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper.views import Order, Page, PeriodRow, UsageRow
+from tollkeeper.windows import Window
 from tollkeeper_console import display
+from tollkeeper_console.filterform import MOST_VALUES, FilterForm, form_of
+from tollkeeper_console.filters import NAMES
 from tollkeeper_console.parameters import LARGEST_PAGE, order_of, range_of, whole
 from tollkeeper_console.queries import AccountView, Queries
 from tollkeeper_console.series import series_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-_DEFAULTS = {"usages": "1", "payments": "1", "usages_order": "newest", "payments_order": "newest"}
+_DEFAULTS = {"page": "1", "usages": "1", "payments": "1", "usages_order": "newest", "payments_order": "newest"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,17 @@ class Address:
         merged = {**self.query, **{name: None if value is None else str(value) for name, value in changes.items()}}
         kept = {name: value for name, value in merged.items() if value is not None and value != _DEFAULTS.get(name)}
         return (path or self.path) + (f"?{urlencode(sorted(kept.items()))}" if kept else "")
+
+    def without(self, names: Container[str]) -> dict[str, str]:
+        """The state without these parameters."""
+        return {name: value for name, value in self.query.items() if name not in names}
+
+
+class Rendering(NamedTuple):
+    """A page and the HTTP status that it answers with."""
+
+    text: str
+    status: int = HTTPStatus.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,43 +96,69 @@ class Pages:
         )
         self._templates.globals.update(_vocabulary())
 
-    def overview(self, address: Address) -> str:
+    def overview(self, address: Address) -> Rendering:
         """All budgets and quotas."""
+        page, size = whole(address.query, "page", 1, LARGEST_PAGE), self._page_size
         limits = self._queries.limits()
-        counts = {phase: sum(view.phase is phase for view in limits) for phase in Phase}
-        return self._render("overview.html", address, limits=limits, counts=counts, now=self._queries.clock())
+        return self._render(
+            "overview.html",
+            address,
+            limits=limits[(page - 1) * size : page * size],
+            pager=Pager("page", page, size, len(limits), "worst first"),
+            counts={phase: sum(view.phase is phase for view in limits) for phase in Phase},
+            now=self._queries.clock(),
+        )
 
-    def account(self, ref: LimitRef, address: Address) -> str:
+    def account(self, ref: LimitRef, address: Address) -> Rendering:
         """One budget, or one limit of a quota."""
         query, size = address.query, self._page_size
         view = self._queries.account(ref, query.get("account"))
         usages_order, payments_order = order_of(query, "usages_order"), order_of(query, "payments_order")
         usages_page = whole(query, "usages", 1, LARGEST_PAGE)
         payments_page = whole(query, "payments", 1, LARGEST_PAGE)
-        usages = self._queries.usages(view, usages_page, size, usages_order)
+        form = form_of(query, view.zone)
+        usages = self._usages(view, form, usages_page, usages_order)
         payments = self._queries.payments(view, payments_page, size, payments_order)
         return self._render(
             "account.html",
             address,
+            HTTPStatus.BAD_REQUEST if form.problem else HTTPStatus.OK,
             view=view,
             series=series_of(self._queries, view, range_of(query)),
+            periods=_offered(self._queries.periods(view), view.current),
+            current=view.current,
+            form=form,
+            choices=self._queries.usage_choices(view, MOST_VALUES),
             usages=usages.rows,
             usages_pager=Pager("usages", usages_page, size, usages.total, usages_order),
             payments=payments.rows,
             payments_pager=Pager("payments", payments_page, size, payments.total, payments_order),
         )
 
-    def usage(self, ref: LimitRef, usage: str, address: Address) -> str:
+    def _usages(self, view: AccountView, form: FilterForm, page: int, order: Order) -> Page[UsageRow]:
+        """The usages that the form asks for; none while it asks for what cannot be."""
+        if form.problem:
+            return Page((), 0, page, self._page_size)
+        return self._queries.usages(view, page, self._page_size, order, form.wanted)
+
+    def usage(self, ref: LimitRef, usage: str, address: Address) -> Rendering:
         """One usage in full."""
         view = self._queries.account(ref, address.query.get("account"))
         return self._render("usage.html", address, view=view, row=self._queries.usage(view, usage))
 
-    def error(self, status: int, detail: str, address: Address) -> str:
+    def error(self, status: int, detail: str, address: Address) -> Rendering:
         """An error in words."""
-        return self._render("error.html", address, status=status, title=HTTPStatus(status).phrase, detail=detail)
+        title = HTTPStatus(status).phrase
+        return self._render("error.html", address, status, error=status, title=title, detail=detail)
 
-    def _render(self, template: str, address: Address, **values: Any) -> str:
-        return self._templates.get_template(template).render(address=address, **values)
+    def _render(self, template: str, address: Address, status: int = HTTPStatus.OK, /, **values: Any) -> Rendering:
+        return Rendering(self._templates.get_template(template).render(address=address, **values), status)
+
+
+def _offered(periods: Sequence[PeriodRow], current: Window) -> list[PeriodRow]:
+    """The periods to choose from: the current one is always among them, though nothing may be booked in it yet."""
+    known = any(one.start == current.start for one in periods)
+    return [*([] if known else [PeriodRow("", current.start, current.end)]), *periods]
 
 
 def _vocabulary() -> Mapping[str, Any]:
@@ -147,6 +188,8 @@ def _vocabulary() -> Mapping[str, Any]:
         "phase_words": display.phase_words,
         "spend_path": _spend_path,
         "unit_words": display.unit_words,
+        "other_account": ("account", "usages", "payments", "range", "from", "to"),
+        "unfiltered": dict.fromkeys((*NAMES, "usages")),
         "usd": Unit.USD,
     }
 

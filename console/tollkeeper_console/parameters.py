@@ -1,6 +1,7 @@
 """What an address may say after its question mark, read strictly: a bad value is refused by name, never guessed."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,21 @@ ORDER = Parameter("order", "By time of booking.", {"type": "string", "enum": ["n
 RANGE = Parameter(
     "range", "How far back; without it the range that shows most.", {"type": "string", "enum": list(RANGES)}
 )
+
+
+def once_only(names: Sequence[str]) -> None:
+    """Raise `BadRequest` for the first parameter that is given twice."""
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise BadRequest(f"{name!r} is given {times} times: give it once")
+
+
+def refuse_unknown(query: Mapping[str, str], known: Sequence[Parameter]) -> None:
+    """Raise `BadRequest` for the first parameter that is not known: a misspelt one would be a question left out."""
+    names = [one.name for one in known]
+    for name in query:
+        if name not in names:
+            raise BadRequest(f"{name!r} is not a parameter here: {'use ' + ', '.join(names) if names else 'use none'}")
 
 
 def whole(query: Mapping[str, str], name: str, default: int, largest: int) -> int:

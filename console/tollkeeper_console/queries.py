@@ -14,12 +14,27 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.forecast import Forecast, NotEnoughHistory, forecast, slice_seconds_for
 from tollkeeper.limits import AccountId, Limit, LimitRef
 from tollkeeper.policy import CurrentPolicy, PolicySet
-from tollkeeper.views import AccountTotals, LedgerReader, Order, Page, PaymentRow, SpendPoint, UsageRow
+from tollkeeper.views import (
+    ALL_USAGES,
+    AccountTotals,
+    LedgerReader,
+    Order,
+    Page,
+    PaymentRow,
+    PeriodRow,
+    SpendPoint,
+    UsageChoices,
+    UsageFilter,
+    UsageRow,
+)
 from tollkeeper.windows import Window, midnight, zone_named
 from tollkeeper_console.errors import NotFound
 
 MOST_CHOICES = 100
 """How many accounts of one limit are offered for choice: the tightest first."""
+
+MOST_PERIODS = 60
+"""How many periods of an account are offered for choice: the last ones."""
 
 _PREPAID_HISTORY = timedelta(days=14)
 
@@ -38,14 +53,15 @@ class LimitView:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """One account with its sums. `today` begins at `zone`'s midnight; `choices` are the limit's other accounts."""
+    """One account with its sums. `today` begins at `zone`'s midnight; `choices` are the limit's
+    accounts in this window."""
 
     limit: Limit
     id: AccountId
     account: Account
     window: Window
     phase: Phase
-    is_current: bool
+    current: Window
     tenants: tuple[str, ...]
     totals: AccountTotals
     today: int
@@ -53,6 +69,11 @@ class AccountView:
     zone: str
     choices: tuple[Account, ...]
     now: datetime
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the window shown is the one that counts now."""
+        return self.window == self.current
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +105,7 @@ class Queries:
             account=account,
             window=window,
             phase=account.phase(limit),
-            is_current=window == current,
+            current=current,
             tenants=_paths(limit, policy),
             totals=self.reader.totals(account.id),
             today=self._spent_since(
@@ -92,13 +113,23 @@ class Queries:
             ),
             last_hour=self._spent_since(account.id, now - timedelta(hours=1), now),
             zone=zone,
-            choices=_tightest_first(limit, known)[:MOST_CHOICES] if is_keyed(limit) else (),
+            choices=self._choices(limit, window, current, known),
             now=now,
         )
 
-    def usages(self, view: AccountView, page: int, size: int, order: Order) -> Page[UsageRow]:
-        """One page of the account's usages."""
-        return self.reader.usages(view.account.id, page=page, size=size, order=order)
+    def periods(self, view: AccountView) -> Sequence[PeriodRow]:
+        """The account's last periods, the newest first."""
+        return self.reader.periods(view.account.id, most=MOST_PERIODS)
+
+    def usages(
+        self, view: AccountView, page: int, size: int, order: Order, wanted: UsageFilter = ALL_USAGES
+    ) -> Page[UsageRow]:
+        """One page of the account's usages that a filter lets through."""
+        return self.reader.usages(view.account.id, page=page, size=size, order=order, wanted=wanted)
+
+    def usage_choices(self, view: AccountView, most: int) -> UsageChoices:
+        """What occurs among the account's usages."""
+        return self.reader.usage_choices(view.account.id, most=most)
 
     def usage(self, view: AccountView, usage: str) -> UsageRow:
         """One usage of the account. Raises `NotFound`."""
@@ -129,6 +160,13 @@ class Queries:
         return LimitView(
             limit, window, counted.tightest(), counted.phase(), len(counted.accounts), _paths(limit, policy)
         )
+
+    def _choices(self, limit: Limit, window: Window, current: Window, known: Sequence[Account]) -> tuple[Account, ...]:
+        """The accounts of the window that is shown, of which those of the current one are known already."""
+        if not is_keyed(limit):
+            return ()
+        accounts = known if window == current else self.reader.accounts_of(limit, window.key())
+        return _tightest_first(limit, accounts)[:MOST_CHOICES]
 
     def _chosen(
         self, limit: Limit, chosen: str | None, known: Sequence[Account], now: datetime

@@ -1,12 +1,13 @@
 """From what queries answer to what the API says."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit, format_amount, format_money
 from tollkeeper.forecast import COVERAGE, Forecast, NotEnoughHistory
 from tollkeeper.limits import Limit
-from tollkeeper.views import PaymentRow, UsageRow
+from tollkeeper.views import PaymentRow, PeriodRow, UsageRow
 from tollkeeper.windows import Window
 from tollkeeper_console.display import page_path, wall
 from tollkeeper_console.models import (
@@ -14,6 +15,8 @@ from tollkeeper_console.models import (
     LimitDetail,
     LimitItem,
     PaymentItem,
+    PeriodItem,
+    PeriodList,
     SpendItem,
     SpendSeries,
     UsageItem,
@@ -126,6 +129,14 @@ def payment_item(row: PaymentRow, unit: Unit) -> PaymentItem:
         transaction=row.transaction,
         expires_at=row.expires_at,
     )
+
+
+def period_list(rows: Sequence[PeriodRow]) -> PeriodList:
+    """The periods of an account."""
+    items = [
+        PeriodItem(account=row.account, start=_real(row.start) if row.start else None, end=row.end) for row in rows
+    ]
+    return PeriodList(items=items)
 
 
 def forecast_shape(seen: Forecast | NotEnoughHistory, unit: Unit) -> ForecastShape:

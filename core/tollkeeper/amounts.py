@@ -71,11 +71,11 @@ class Amount:
         return format_amount(self.value, self.unit)
 
 
-def parse_money(text: str) -> NanoDollars:
-    """Nano-dollars of a decimal string with at most 9 decimals, such as "-0.12". Raises `InvalidValue`."""
-    if not _MONEY.fullmatch(text):
+def parse_money(text: object) -> NanoDollars:
+    """Nano-dollars of a decimal string with at most 9 decimals, such as "-0.12". Raises `InvalidValue`, of numbers too."""
+    if not isinstance(text, str) or not _MONEY.fullmatch(text):
         raise InvalidValue(
-            f'{text!r} is not an amount of money: write a decimal string with at most 9 decimals, such as "25.00"'
+            f'{text!r} is not an amount of money: write a quoted decimal string with at most 9 decimals, such as "25.00"'
         )
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
     whole, _, fraction = digits.partition(".")
@@ -108,9 +108,12 @@ def _within(value: int, shown: object) -> int:
 
 
 def parse_amount(value: int | str, unit: Unit) -> int:
-    """The integer inside `value` for a unit: nano-dollars for USD, whole counts else. Raises `InvalidValue`."""
+    """The integer inside `value` for a unit: nano-dollars for USD, whole counts else. Raises `InvalidValue`.
+
+    Money is a string, since YAML makes a float of 25.50 without quotes; the number 0 is 0 in every unit.
+    """
     if unit.is_money:
-        return parse_money(str(value) if not isinstance(value, bool) else repr(value))
+        return parse_money("0" if value == 0 and not isinstance(value, bool) else value)
     if isinstance(value, str) and value.startswith("-"):
         return -parse_quantity(value[1:])
     return -parse_quantity(-value) if isinstance(value, int) and value < 0 else parse_quantity(value)

@@ -193,7 +193,7 @@ def grant_problems(grant: TokenGrant, resources: Resources) -> Iterator[Problem]
         grant.spec.amount_in(budget.spec.amount_unit)
     except InvalidValue:
         reason = f"{grant.spec.amount!r} is not an amount of {budget.spec.unit}, the unit of the TokenBudget {name}"
-        example = '"25.00"' if budget.spec.amount_unit.is_money else "2M"
+        example = '"25.00" with its quotes' if budget.spec.amount_unit.is_money else "2M"
         yield Problem(
             ref, "spec.amount", "WrongUnit", reason, f"create a grant in {budget.spec.unit}, such as {example}"
         )

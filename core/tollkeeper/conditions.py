@@ -56,6 +56,12 @@ def status_of(status: Mapping[str, Any], condition_type: str) -> str | None:
     )
 
 
+def message_of(status: Mapping[str, Any], condition_type: str) -> str:
+    """What a written condition tells people; empty where it does not stand."""
+    stood = status.get("conditions") or ()
+    return next((str(one.get("message", "")) for one in stood if one.get("type") == condition_type), "")
+
+
 def to_second(when: datetime) -> str:
     """RFC 3339 in UTC without a fraction, as the API server's own times are."""
     return format_time(when.replace(microsecond=0))

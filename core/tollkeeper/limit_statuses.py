@@ -15,6 +15,7 @@ from tollkeeper.resources.standing import Span
 from tollkeeper.resources.tokenbudget import ForecastStatus, SpendForecast, TokenBudgetColumns, TokenBudgetStatus
 from tollkeeper.resources.tokenquota import LimitStatus, TokenQuotaColumns, TokenQuotaStatus
 from tollkeeper.statuses import NOTHING_TO_SAY, Freshness, Subject, finished, to_the_second
+from tollkeeper.unpriced import NOTHING_UNPRICED, Unpriced, priced
 from tollkeeper.windows import Window, format_column_time
 
 
@@ -25,8 +26,12 @@ def budget_status(
     forecast: Forecast | NotEnoughHistory | None,
     freshness: Freshness,
     now: datetime,
+    unpriced: Unpriced = NOTHING_UNPRICED,
 ) -> dict[str, Any]:
-    """The status of a TokenBudget that is in force. `forecast` is None where none is made (prepaid, or `per`)."""
+    """The status of a TokenBudget that is in force. `forecast` is None where none is made (prepaid, or `per`).
+
+    `unpriced` is the usage of models that have no price still (M6).
+    """
     limit, total, phase = counted.limit, counted.total(), counted.phase()
 
     def said(amount: int) -> str:
@@ -62,14 +67,20 @@ def budget_status(
         *subject.standing("InForce", f"Binds {_bound(limit)}; {limit.enforcement} enforcement"),
         _within(phase, (_story(counted, budget.spec.zone),)),
         freshness.condition(),
+        *priced(unpriced),
     )
     return _without_idle_top(finished(status, conditions, subject, now))
 
 
 def quota_status(
-    quota: TokenQuota, subject: Subject, counted: Mapping[str, Counted], freshness: Freshness, now: datetime
+    quota: TokenQuota,
+    subject: Subject,
+    counted: Mapping[str, Counted],
+    freshness: Freshness,
+    now: datetime,
+    unpriced: Unpriced = NOTHING_UNPRICED,
 ) -> dict[str, Any]:
-    """The status of a TokenQuota that is in force; `counted` holds its limits by name."""
+    """The status of a TokenQuota that is in force; `counted` holds its limits by name, `unpriced` is as for a budget."""
     zones = {limit.name: limit.window.zone for limit in quota.spec.limits}
     ordered = [(name, counted[name]) for name in zones if name in counted]
     tightest = max(ordered, key=lambda pair: _limit_tightness(pair[1]), default=None)
@@ -88,6 +99,7 @@ def quota_status(
         *subject.standing("InForce", _binding(ordered)),
         _within(worst, tuple(_story(one, zones[name]) for name, one in ordered if one.phase() is worst)),
         freshness.condition(),
+        *priced(unpriced),
     )
     done = finished(status, conditions, subject, now)
     return {**done, "limits": [_without_idle_top(limit) for limit in done["limits"]]}

@@ -11,7 +11,7 @@ from typing import Any
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import format_amount
-from tollkeeper.conditions import status_of
+from tollkeeper.conditions import message_of, status_of
 from tollkeeper.limits import AccountId, Limit
 from tollkeeper.windows import format_column_time
 
@@ -29,6 +29,7 @@ class Reason(StrEnum):
     GATE_CLOSED = "GateClosed"
     GATE_OPENED = "GateOpened"
     OVERSHOOT = "Overshoot"
+    UNPRICED = "Unpriced"
 
 
 _WARNINGS = frozenset(
@@ -39,6 +40,7 @@ _WARNINGS = frozenset(
         Reason.USAGE_STALE,
         Reason.GATE_CLOSED,
         Reason.OVERSHOOT,
+        Reason.UNPRICED,
     }
 )
 
@@ -78,9 +80,9 @@ def quota_notices(before: Status, now: Status) -> Iterator[Notice]:
 def grant_notices(before: Status, now: Status) -> Iterator[Notice]:
     """What became of a TokenGrant: booked, expired."""
     if now.get("booked") and not before.get("booked"):
-        yield Notice(Reason.GRANT_BOOKED, _message(now, "Ready"), "booked")
+        yield Notice(Reason.GRANT_BOOKED, message_of(now, "Ready"), "booked")
     if _reason(now, "Ready") == "Expired" != _reason(before, "Ready"):
-        yield Notice(Reason.GRANT_EXPIRED, _message(now, "Ready"), "expired")
+        yield Notice(Reason.GRANT_EXPIRED, message_of(now, "Ready"), "expired")
 
 
 def gate_notices(before: Status, now: Status) -> Iterator[Notice]:
@@ -104,7 +106,8 @@ def threshold_notice(threshold: int, limit: Limit, account: Account) -> Notice:
     key = AccountId.parse(account.id).key
     whose = f" for {','.join(key)}" if key else ""
     left, credit = format_amount(account.balance, limit.unit), format_amount(account.credit, limit.unit)
-    until = f" until {format_column_time(account.window_end, limit.calendar.zone)}" if account.window_end else ""
+    zone = limit.calendar.zone
+    until = f" until {format_column_time(account.window_end, zone)} {zone}" if account.window_end else ""
     message = f"{threshold}%{name} is used{whose}: {left} {limit.unit} is left of {credit}{until}"
     return Notice(Reason.THRESHOLD_CROSSED, message, f"{account.id}/{threshold}")
 
@@ -113,7 +116,7 @@ def _phase_notice(before: Status, now: Status) -> Iterator[Notice]:
     was, phase = before.get("phase", Phase.SUFFICIENT), now.get("phase")
     if phase is None or was == phase:
         return
-    story = _message(now, "WithinLimit")
+    story = message_of(now, "WithinLimit")
     identity = f"{phase}/{_since(now, 'WithinLimit')}/{now.get('spent')}/{now.get('granted')}"
     if phase == Phase.INSUFFICIENT:
         remedy = "requests and new workloads are refused until it resets or a TokenGrant is applied"
@@ -126,7 +129,7 @@ def _phase_notice(before: Status, now: Status) -> Iterator[Notice]:
 
 def _stale_notice(before: Status, now: Status) -> Iterator[Notice]:
     if status_of(now, "UsageFresh") == "False" and status_of(before, "UsageFresh") != "False":
-        yield Notice(Reason.USAGE_STALE, _message(now, "UsageFresh"), f"stale/{_since(now, 'UsageFresh')}")
+        yield Notice(Reason.USAGE_STALE, message_of(now, "UsageFresh"), f"stale/{_since(now, 'UsageFresh')}")
 
 
 def _zero_like(status: Status) -> str:
@@ -137,10 +140,6 @@ def _zero_like(status: Status) -> str:
 def _condition(status: Status, condition_type: str) -> Mapping[str, Any]:
     stood = status.get("conditions") or ()
     return next((condition for condition in stood if condition.get("type") == condition_type), {})
-
-
-def _message(status: Status, condition_type: str) -> str:
-    return str(_condition(status, condition_type).get("message", ""))
 
 
 def _reason(status: Status, condition_type: str) -> str:

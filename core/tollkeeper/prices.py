@@ -189,13 +189,11 @@ def _no_window(_provider: str, _model: str) -> int | None:
 class PriceList:
     """All prices in force: the entries of price books over a base list. Build one with `bundled`, then `with_books`.
 
-    `refuse_unknown`: requests for models without a price are refused, not counted as unpriced (M6). `fallback` is the
-    price of models that nothing else names; where it is set, `find` always answers.
+    `fallback` is the price of models that nothing else names; where it is set, `find` always answers (M6).
     """
 
     entries: tuple[PriceEntry, ...] = ()
     tools: tuple[ToolPrice, ...] = ()
-    refuse_unknown: bool = False
     fallback: Price | None = None
     base: BaseQuote = _nothing
     base_window: BaseWindow = _no_window
@@ -211,7 +209,6 @@ class PriceList:
         entries: Sequence[PriceEntry],
         tools: Sequence[ToolPrice] = (),
         *,
-        refuse_unknown: bool = False,
         fallback: Price | None = None,
     ) -> "PriceList":
         """This list's base under these books. Raises `InvalidValue` for an entry whose prices cannot be."""
@@ -219,9 +216,7 @@ class PriceList:
             entry.price(entry.provider, entry.model)
         for tool in tools:
             tool.cost(1)
-        return replace(
-            self, entries=tuple(entries), tools=tuple(tools), refuse_unknown=refuse_unknown, fallback=fallback
-        )
+        return replace(self, entries=tuple(entries), tools=tuple(tools), fallback=fallback)
 
     def find(self, provider: str, model: str, at: datetime) -> Price | None:
         """The price of a model at an instant (aware); `None` where the model is unpriced (M6)."""

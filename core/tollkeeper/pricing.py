@@ -1,18 +1,20 @@
 """From PriceBooks to the price list in force (R10, M6)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tollkeeper.errors import InvalidValue
 from tollkeeper.prices import Price, PriceEntry, PriceList, ToolPrice
 from tollkeeper.problems import Problem
 from tollkeeper.references import ref_of
 from tollkeeper.resources import PriceBook
+from tollkeeper.windows import format_time
 
 
 def book_prices(books: Iterable[PriceBook], base: PriceList) -> tuple[PriceList, tuple[Problem, ...]]:
     """`base` under all books, and what is wrong with them.
 
-    A book whose prices cannot be is left out whole. Of several books with fallback prices the first by name counts.
+    A book whose prices cannot be is left out whole. Two prices of one book for the same provider and model from the same
+    time are a problem of that book: nobody can say which holds. Of several books with fallback prices the first by name counts.
     Unknown models without a fallback stay unpriced; the rule that Hard USD limits refuse them (M6) is the meter's.
     """
     entries: list[PriceEntry] = []
@@ -21,6 +23,7 @@ def book_prices(books: Iterable[PriceBook], base: PriceList) -> tuple[PriceList,
     fallback: Price | None = None
     chosen = ""
     for book in sorted(books, key=lambda book: book.name):
+        problems += _doubles(book)
         try:
             own, own_tools, own_fallback = _prices(book)
             base.with_books(own, own_tools)
@@ -61,6 +64,17 @@ def _fallback(book: PriceBook, version: str) -> Price | None:
         return None
     name = f"PriceBook/{book.name}/fallback"
     return Price("", "", name, version, given.per_million.by_bucket(), given.dollars_per_request)
+
+
+def _doubles(book: PriceBook) -> Iterator[Problem]:
+    first: dict[tuple[object, ...], int] = {}
+    for number, one in enumerate(book.spec.models):
+        earlier = first.setdefault((one.provider, one.model, one.effective_from), number)
+        if earlier != number:
+            since = f"from {format_time(one.effective_from)}" if one.effective_from else "without effectiveFrom"
+            reason = f"{one.provider} {one.model} {since} has a price already, at spec.models[{earlier}]"
+            remedy = "remove one of the two, or give them different times in effectiveFrom"
+            yield Problem(ref_of(book), f"spec.models[{number}]", "PriceTwice", reason, remedy)
 
 
 def _impossible(book: PriceBook, reason: str) -> Problem:

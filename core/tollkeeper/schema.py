@@ -3,6 +3,9 @@
 A structural schema has no references, a type at every place, no `additionalProperties: false` and no titles (Kubernetes,
 "Specifying a structural schema"). Optional fields are left out of `required`, never nullable. Rules across fields become
 `x-kubernetes-validations` of the object that they are stated on.
+
+What people write is checked by rules that have words, in place of `pattern` and `format`, which have none. A status is
+written by programs alone: it keeps the patterns, which cost nothing, and its lists need no bounds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +34,8 @@ _KEPT = (
     "default",
     "required",
 )
+_WORDS = "x-kubernetes-validations"
+_WORDLESS = ("pattern", "format")
 
 
 def structural_schema(model: type[Part]) -> Schema:
@@ -62,9 +67,11 @@ class _Converter:
         self._definitions = definitions
         self._rules = rules
 
-    def convert(self, raw: Schema, name: str) -> Schema:
-        """The structural form of a JSON schema; `name` is the model's, where it is one."""
+    def convert(self, raw: Schema, name: str, *, worded: bool = True) -> Schema:
+        """The structural form of a JSON schema; `name` is the model's, where it is one. `worded`: people write it."""
         raw, name = self._resolved(raw, name)
+        left_out = _WORDLESS if worded and _WORDS in raw else () if worded else (_WORDS,)
+        raw = {key: value for key, value in raw.items() if key not in left_out}
         schema: Schema = {key: raw[key] for key in _KEPT if key in raw and not _is_empty(raw[key])}
         schema |= {key: value for key, value in raw.items() if key.startswith("x-kubernetes-")}
         if "const" in raw:
@@ -72,22 +79,25 @@ class _Converter:
         if "description" in schema:
             schema["description"] = " ".join(schema["description"].split())
         if "items" in raw:
-            schema["items"] = self._below(raw["items"])
+            schema["items"] = self._below(raw["items"], worded)
         if isinstance(raw.get("additionalProperties"), dict):
-            schema["additionalProperties"] = self._below(raw["additionalProperties"])
+            schema["additionalProperties"] = self._below(raw["additionalProperties"], worded)
         if "properties" in raw:
-            schema["properties"] = {key: self.convert(value, "") for key, value in raw["properties"].items()}
+            schema["properties"] = {
+                key: self.convert(value, "", worded=worded and key != "status")
+                for key, value in raw["properties"].items()
+            }
         if isinstance(schema.get("default"), dict):
             del schema["default"]  # the defaults of its fields say it
         if name in self._rules:
-            schema["x-kubernetes-validations"] = [_validation(rule) for rule in self._rules[name]]
+            schema[_WORDS] = [_validation(rule) for rule in self._rules[name]]
         if "type" not in schema and not schema.get("x-kubernetes-int-or-string"):
             raise InvalidValue(f"{raw} has no type: no structural schema can say it")
         return schema
 
-    def _below(self, raw: Schema) -> Schema:
+    def _below(self, raw: Schema, worded: bool) -> Schema:
         """The schema of items and map values, whose own description nobody reads twice."""
-        return {key: value for key, value in self.convert(raw, "").items() if key != "description"}
+        return {key: value for key, value in self.convert(raw, "", worded=worded).items() if key != "description"}
 
     def _resolved(self, raw: Schema, name: str) -> tuple[Schema, str]:
         """Follow references and take the one alternative beside null; what stands beside them comes first."""

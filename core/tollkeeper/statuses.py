@@ -2,7 +2,8 @@
 
 Pure: the same values and instant make the same status. Each function answers the JSON of `.status`; fields that cannot
 be known are left out, never guessed. Conditions: `Ready` (in force), `WithinLimit` (room is left), `UsageFresh` (the
-numbers are recent, I5), `Stalled` where a person must change the object, `AsWritten` where a part of it has no effect.
+numbers are recent, I5), `Stalled` where a person must change the object, `AsWritten` where a part of it has no effect,
+`Priced` where models without a price are used (M6).
 
 Here: what all have in common, and tenants, grants, price books and gates; `limit_statuses` has budgets and quotas.
 """

@@ -2,22 +2,28 @@
 
 The rules are those of `compile` itself, so that nothing is admitted that the operator then cannot use. Three more
 speak of a change: a budget or limit keeps its unit, since its account goes on counting (B7); a change is not blamed
-for what was wrong before it; and what a change breaks in other objects is told, not refused.
+for what was wrong before it; and what a change breaks in other objects is told, not refused. One speaks of what is new:
+a grant that has lapsed already is admitted with a warning, once. It is not refused: files that are kept and applied
+again, to a rebuilt cluster too, hold grants whose time is over.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from tollkeeper.compile import compile_policy
 from tollkeeper.prices import PriceList
 from tollkeeper.problems import ObjectRef, Problem, Severity, problems_of
 from tollkeeper.references import Resources, ref_of
-from tollkeeper.resources import AnyResource, TokenBudget, TokenQuota
+from tollkeeper.resources import AnyResource, TokenBudget, TokenGrant, TokenQuota
 from tollkeeper.tenants import Namespace
+from tollkeeper.windows import format_time
 
 _NOBODY_ELSE = PriceList()
 
 
-def check(new: AnyResource, resources: Resources, namespaces: Mapping[str, Namespace]) -> tuple[Problem, ...]:
+def check(
+    new: AnyResource, resources: Resources, namespaces: Mapping[str, Namespace], now: datetime
+) -> tuple[Problem, ...]:
     """What is wrong with `new` among `resources` (which may hold its former self), each fault with path and remedy.
 
     Those that refuse (`Problem.refuses`) are the object's own and new with this change; the others are warnings:
@@ -31,7 +37,7 @@ def check(new: AnyResource, resources: Resources, namespaces: Mapping[str, Names
     known = {(problem.path, problem.code, problem.reason) for problem in problems_of(before, ref)}
     told = [_as_warning(one) if _key(one) in known else one for one in own]
     broken = [_in_others(problem) for problem in after if problem.ref != ref and problem not in before]
-    changed = _fixed_changes(former, new) if former is not None else ()
+    changed = _fixed_changes(former, new) if former is not None else _lapsed_at_birth(new, now)
     return (*told, *changed, *(problem for problem in broken if problem is not None))
 
 
@@ -74,6 +80,14 @@ def _fixed_changes(former: AnyResource, new: AnyResource) -> Iterator[Problem]:
         for number, limit in enumerate(new.spec.limits):
             if (was := units.get(limit.name, limit.unit)) != limit.unit:
                 yield _unit_change(new, f"spec.limits[{number}].unit", was, "give the limit another name")
+
+
+def _lapsed_at_birth(new: AnyResource, now: datetime) -> Iterator[Problem]:
+    """A grant that is applied after its end; one that was applied in time may be applied again whenever."""
+    if isinstance(new, TokenGrant) and new.spec.expires_at is not None and new.spec.expires_at <= now:
+        reason = f"{format_time(new.spec.expires_at)} has passed already, so nothing of the grant can be spent"
+        remedy = "create another grant with a later expiresAt, or without one"
+        yield Problem(ref_of(new), "spec.expiresAt", "ExpiredAlready", reason, remedy, Severity.WARN)
 
 
 def _unit_change(new: AnyResource, path: str, was: str, remedy: str) -> Problem:

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from tollkeeper.accounts import Account
 from tollkeeper.limits import Limit
+from tollkeeper.usage import Outcome
 
 Order = Literal["newest", "oldest"]
 
@@ -44,6 +45,52 @@ class UsageRow:
     streamed: bool
     estimated: bool
     transaction: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Which usages are asked for (R34): those that have every value given here; `None` leaves open.
+
+    `status` is a range of HTTP statuses, such as `range(400, 500)`. `since` and `until` (aware) bound the time at which a
+    usage finished: from `since` on, before `until`.
+    """
+
+    model: str | None = None
+    tool: str | None = None
+    assistant: str | None = None
+    api_key: str | None = None
+    user: str | None = None
+    feature: str | None = None
+    status: range | None = None
+    outcome: Outcome | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+ALL_USAGES = UsageFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageChoices:
+    """What occurs among the usages of one account, by the names of `UsageFilter`: each sorted, each value once."""
+
+    model: tuple[str, ...] = ()
+    tool: tuple[str, ...] = ()
+    assistant: tuple[str, ...] = ()
+    api_key: tuple[str, ...] = ()
+    user: tuple[str, ...] = ()
+    feature: tuple[str, ...] = ()
+    status: tuple[int, ...] = ()
+    outcome: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodRow:
+    """One window in which a limit counted for a key, and the account that holds it; `None` is the edge of a prepaid one."""
+
+    account: str
+    start: datetime | None
+    end: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +151,28 @@ class LedgerReader(Protocol):
         """One account by its identity."""
         ...
 
+    def periods(self, account: str, *, most: int) -> Sequence[PeriodRow]:
+        """The last `most` windows of an account's limit and key in its unit, the newest first, its own among them."""
+        ...
+
     def totals(self, account: str) -> AccountTotals:
         """Sums over an account's usages."""
         ...
 
-    def usages(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[UsageRow]:
-        """An account's usages, by the order of booking."""
+    def usages(
+        self,
+        account: str,
+        *,
+        page: int,
+        size: int = 20,
+        order: Order = "newest",
+        wanted: UsageFilter = ALL_USAGES,
+    ) -> Page[UsageRow]:
+        """An account's usages that a filter lets through, by the order of booking; `total` counts those alone."""
+        ...
+
+    def usage_choices(self, account: str, *, most: int) -> UsageChoices:
+        """What occurs among an account's usages: of each dimension the `most` that occur in most usages."""
         ...
 
     def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the wire's own name

@@ -1,13 +1,14 @@
 """`make demo`: build or find a cluster, start everything, tell the story; then stay up, or end with `ONCE=1`."""
 
 import asyncio
-import signal
+import contextlib
 import sys
-import tempfile
-from pathlib import Path
 
 from tollkeeper_cluster import Cluster, ClusterError, LocalCluster, find_cluster
 from tollkeeper_cluster.progress import shown_on
+from tollkeeper_cluster.run import Run
+from tollkeeper_demo.ending import end_as_at_ctrl_c, end_with_make
+from tollkeeper_demo.ports import require_free_ports
 from tollkeeper_demo.settings import DemoSettings, from_environment
 from tollkeeper_demo.stage import Stage
 from tollkeeper_demo.story import Story
@@ -20,38 +21,43 @@ OPERATOR_USER = "tollkeeper-operator"
 
 def main() -> int:
     """Exit code 0 when every step held, 1 otherwise."""
-    teller = Teller()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    end_as_at_ctrl_c()
+    end_with_make()
     try:
         settings = from_environment()
-        with find_cluster(settings.context, progress=shown_on()) as cluster, tempfile.TemporaryDirectory() as folder:
-            asyncio.run(_play(settings, cluster, Path(folder), teller))
-    except (StoryError, ClusterError, TraceError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
+        require_free_ports(settings)
+    except (StoryError, TraceError) as error:
+        return _failed(str(error))
+    try:
+        with find_cluster(settings.context, progress=shown_on()) as cluster, Run() as run:
+            asyncio.run(_play(settings, cluster, run, Teller()))
     except KeyboardInterrupt:
-        teller.say("stopped")
-        return 0 if not _once() else 1
+        if settings.once:
+            return _failed("stopped before all was checked")
+        _tell("everything has ended")
+    except (StoryError, ClusterError, TraceError, OSError) as error:
+        return _failed(str(error))
     return 0
 
 
-def _once() -> bool:
-    return from_environment().once
+def _failed(why: str) -> int:
+    _tell(why)
+    return 1
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"demo: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
-async def _play(settings: DemoSettings, cluster: Cluster, folder: Path, teller: Teller) -> None:
+async def _play(settings: DemoSettings, cluster: Cluster, run: Run, teller: Teller) -> None:
     kubeconfig = cluster.kubeconfig
     if isinstance(cluster, LocalCluster):
         kubeconfig = cluster.kubeconfig_for(OPERATOR_USER, ("system:masters",))
-    stage = Stage(settings, cluster, folder, teller, kubeconfig)
+    stage = Stage(settings, cluster, run, teller, kubeconfig)
     try:
         teller.step("The cluster, the simulated provider and `tollkeeper up`")
-        stage.run("kubectl", "version")
+        await stage.run("kubectl", "version")
         stage.provider.start()
         await stage.provider.ready(stage.address("provider", "/v1/models"))
         await stage.start_up()

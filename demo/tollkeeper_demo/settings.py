@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tollkeeper_demo.telling import StoryError
+from tollkeeper_demo.trace import TrafficRow, read_trace
 
 PORTS: Mapping[str, tuple[str, int]] = {
     "console": ("PORT", 8080),
@@ -21,13 +22,13 @@ PORTS: Mapping[str, tuple[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """`once`: check every step and end. `trace`: a CSV to send instead of generated traffic. `context`: a named cluster.
+    """`once`: check every step and end. `trace`: rows to send instead of generated traffic. `context`: a named cluster.
 
     `webhook_host` is the address at which a cluster that is not ours reaches this machine.
     """
 
     once: bool
-    trace: Path | None
+    trace: tuple[TrafficRow, ...] | None
     context: str | None
     ports: Mapping[str, int]
     webhook_host: str | None = None
@@ -35,7 +36,7 @@ class DemoSettings:
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> DemoSettings:
-    """The settings. Raises `StoryError` that names the variable that cannot be."""
+    """The settings. Raises `StoryError` that names the variable that cannot be, `TraceError` that names file and line."""
     trace = environment.get("TRACE")
     if trace and not Path(trace).is_file():
         raise StoryError(
@@ -43,7 +44,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> DemoSetting
         )
     return DemoSettings(
         once=environment.get("ONCE", "") not in ("", "0"),
-        trace=Path(trace) if trace else None,
+        trace=tuple(read_trace(Path(trace))) if trace else None,
         context=environment.get("CONTEXT") or None,
         webhook_host=environment.get("WEBHOOK_HOST") or None,
         ports={server: _port(environment, variable, default) for server, (variable, default) in PORTS.items()},

@@ -1,10 +1,16 @@
-"""The programs of the story as processes: the simulated provider and `tollkeeper up`, started and stopped as a user would."""
+"""The programs of the story as processes: the simulated provider and `tollkeeper up`, started and stopped as a user would.
+
+They are children of a keeper (`tollkeeper_cluster.run`), which ends them and removes the stage's folder whatever happens to
+the demo itself.
+"""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,39 +19,38 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tollkeeper_cluster import Cluster
-from tollkeeper_demo.settings import PORTS, DemoSettings
+from tollkeeper_cluster.run import Run
+from tollkeeper_demo.settings import DemoSettings
 from tollkeeper_demo.telling import StoryError, Teller
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 40.0
+COMMAND_SECONDS = 60.0
+_POLL_SECONDS = 0.02
 PROVIDER_KEY = "sk-simulated-provider"
 
 
 class Program:
-    """One process of ours, with its log in a file."""
+    """One process of ours, kept by `run`, with its log in a file of the run's folder."""
 
-    def __init__(self, arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
-        self.arguments, self.log = arguments, log
+    def __init__(self, run: Run, arguments: list[str], environment: Mapping[str, str]) -> None:
+        self.arguments, self.name = arguments, arguments[0]
+        self.log = run.folder / f"{self.name}.log"
+        self._run = run
         self._environment = {**os.environ, **environment}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
 
     @property
     def pid(self) -> int:
         """The process, while it runs."""
-        if self._process is None:
-            raise StoryError(f"{self.arguments[0]} does not run")
-        return self._process.pid
+        if self._pid is None:
+            raise StoryError(f"{self.name} does not run")
+        return self._pid
 
     def start(self) -> None:
         """Start it; its log goes on where it was."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("tollkeeper")), *self.arguments],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=self._environment,
-            )
+        command = [str(Path(sys.executable).with_name("tollkeeper")), *self.arguments]
+        self._pid = self._run.start(self.name, command, self._environment)
 
     async def ready(self, url: str) -> None:
         """Wait until an address answers. Raises `StoryError` with the last line of a program that ends before."""
@@ -57,36 +62,33 @@ class Program:
                         await asyncio.sleep(0.05)
             except TimeoutError as late:
                 raise StoryError(
-                    f"tollkeeper {self.arguments[0]}: not ready after {READY_SECONDS:.0f} s; see {self.log}"
+                    f"tollkeeper {self.name}: not ready after {READY_SECONDS:.0f} s; it said last: {self.last_words()}"
                 ) from late
 
     def _still_runs(self) -> None:
-        if self._process is not None and self._process.poll() is not None:
-            lines = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise StoryError(f"tollkeeper {self.arguments[0]} ended: {lines[-1]}")
+        if self._run.status(self.name) is not None:
+            raise StoryError(f"tollkeeper {self.name} ended: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last line of its log, which goes with the demo."""
+        lines = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        return lines[-1]
 
     def stop(self) -> None:
-        """End it in order; kill it when it does not end in time."""
-        self.end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.end(signal.SIGKILL)
-
-    def end(self, number: signal.Signals) -> None:
-        """Send a signal and wait for the end."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        """End it in order; kill it, and raise `StoryError`, when it does not end in time."""
+        if self._pid is None:
             return
-        process.send_signal(number)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        self._run.send_signal(self.name, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._run.status(self.name) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        late = self._run.status(self.name) is None
+        self._run.stop(self.name)
+        self._pid = None
+        if late:
             raise StoryError(
-                f"tollkeeper {self.arguments[0]} did not end within {STOP_SECONDS:.0f} s; see {self.log}"
-            ) from None
+                f"tollkeeper {self.name} did not end within {STOP_SECONDS:.0f} s; it said last: {self.last_words()}"
+            )
 
     def memory_mib(self) -> int:
         """Its resident memory."""
@@ -115,20 +117,20 @@ def _webhook_host(settings: DemoSettings, cluster: Cluster) -> str:
 
 
 class Stage:
-    """The cluster, the programs, and a folder for what they write."""
+    """The cluster, the programs, and a folder for what they write: that of `run`."""
 
-    def __init__(
-        self, settings: DemoSettings, cluster: Cluster, folder: Path, teller: Teller, kubeconfig: Path
-    ) -> None:
-        self.settings, self.cluster, self.folder, self.teller = settings, cluster, folder, teller
-        self.book, self.data = folder / "provider-book.jsonl", folder / "data"
+    def __init__(self, settings: DemoSettings, cluster: Cluster, run: Run, teller: Teller, kubeconfig: Path) -> None:
+        self.settings, self.cluster, self.folder, self.teller = settings, cluster, run.folder, teller
+        self.book, self.data = self.folder / "provider-book.jsonl", self.folder / "data"
+        self._commands: set[subprocess.Popen[str]] = set()
         self._write_config()
         ports = settings.ports
         provider = ["provider", "--port", str(ports["provider"]), "--book", str(self.book), "--key", PROVIDER_KEY]
-        self.provider = Program(provider, folder / "provider.log", {})
-        up = ["up", "--config", str(folder / "tollkeeper.yaml"), "--webhook-host", _webhook_host(settings, cluster)]
+        self.provider = Program(run, provider, {})
+        host = _webhook_host(settings, cluster)
+        up = ["up", "--config", str(self.folder / "tollkeeper.yaml"), "--webhook-host", host]
         environment = {"KUBECONFIG": str(kubeconfig), "OPENAI_PROVIDER_KEY": PROVIDER_KEY}
-        self.up = Program(up, folder / "up.log", environment)
+        self.up = Program(run, up, environment)
 
     def _write_config(self) -> None:
         ports = {server: port for server, port in self.settings.ports.items() if server != "provider"}
@@ -143,19 +145,14 @@ class Stage:
     async def start_up(self) -> None:
         """Start `tollkeeper up` and wait until it says that it is ready."""
         self.up.start()
-        try:
-            await self.up.ready(self.address("operator", "/readyz"))
-            await self.up.ready(self.address("gateway_metrics", "/readyz"))
-        except StoryError as error:
-            raise StoryError(f"{error}{self._hint(str(error))}") from error
+        await self.up.ready(self.address("operator", "/readyz"))
+        await self.up.ready(self.address("gateway_metrics", "/readyz"))
 
-    def _hint(self, text: str) -> str:
-        taken = [variable for server, (variable, _) in PORTS.items() if str(self.settings.ports[server]) in text]
-        return f" (here: {' or '.join(f'{variable}=' for variable in taken)} moves it)" if taken else ""
-
-    def run(self, *arguments: str, shown: str | None = None, stdin: str | None = None, fails: bool = False) -> str:
+    async def run(
+        self, *arguments: str, shown: str | None = None, stdin: str | None = None, fails: bool = False
+    ) -> str:
         """Run a program, show it as typed with what it printed, and return that. Raises `StoryError` on the other outcome."""
-        outcome = self.quiet(*arguments, stdin=stdin)
+        outcome = await asyncio.to_thread(self.quiet, *arguments, stdin=stdin)
         said = (outcome.stdout + outcome.stderr).strip()
         self.teller.command(shown or " ".join(arguments), said)
         if (outcome.returncode != 0) is not fails:
@@ -163,12 +160,28 @@ class Stage:
         return said
 
     def quiet(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a program without showing it."""
-        environment = {**os.environ, **self.cluster.environment()}
+        """Run a program without showing it. What it leaves when it is killed goes with the stage's folder."""
+        environment = {**os.environ, **self.cluster.environment(), "TMPDIR": str(self.folder)}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        return subprocess.run(
-            arguments, capture_output=True, text=True, input=stdin, env=environment, check=False, timeout=60
-        )
+        # A process group of its own: Ctrl-C is for the demo, and must not look as if the command had failed.
+        with subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            process_group=0,
+        ) as command:
+            self._commands.add(command)
+            try:
+                said, complained = command.communicate(stdin, timeout=COMMAND_SECONDS)
+            except subprocess.TimeoutExpired as late:
+                raise StoryError(f"`{' '.join(arguments)}` did not end within {COMMAND_SECONDS:.0f} s") from late
+            finally:
+                command.kill()
+                self._commands.discard(command)
+        return subprocess.CompletedProcess(arguments, command.returncode, said, complained)
 
     async def admissions_within(self, bound: str) -> tuple[int, int]:
         """How many of the webhook's answers took at most `bound` seconds, and how many there were."""
@@ -186,6 +199,9 @@ class Stage:
         return int(within), int(sum(s.value for s in samples if s.name.endswith("_count")))
 
     def close(self) -> None:
-        """Stop everything that was started."""
-        for program in (self.up, self.provider):
-            program.stop()
+        """Stop everything that was started, commands on other threads too: nobody waits for them any more."""
+        for command in tuple(self._commands):
+            command.kill()
+        with contextlib.ExitStack() as programs:
+            programs.callback(self.provider.stop)
+            programs.callback(self.up.stop)

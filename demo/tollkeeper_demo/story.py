@@ -13,7 +13,7 @@ import openai
 from tollkeeper_demo.comparison import Comparison, compare, dollars, usages_of
 from tollkeeper_demo.stage import Stage
 from tollkeeper_demo.telling import Figure, StoryError
-from tollkeeper_demo.trace import TrafficRow, read_trace
+from tollkeeper_demo.trace import TrafficRow
 from tollkeeper_demo.traffic import Result, Summary, endless, send
 
 NAMESPACE, BUDGET = "research", "monthly"
@@ -23,6 +23,13 @@ LONGEST_TRAFFIC_SECONDS = 60.0
 ADMISSIONS, AT_ONCE = 100, 4
 METERED_POD = ("kubectl", "run", "worker", "--image=worker", "--labels=tollkeeper.dev/metered=true", "-n", NAMESPACE)
 GET_BUDGETS = ("kubectl", "get", "tokenbudgets", "-n", NAMESPACE)
+
+
+def _not_spent(rows: int | None) -> str:
+    what = f"{LONGEST_TRAFFIC_SECONDS:.0f} s of traffic"
+    if rows is not None:
+        what = f"the {rows} rows of TRACE: name a longer trace, or lower the allocation in examples/demo"
+    return f"the budget is not spent after {what}"
 
 
 @dataclass(slots=True)
@@ -61,10 +68,10 @@ class Story:
         await self._policies()
         seen = await self._traffic()
         self._exception(seen)
-        self._refusals(seen)
+        await self._refusals(seen)
         await self._without_us()
         await self._top_up()
-        self._books()
+        await self._books()
         await self._admission()
         took = time.monotonic() - began
         self._measure(Figure("the whole story", f"{took:.1f} s", "under 60 s", took < 60, decides=False))
@@ -78,10 +85,11 @@ class Story:
 
     async def _policies(self) -> None:
         self._teller.step("A platform team applies its tenants, quotas and budgets")
-        self._stage.run("kubectl", "apply", "-f", "examples/demo/")
+        await self._stage.run("kubectl", "apply", "-f", "examples/demo/")
         await self._until("the budget to be Ready", lambda: self._budget().get("phase") == "Sufficient")
-        self._stage.run(*GET_BUDGETS)
-        self._key = self._stage.quiet("tollkeeper", "keys", "create", "--tenant", NAMESPACE).stdout.strip()
+        await self._stage.run(*GET_BUDGETS)
+        created = await asyncio.to_thread(self._stage.quiet, "tollkeeper", "keys", "create", "--tenant", NAMESPACE)
+        self._key = created.stdout.strip()
         self._teller.command(
             f"tollkeeper keys create --tenant {NAMESPACE}", "tk_… (shown once, kept by the application)"
         )
@@ -93,9 +101,8 @@ class Story:
             f"{CALLERS} callers send traffic through the gateway with the official client, JSON and streaming"
         )
         seen, stop = Seen(), asyncio.Event()
-        rows = (
-            read_trace(self._stage.settings.trace) if self._stage.settings.trace else endless(self._stage.settings.seed)
-        )
+        trace = self._stage.settings.trace
+        rows = trace or endless(self._stage.settings.seed)
         sending = asyncio.create_task(self._send(rows, seen, stop))
         watching = asyncio.create_task(self._watch_budget(seen, stop))
         refusing = asyncio.create_task(self._watch_gate(seen, stop))
@@ -103,7 +110,7 @@ class Story:
             summary = await asyncio.wait_for(sending, LONGEST_TRAFFIC_SECONDS + 20)
             await asyncio.wait_for(asyncio.gather(watching, refusing), 20)
         except TimeoutError as late:
-            raise StoryError(f"the budget is not spent after {LONGEST_TRAFFIC_SECONDS:.0f} s of traffic") from late
+            raise StoryError(_not_spent(None if trace is None else len(trace))) from late
         finally:
             for task in (sending, watching, refusing):
                 task.cancel()
@@ -135,7 +142,7 @@ class Story:
             now = (status.get("phase"), passed)
             if now != shown:
                 shown = now
-                await asyncio.to_thread(self._stage.run, *GET_BUDGETS)
+                await self._stage.run(*GET_BUDGETS)
             if status.get("phase") == "Insufficient":
                 seen.insufficient_at = time.monotonic()
                 stop.set()
@@ -165,9 +172,9 @@ class Story:
             )
         self._teller.say(f"openai.RateLimitError: {error.message}")
 
-    def _refusals(self, seen: Seen) -> None:
+    async def _refusals(self, seen: Seen) -> None:
         self._teller.step("A metered pod is refused by the API server")
-        said = self._stage.run(*METERED_POD, fails=True)
+        said = await self._stage.run(*METERED_POD, fails=True)
         if BUDGET not in said:
             raise StoryError(f"the refusal does not name the budget: {said}")
         took = max(0.0, (seen.refused_at or 0.0) - seen.last_ok)
@@ -185,22 +192,22 @@ class Story:
         self._teller.step("… and again with everything of ours stopped")
         self._stage.up.stop()
         self._teller.command("# `tollkeeper up` is stopped", "")
-        self._stage.run(*METERED_POD, fails=True)
+        await self._stage.run(*METERED_POD, fails=True)
         await self._stage.start_up()
 
     async def _top_up(self) -> None:
         self._teller.step("A grant is applied: pod and requests pass again")
         began = time.monotonic()
-        self._stage.run("kubectl", "apply", "-f", "examples/demo/top-up/")
+        await self._stage.run("kubectl", "apply", "-f", "examples/demo/top-up/")
         await self._until(
             "the pod to pass", lambda: self._stage.quiet(*METERED_POD, "--dry-run=server").returncode == 0, every=0.05
         )
         pod = time.monotonic() - began
         await self._until_request_passes()
         request = time.monotonic() - began
-        self._stage.run(*METERED_POD)
-        self._stage.run(*GET_BUDGETS)
-        self._stage.run("kubectl", "get", "tokengrants", "-n", NAMESPACE)
+        await self._stage.run(*METERED_POD)
+        await self._stage.run(*GET_BUDGETS)
+        await self._stage.run("kubectl", "get", "tokengrants", "-n", NAMESPACE)
         self._measure(Figure("release of pods after `kubectl apply` of the grant", f"{pod:.2f} s"))
         self._measure(Figure("release of requests after it", f"{request:.2f} s"))
 
@@ -217,13 +224,17 @@ class Story:
                 raise StoryError(f"requests are still refused 15 s after the grant: {dict(summary.refused)}")
             await asyncio.sleep(0.1)
 
-    def _books(self) -> None:
+    async def _books(self) -> None:
         self._teller.step("The books: what the provider served against what the ledger charged")
-        exported = self._stage.quiet("tollkeeper", "export", "--data-dir", str(self._stage.data))
+        exported = await asyncio.to_thread(
+            self._stage.quiet, "tollkeeper", "export", "--data-dir", str(self._stage.data)
+        )
         if exported.returncode != 0:
             raise StoryError(f"`tollkeeper export` failed: {exported.stderr.strip()}")
         (self._stage.folder / "ledger.jsonl").write_text(exported.stdout)
-        verified = self._stage.quiet("tollkeeper", "verify", str(self._stage.folder / "ledger.jsonl"))
+        verified = await asyncio.to_thread(
+            self._stage.quiet, "tollkeeper", "verify", str(self._stage.folder / "ledger.jsonl")
+        )
         self._teller.command(
             "tollkeeper export > ledger.jsonl && tollkeeper verify ledger.jsonl", verified.stdout + verified.stderr
         )

@@ -216,12 +216,15 @@ class Kube:
         async with response:
             if response.status >= 400:
                 raise refusal(response.status, await response.read(), host=self.host, what=what, kind=kind)
-            while True:
-                async with edge(self.host, what):
-                    line = await response.content.readline()
-                if not line:
-                    return
-                yield self._event(line, kind, what)
+            try:
+                while True:
+                    async with edge(self.host, what):
+                        line = await response.content.readline()
+                    if not line:
+                        return
+                    yield self._event(line, kind, what)
+            finally:
+                _hang_up(response)
 
     def _event(self, line: bytes, kind: Kind, what: str) -> WatchEvent:
         raw = json.loads(line)
@@ -277,6 +280,15 @@ class Kube:
             _request_timeout=timeout,
         )
         return response
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """End the connection of an answer that was not read to its end, at once.
+
+    Closed in order it would wait for the server's goodbye, and might outlive the event loop that must close it.
+    """
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
 
 
 def _query(**values: str | int | None) -> dict[str, str]:

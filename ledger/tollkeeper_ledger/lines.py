@@ -6,7 +6,9 @@ Pure: both storages write these rows, each with its own SQL.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from tollkeeper_ledger.filters import Seen, occurrence_rows, request_row, seen_in
 from tollkeeper_ledger.rows import to_micros
 from tollkeeper_ledger.work import Booking
 
@@ -17,8 +19,12 @@ MICROS_PER_MINUTE = 60_000_000
 class Lines:
     """Rows by table, each in the order of its columns after the transaction's `seq` or the account's number."""
 
-    requests: list[tuple[str, int]] = field(default_factory=list)
+    requests: list[tuple[Any, ...]] = field(default_factory=list)
+    """see `filters.request_row`"""
+    marks: list[tuple[str, int]] = field(default_factory=list)
     """name, seq"""
+    occurrences: list[tuple[int, str, str, int]] = field(default_factory=list)
+    """account, dimension, value, usages"""
     charges: list[tuple[int, int, int, int]] = field(default_factory=list)
     """account, seq, amount, balance"""
     payments: list[tuple[int, int, str, int, int]] = field(default_factory=list)
@@ -33,13 +39,20 @@ def accounts_of(bookings: Iterable[Booking]) -> set[str]:
 def lines_of(bookings: Sequence[Booking], seqs: Sequence[int], numbers: Mapping[str, int]) -> Lines:
     """The rows of bookings that stand in the chain at `seqs`; `numbers` are the accounts' row numbers."""
     lines = Lines()
+    seen: dict[tuple[int, ...], list[Seen]] = {}
     for seq, booking in zip(seqs, bookings, strict=True):
-        lines.requests += [(name, seq) for name in booking.names]
+        lines.marks += [(name, seq) for name in booking.marks]
         lines.payments += [
             (numbers[line.account], seq, grant, line.amount, line.balance) for line, grant in booking.payments
         ]
         if booking.record:
-            lines.charges += [(numbers[line.account], seq, line.amount, line.balance) for line in booking.charges]
+            lines.requests.append(request_row(seq, booking.record))
+            charged = tuple(numbers[line.account] for line in booking.charges)
+            seen.setdefault(charged, []).append(seen_in(booking.record))
+            lines.charges += [
+                (number, seq, line.amount, line.balance) for number, line in zip(charged, booking.charges, strict=True)
+            ]
+    lines.occurrences += occurrence_rows(seen)
     return lines
 
 

@@ -6,31 +6,31 @@ Values stand as `?`; a storage lends an `Asking` that knows its own sign for the
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.amounts import Unit
 from tollkeeper.limits import AccountId, Limit, LimitRef
-from tollkeeper.usage import UsageRecord
-from tollkeeper.views import AccountTotals, Order, Page, PaymentRow, SpendPoint, UsageRow
+from tollkeeper.views import (
+    ALL_USAGES,
+    AccountTotals,
+    Order,
+    Page,
+    PaymentRow,
+    PeriodRow,
+    SpendPoint,
+    UsageChoices,
+    UsageFilter,
+    UsageRow,
+)
+from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
+from tollkeeper_ledger.usages import Asking, page_of, usage_row
 
 CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation"}
 """What corrections are called among payments."""
-
-
-class Asking(Protocol):
-    """One snapshot of the ledger."""
-
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of an answer."""
-        ...
-
-    def row(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        """The first row of an answer, or nothing."""
-        ...
 
 
 class Questions:
@@ -87,20 +87,51 @@ class Questions:
             ends = [
                 snapshot.row(f"{self._usage()} ORDER BY c.seq {order} LIMIT 1", (number,)) for order in ("ASC", "DESC")
             ]
-        first, last = (_usage_row(end).time if end else None for end in ends)
+        first, last = (usage_row(end).time if end else None for end in ends)
         usages, tokens, cost, unpriced = (int(value or 0) for value in sums)
         return AccountTotals(usages, tokens, cost, unpriced, first, last)
 
-    def usages(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[UsageRow]:
+    def usages(
+        self,
+        account: str,
+        *,
+        page: int,
+        size: int = 20,
+        order: Order = "newest",
+        wanted: UsageFilter = ALL_USAGES,
+    ) -> Page[UsageRow]:
         """See `LedgerReader`."""
-        direction = "DESC" if order == "newest" else "ASC"
+        join = self.same_transaction.format(line="w")
         with self._lent() as snapshot:
             number = _number(snapshot, account)
-            total = snapshot.row("SELECT sum(requests) FROM minutes WHERE account = ?", (number,))[0]
+            return page_of(snapshot, number, wanted, page=page, size=size, order=order, same_transaction=join)
+
+    def usage_choices(self, account: str, *, most: int) -> UsageChoices:
+        """See `LedgerReader`."""
+        with self._lent() as snapshot:
+            number = _number(snapshot, account)
+            rows = [
+                row
+                for dimension in DIMENSIONS
+                for row in snapshot.rows(
+                    "SELECT dimension, value FROM occurrences WHERE account = ? AND dimension = ? "
+                    "ORDER BY usages DESC, value LIMIT ?",
+                    (number, dimension, most),
+                )
+            ]
+        return choices_of(rows)
+
+    def periods(self, account: str, *, most: int) -> Sequence[PeriodRow]:
+        """See `LedgerReader`."""
+        identity = AccountId.parse(account)
+        ref = identity.ref
+        with self._lent() as snapshot:
             rows = snapshot.rows(
-                f"{self._usage()} ORDER BY c.seq {direction} LIMIT ? OFFSET ?", (number, size, (page - 1) * size)
+                "SELECT id, window_start, window_end FROM accounts WHERE kind = ? AND namespace = ? AND name = ? "
+                'AND limit_name = ? AND key = ? AND unit = ? ORDER BY "window" DESC LIMIT ?',
+                (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, most),
             )
-        return Page([_usage_row(row) for row in rows], int(total or 0), page, size)
+        return [PeriodRow(known, to_time(start), to_time(end)) for known, start, end in rows]
 
     def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the protocol's own name
         """See `LedgerReader`."""
@@ -110,7 +141,7 @@ class Questions:
                 self._usage() + " AND c.seq = (SELECT seq FROM requests WHERE id = ?)",  # noqa: S608 - constants
                 (number, id),
             )
-        return _usage_row(row) if row else None
+        return usage_row(row) if row else None
 
     def payments(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[PaymentRow]:
         """See `LedgerReader`."""
@@ -165,42 +196,6 @@ def _minute(minute: int) -> datetime:
     time = to_time(minute * 60_000_000)
     assert time is not None  # noqa: S101 - of an integer
     return time
-
-
-def _usage_row(row: Sequence[Any]) -> UsageRow:
-    amount, balance, body = row
-    transaction = orjson.loads(body)
-    usage = transaction["usage"]
-    record = UsageRecord.from_json(
-        {name: value for name, value in usage.items() if name != "request_id"} | {"id": usage["request_id"]}
-    )
-    caller = record.caller
-    return UsageRow(
-        seq=transaction["seq"],
-        id=record.id,
-        upstream_id=record.upstream_id,
-        time=record.finished_at,
-        tenant=caller.tenant,
-        user=caller.user,
-        assistant=caller.assistant,
-        feature=caller.feature,
-        api_key=caller.api_key,
-        provider=record.provider,
-        model=record.model,
-        tool=record.tool,
-        buckets=record.buckets.nonzero(),
-        tokens=record.buckets.total,
-        cost=record.cost,
-        price=record.price,
-        amount=amount,
-        balance=balance,
-        seconds=(record.finished_at - record.admitted_at).total_seconds(),
-        status=record.status,
-        outcome=record.outcome,
-        streamed=record.streamed,
-        estimated=record.estimated,
-        transaction=transaction["id"],
-    )
 
 
 def _payment_row(row: Sequence[Any]) -> PaymentRow:

@@ -4,8 +4,11 @@
 decisions need no replay. Times of rows are microseconds since the Unix epoch.
 """
 
+import logging
 import sqlite3
+from collections.abc import Callable
 
+from tollkeeper_ledger import version_5
 from tollkeeper_ledger.errors import LedgerUnavailable
 
 VERSION_1 = """
@@ -105,14 +108,23 @@ CREATE TABLE identity (id TEXT NOT NULL);
 INSERT INTO identity VALUES (lower(hex(randomblob(8))));
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
+# Under which names corrections are booked once, as usages are under their requests' ids.
+VERSION_6 = "CREATE TABLE marks (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;"
+
+_LOG = logging.getLogger("tollkeeper.ledger")
+
+Step = str | Callable[[sqlite3.Connection], None]
+"""Statements of SQL, or a function that executes some."""
+
+MIGRATIONS: tuple[Step, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, version_5.apply, VERSION_6)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
     """Bring the database to the version in use, each step in a transaction of its own.
 
-    Raises `LedgerUnavailable` for a database that a newer release wrote.
+    Raises `LedgerUnavailable` for a database that a newer release wrote, and for one whose rows cannot be carried over;
+    it then stays at the version it had.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
@@ -120,5 +132,24 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
             f"ledger {path}: it has schema version {version} and this release knows {len(MIGRATIONS)}; "
             "use the release that wrote it, or a newer one"
         )
-    for step in range(version, len(MIGRATIONS)):
-        connection.executescript(f"BEGIN;{MIGRATIONS[step]}PRAGMA user_version = {step + 1};COMMIT;")
+    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+        if version:
+            _LOG.info("ledger %s: bringing it from schema version %d to %d", path, number - 1, number)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            _take(connection, step)
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except LedgerUnavailable as error:
+            raise LedgerUnavailable(f"ledger {path}: {error}") from error
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def _take(connection: sqlite3.Connection, step: Step) -> None:
+    if callable(step):
+        step(connection)
+        return
+    for statement in filter(str.strip, step.split(";")):
+        connection.execute(statement)

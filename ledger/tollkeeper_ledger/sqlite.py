@@ -19,6 +19,7 @@ from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
+from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
 from tollkeeper_ledger.lines import accounts_of, lines_of, minutes_of
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
@@ -142,12 +143,17 @@ class SqliteStore:
 
     def is_booked(self, request: str) -> bool:
         """See `State`."""
-        return self._connection.execute("SELECT 1 FROM requests WHERE id = ?", (request,)).fetchone() is not None
+        found = self._connection.execute(
+            "SELECT 1 FROM requests WHERE id = ? UNION ALL SELECT 1 FROM marks WHERE name = ?", (request, request)
+        )
+        return found.fetchone() is not None
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         """See `State`."""
         row = self._connection.execute(
-            "SELECT t.body FROM requests r JOIN transactions t ON t.seq = r.seq WHERE r.id = ?", (request,)
+            "SELECT body FROM transactions WHERE seq IN "
+            "(SELECT seq FROM requests WHERE id = ? UNION ALL SELECT seq FROM marks WHERE name = ?)",
+            (request, request),
         ).fetchone()
         return orjson.loads(row[0]) if row else None
 
@@ -268,7 +274,9 @@ class SqliteStore:
     def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
         lines = lines_of(work.bookings, seqs, numbers)
         many = self._connection.executemany
-        many("INSERT INTO requests VALUES (?, ?)", lines.requests)
+        many(INSERT_REQUEST, lines.requests)
+        many("INSERT INTO marks VALUES (?, ?)", lines.marks)
+        many(COUNT_OCCURRENCES, lines.occurrences)
         many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
         many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
         many(

@@ -48,6 +48,10 @@ class _Held:
     previous: dict[tuple[str, ...], Account] = field(default_factory=dict)
     """The accounts of the window before, by key: what those of this window moved on from."""
 
+    def ended(self, now: datetime) -> bool:
+        """Whether the window has ended."""
+        return self.window.end is not None and self.window.end <= now
+
     def put(self, account: Account) -> Moved | None:
         """Hold an account as it is now; how it moved, if it did."""
         before = self.accounts.get(account.id) or self.previous.get(AccountId.parse(account.id).key)
@@ -64,6 +68,12 @@ class Balances:
     _held: dict[LimitRef, _Held] = field(default_factory=dict)
     _read_at: datetime | None = None
     _fault: str | None = None
+    _moved: list[Moved] = field(default_factory=list)
+
+    def moved(self) -> tuple[Moved, ...]:
+        """The moves since this was asked last, each told once. A reading that failed midway loses none of them."""
+        moved, self._moved = tuple(self._moved), []
+        return moved
 
     def freshness(self, now: datetime) -> Freshness:
         """How old the numbers are, and why they are not newer."""
@@ -87,7 +97,7 @@ class Balances:
         """The accounts of limits without `per`: few, and those that statuses and gates rest on."""
         return frozenset(id_ for held in self._held.values() if not held.limit.per for id_ in held.accounts)
 
-    async def adopt(self, policy: PolicySet, now: datetime) -> tuple[Moved, ...]:
+    async def adopt(self, policy: PolicySet, now: datetime) -> None:
         """Hold the accounts of exactly the limits in force, opened where they are new, in the windows of now.
 
         Raises `Unavailable`; what was read until then is held.
@@ -95,23 +105,25 @@ class Balances:
         known = {limit.ref: limit for limit in policy.limits}
         for ref in [ref for ref in self._held if ref not in known]:
             del self._held[ref]
-        return await self._bring_up(policy.limits, now)
+        await self._bring_up(policy.limits, now)
 
     def ended(self, now: datetime) -> tuple[Limit, ...]:
-        """The limits whose window has ended."""
-        return tuple(held.limit for held in self._held.values() if held.window.end and held.window.end <= now)
+        """The limits whose window has ended, and those whose next one could not be read yet."""
+        return tuple(held.limit for held in self._held.values() if not held.is_read or held.ended(now))
 
-    async def roll(self, limits: Sequence[Limit], now: datetime) -> tuple[Moved, ...]:
+    async def roll(self, limits: Sequence[Limit], now: datetime) -> None:
         """Open the window of now for limits whose window has ended. Raises `Unavailable`."""
-        return await self._bring_up(limits, now) if limits else ()
+        if limits:
+            await self._bring_up(limits, now)
 
-    async def refresh(self, ids: Iterable[str], now: datetime) -> tuple[Moved, ...]:
+    async def refresh(self, ids: Iterable[str], now: datetime) -> None:
         """Read accounts again; those of other windows or of limits no longer in force are left aside. Raises `Unavailable`."""
         asked = [id_ for id_ in ids if self._holds(id_)]
         reader = self.books.reader
         read = await self._ask(lambda: [account for id_ in asked if (account := reader.account(id_)) is not None])
         self._heard(now)
-        return tuple(moved for account in read if (moved := self._put(account)) is not None)
+        for account in read:
+            self._put(account)
 
     async def forecast(self, ref: LimitRef, now: datetime) -> Forecast | NotEnoughHistory | None:
         """What is to be expected of a limit with one account and an end; None of any other. Raises `Unavailable`."""
@@ -133,22 +145,22 @@ class Balances:
         held = self._held.get(identity.ref)
         return held is not None and held.window.key() == identity.window
 
-    def _put(self, account: Account) -> Moved | None:
+    def _put(self, account: Account) -> None:
         held = self._held.get(AccountId.parse(account.id).ref)
-        return held.put(account) if held else None
+        if held is not None and (moved := held.put(account)) is not None:
+            self._moved.append(moved)
 
-    async def _bring_up(self, limits: Sequence[Limit], now: datetime) -> tuple[Moved, ...]:
+    async def _bring_up(self, limits: Sequence[Limit], now: datetime) -> None:
         wanted: list[tuple[Limit, tuple[str, ...]]] = []
         for limit in limits:
             wanted += [(limit, key) for key in await self._keys(limit, now)]
-        moved: list[Moved] = []
         for start in range(0, len(wanted), OPENED_AT_ONCE):
-            opening = (self._open(limit, key, now) for limit, key in wanted[start : start + OPENED_AT_ONCE])
-            moved += [one for one in await asyncio.gather(*opening) if one is not None]
+            await asyncio.gather(
+                *(self._open(limit, key, now) for limit, key in wanted[start : start + OPENED_AT_ONCE])
+            )
         for limit in limits:
             self._held[limit.ref].is_read = True
         self._heard(now)
-        return tuple(moved)
 
     async def _keys(self, limit: Limit, now: datetime) -> list[tuple[str, ...]]:
         """The keys whose accounts are opened: the one that all share, one for each selected tenant, or those in use."""
@@ -162,20 +174,24 @@ class Balances:
             return [(tenant,) for tenant in sorted(limit.tenants)] if limit.each_tenant else [()]
         reader = self.books.reader
         for account in await self._ask(lambda: reader.accounts_of(limit, window.key())):
-            held.accounts[account.id] = account
+            if held.is_read:
+                self._put(account)
+            else:
+                # What was so when it was read first did not move: nothing is told of thousands of keys at each start.
+                held.accounts[account.id] = account
         # A key in use is opened again only for a new allocation or minimum: then its account takes it over.
         stated = (limit.allocation, limit.minimum)
         return [
             AccountId.parse(id_).key for id_, one in held.accounts.items() if (one.allocation, one.minimum) != stated
         ]
 
-    async def _open(self, limit: Limit, key: tuple[str, ...], now: datetime) -> Moved | None:
+    async def _open(self, limit: Limit, key: tuple[str, ...], now: datetime) -> None:
         try:
             account = await self.books.open(limit, key, now)
         except Unavailable as fault:
             self._fault = str(fault)
             raise
-        return self._put(account)
+        self._put(account)
 
     async def _ask(self, question: Callable[[], Answer]) -> Answer:
         try:

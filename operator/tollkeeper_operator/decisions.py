@@ -58,6 +58,8 @@ class Decisions:
     _changed: set[str] = field(default_factory=set)
     _edited: set[ObjectRef] = field(default_factory=set)
     _moved: list[Moved] = field(default_factory=list)
+    _rolled: set[str] = field(default_factory=set)
+    """Namespaces whose gates rest on limits with a new window."""
     _crossed: dict[str, set[int]] = field(default_factory=dict)
     _namespaces: dict[LimitRef, frozenset[str]] = field(default_factory=dict)
     _reread_at: float = 0.0
@@ -124,9 +126,16 @@ class Decisions:
 
     async def _read(self, now: datetime) -> None:
         """Bring the balances up to now: new limits, ended windows, changed accounts."""
+        try:
+            await self._bring_up(now)
+        finally:
+            # What moved before a reading failed is known, and would never be told again.
+            self._take(self.balances.moved())
+
+    async def _bring_up(self, now: datetime) -> None:
         time = asyncio.get_running_loop().time()
         if self._accounts_are_old:
-            self._take(await self.balances.adopt(self.policy.value, now))
+            await self.balances.adopt(self.policy.value, now)
             self._schedule_everything()
             self._edited.clear()
         if time - self._ticked_at >= self.settings.tick:
@@ -135,20 +144,22 @@ class Decisions:
         if self._changed:
             await self._refresh_changed(now)
         if time - self._reread_at >= self.settings.reread:
-            self._take(await self.balances.refresh(self.balances.shared_ids(), now))
+            await self.balances.refresh(self.balances.shared_ids(), now)
             self._reread_at = time
 
     async def _roll(self, now: datetime) -> None:
         ended = self.balances.ended(now)
-        self._take(await self.balances.roll(ended, now))
+        await self.balances.roll(ended, now)
         for limit in ended:
             self._schedule_limit(limit)
+            # A key that nobody used yet in the new window has no account that could move.
+            self._rolled |= self._gated_by(limit) if limit.blocks_workloads else frozenset()
 
     async def _refresh_changed(self, now: datetime) -> None:
         # Taken before it is read: what changes again meanwhile stands in the next set, and is read again.
         changed, self._changed = self._changed, set()
         try:
-            self._take(await self.balances.refresh(changed, now))
+            await self.balances.refresh(changed, now)
         except Unavailable:
             self._changed |= changed
             raise
@@ -186,8 +197,8 @@ class Decisions:
         if self.gathered is None:
             return
         governed = self.gathered.governed
-        # After a new policy every gate is judged; else those whose accounts moved.
-        asked = governed if self._accounts_are_old else self._touched(self._moved) & governed
+        # After a new policy every gate is judged; else those whose accounts moved, or began anew.
+        asked = governed if self._accounts_are_old else (self._touched(self._moved) | self._rolled) & governed
         for namespace in asked:
             self._judge_one(namespace, now)
         for namespace in self.verdicts.keys() - governed:
@@ -197,6 +208,7 @@ class Decisions:
                 self.schedule.soon(gate_ref(raw["metadata"]["namespace"]))
         self._accounts_are_old = False
         self._moved.clear()
+        self._rolled.clear()
 
     def _judge_one(self, namespace: str, now: datetime) -> None:
         policy = self.policy.value

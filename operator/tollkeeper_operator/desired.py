@@ -14,7 +14,7 @@ from tollkeeper.limits import Dimension, Limit, LimitRef, Target
 from tollkeeper.notices import Notice
 from tollkeeper.policy import PolicySet
 from tollkeeper.problems import ObjectRef
-from tollkeeper.resources import PriceBook, Tenant, TokenBudget, TokenGrant, TokenQuota
+from tollkeeper.resources import AnyResource, PriceBook, Tenant, TokenBudget, TokenGrant, TokenQuota
 from tollkeeper.statuses import (
     Fault,
     Freshness,
@@ -25,6 +25,7 @@ from tollkeeper.statuses import (
     tenant_status,
     waiting_grant_status,
 )
+from tollkeeper.unpriced import NOTHING_UNPRICED, Unpriced
 from tollkeeper.usage import Caller
 from tollkeeper_operator.balances import Balances
 from tollkeeper_operator.feed import Raw
@@ -58,6 +59,7 @@ class Knowledge:
     standing: Standing | None
     forecast: Forecast | NotEnoughHistory | None
     now: datetime
+    unpriced: Unpriced = NOTHING_UNPRICED
 
 
 def desired_status(ref: ObjectRef, raw: Raw, known: Knowledge) -> Status | None:
@@ -80,18 +82,30 @@ def desired_status(ref: ObjectRef, raw: Raw, known: Knowledge) -> Status | None:
             return faulty_status(subject, subject.fault, known.now) if subject.fault else None
 
 
+def limits_of(resource: AnyResource | None) -> Mapping[str, LimitRef]:
+    """Where the limits of a budget or quota are written, by their own names; nothing for any other object."""
+    match resource:
+        case TokenBudget() as budget:
+            return {"": LimitRef("TokenBudget", budget.namespace, budget.name)}
+        case TokenQuota() as quota:
+            names = (limit.name for limit in quota.spec.limits)
+            return {name: LimitRef("TokenQuota", quota.namespace, quota.name, name) for name in names}
+        case _:
+            return {}
+
+
 def _budget(budget: TokenBudget, subject: Subject, known: Knowledge) -> Status | None:
-    ref = LimitRef("TokenBudget", budget.namespace, budget.name)
+    (ref,) = limits_of(budget).values()
     if known.gathered.policy.limit(ref) is None:
         return faulty_status(subject, subject.fault or _UNBOUND, known.now)
     counted, freshness = known.balances.counted(ref), known.balances.freshness(known.now)
     if counted is None:
         return _unread(subject, freshness, known.now)
-    return budget_status(budget, subject, counted, known.forecast, freshness, known.now)
+    return budget_status(budget, subject, counted, known.forecast, freshness, known.now, known.unpriced)
 
 
 def _quota(quota: TokenQuota, subject: Subject, known: Knowledge) -> Status | None:
-    refs = {limit.name: LimitRef("TokenQuota", quota.namespace, quota.name, limit.name) for limit in quota.spec.limits}
+    refs = limits_of(quota)
     if any(known.gathered.policy.limit(ref) is None for ref in refs.values()):
         return faulty_status(subject, subject.fault or _UNBOUND, known.now)
     counted: dict[str, Counted] = {}
@@ -100,7 +114,7 @@ def _quota(quota: TokenQuota, subject: Subject, known: Knowledge) -> Status | No
         if (one := known.balances.counted(ref)) is None:
             return _unread(subject, freshness, known.now)
         counted[name] = one
-    return quota_status(quota, subject, counted, freshness, known.now)
+    return quota_status(quota, subject, counted, freshness, known.now, known.unpriced)
 
 
 def _unread(subject: Subject, freshness: Freshness, now: datetime) -> Status | None:

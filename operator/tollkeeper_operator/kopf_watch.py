@@ -19,9 +19,12 @@ import structlog
 
 from tollkeeper_kube.kinds import Kind
 from tollkeeper_operator.feed import Raw
+from tollkeeper_operator.kopf_session import Connections
 
 LONGEST_PAUSE_SECONDS = 30.0
-GOODBYE_SECONDS = 0.1
+GOODBYE_SECONDS = 2.0
+"""How long connections may take to end when Kopf does; a server that is frozen never answers a goodbye."""
+
 STEADY_SECONDS = 60.0
 """A Kopf that ran this long is forgiven its earlier ends."""
 
@@ -89,6 +92,7 @@ class _Life:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._should_end = threading.Event()
+        self._connections = Connections()
 
     def live(self) -> None:
         try:
@@ -115,8 +119,7 @@ class _Life:
             clusterwide=True,
             stop_flag=self._stop,
         )
-        # Its connections are closed by now, but TLS says goodbye over the loop, which must live as long.
-        await asyncio.sleep(GOODBYE_SECONDS)
+        await self._connections.closed(GOODBYE_SECONDS)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -127,9 +130,9 @@ class _Life:
             kopf.on.event(*route, registry=registry, id=kind.name)(self._handler(kind.name))
         return registry
 
-    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
+    async def _login(self, **_: Any) -> kopf.AiohttpSession:
         asked: Coroutine[Any, Any, kopf.ConnectionInfo] = _awaiting(self._watch.login)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._home))
+        return self._connections.open(await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._home)))
 
     def _handler(self, kind: str) -> Callable[..., Any]:
         async def heard(event: Mapping[str, Any], **_: Any) -> None:

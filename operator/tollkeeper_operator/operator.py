@@ -23,6 +23,7 @@ from tollkeeper_operator.metrics import Metrics
 from tollkeeper_operator.schedule import Schedule
 from tollkeeper_operator.settings import OperatorSettings
 from tollkeeper_operator.status_writer import StatusWriter
+from tollkeeper_operator.unpriced import UnpricedUsage
 from tollkeeper_operator.watches import WATCHED, Watches
 from tollkeeper_operator.writing import Writing
 
@@ -69,7 +70,8 @@ class Operator:
         )
         self._watches = Watches(kube, self._feed, settings, self._decisions.look_at_everything)
         writer = StatusWriter(kube, self._feed, self._events, self.metrics, settings.heartbeat)
-        self._writing = Writing(kube, self._decisions, writer, clock)
+        unpriced = UnpricedUsage(books, self._threads, settings.unpriced)
+        self._writing = Writing(kube, self._decisions, writer, clock, unpriced)
         self._books = books
         self._decided_at: float | None = None
         self._began_at = 0.0

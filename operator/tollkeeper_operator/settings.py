@@ -24,6 +24,8 @@ class OperatorSettings:
     """How often the kinds are listed again: watches do not tell of what was deleted while they were broken."""
     forecast: float = 15.0
     """How old a forecast becomes while spending goes on."""
+    unpriced: float = 5.0
+    """How far apart the ledger is asked for usage without a price of one object while usage goes on (M6)."""
     writes_at_once: int = 8
     """How many writes to the API server are under way at once."""
     stalled: float = 15.0

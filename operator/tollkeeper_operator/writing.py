@@ -1,22 +1,25 @@
 """Applying: takes what is due, computes its status from what is decided, and writes it, gates first."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from tollkeeper.errors import Unavailable
 from tollkeeper.forecast import Forecast, NotEnoughHistory
 from tollkeeper.limits import LimitRef
+from tollkeeper.notices import Notice
 from tollkeeper.problems import ObjectRef
 from tollkeeper.resources import API_VERSION
 from tollkeeper.statuses import Subject, gate_status
+from tollkeeper.unpriced import Unpriced, span_of, unpriced_notices
 from tollkeeper_kube import Kube, KubeError, NotFound
 from tollkeeper_kube.kinds import WORKLOAD_GATE
 from tollkeeper_operator.decisions import Decisions, namespace_ref
-from tollkeeper_operator.desired import Knowledge, desired_status, notices_of
+from tollkeeper_operator.desired import Knowledge, desired_status, limits_of, notices_of
 from tollkeeper_operator.feed import Raw
-from tollkeeper_operator.status_writer import StatusWriter
+from tollkeeper_operator.status_writer import Status, StatusWriter
+from tollkeeper_operator.unpriced import UnpricedUsage
 
 AGING = frozenset({"TokenBudget", "TokenQuota"})
 """Kinds whose status says how old its numbers are, and so is written anew when they grow old."""
@@ -37,6 +40,7 @@ class Writing:
     decisions: Decisions
     writer: StatusWriter
     clock: Callable[[], datetime]
+    unpriced: UnpricedUsage
     first_round: asyncio.Event = field(default_factory=asyncio.Event)
     _forecasts: dict[LimitRef, _Forecasted] = field(default_factory=dict)
 
@@ -79,13 +83,42 @@ class Writing:
         if raw is None or decisions.gathered is None:
             self.writer.forget(ref)
             decisions.schedule.forget(ref)
+            self.unpriced.forget(ref)
             return
         forecast = await self._forecast(ref, now)
         await self._learn_remaining(ref, now)
-        known = Knowledge(decisions.gathered, decisions.balances, decisions.grants.standing(ref), forecast, now)
+        unpriced, span = await self._unpriced(ref, now)
+        known = Knowledge(
+            decisions.gathered, decisions.balances, decisions.grants.standing(ref), forecast, now, unpriced
+        )
+
+        def notices(before: Status, written: Status) -> Iterator[Notice]:
+            yield from notices_of(ref.kind)(before, written)
+            yield from unpriced_notices(before, unpriced, span)
+
         status = desired_status(ref, raw, known)
         if status is not None:
-            await self.writer.write(ref, status, notices_of(ref.kind), now)
+            await self.writer.write(ref, status, notices, now)
+
+    async def _unpriced(self, ref: ObjectRef, now: datetime) -> tuple[Unpriced, str]:
+        """What was used of an object's limits of models that have no price still, and the span that Events of it have."""
+        decisions, loop = self.decisions, asyncio.get_running_loop()
+        # Asked for by name: going through all limits for each object would be quadratic in their number.
+        limits = limits_of(decisions.gathered.resources.get(ref) if decisions.gathered else None)
+        counted = [one for limit in limits.values() if (one := decisions.balances.counted(limit)) is not None]
+        due = self.unpriced.due(ref, counted)
+        if due is not None and due <= loop.time():
+            try:
+                await self.unpriced.look(ref, counted)
+            except Unavailable:
+                decisions.metrics.failures.labels("unpriced").inc()
+            due = self.unpriced.due(ref, counted)
+        if due is not None:
+            decisions.schedule.at(ref, due)
+        known = self.unpriced.known(ref, counted)
+        prices = decisions.policy.value.prices
+        still = known.only(lambda provider, model: prices.find(provider, model, now) is None)
+        return still, span_of((one.window for one in counted), now)
 
     async def _learn_remaining(self, ref: ObjectRef, now: datetime) -> None:
         """What is left of a booked grant; where the ledger does not answer, what was known last is shown."""

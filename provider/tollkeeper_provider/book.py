@@ -24,6 +24,9 @@ import orjson
 from tollkeeper_provider.buckets import Buckets
 from tollkeeper_provider.errors import BookError
 
+_BEGINNING = b'{"id":'
+"""How every line begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class BookEntry:
@@ -194,18 +197,31 @@ def _open(path: Path) -> tuple[int, int]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise BookError(f"book {path}: cannot be opened: {error.strerror}") from error
+        raise BookError(f"book {path}: cannot be opened: {error.strerror}; name another with --book") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        end = path.read_bytes().rfind(b"\n") + 1
+        end = _end_of_whole_lines(path)
         os.ftruncate(file, end)
         os.fsync(file)
         _sync_folder(path.parent)
+    except BookError:
+        os.close(file)
+        raise
     except OSError as error:
         os.close(file)
         why = "is in use by another provider" if isinstance(error, BlockingIOError) else f"failed: {error.strerror}"
         raise BookError(f"book {path}: {why}; name another with --book") from error
     return file, end
+
+
+def _end_of_whole_lines(path: Path) -> int:
+    """Where a torn last line begins. Raises `BookError` for a file of anything else: nothing of it may be cut off."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    for line in (data, data[end:]):
+        if not line.startswith(_BEGINNING[: len(line)]):
+            raise BookError(f"book {path}: is another kind of file; name another with --book")
+    return end
 
 
 def _sync_folder(folder: Path) -> None:

@@ -130,12 +130,17 @@ class PriceTable:
         return max(fitting, key=ModelPrice.rank, default=None)
 
 
+def _why(error: Exception) -> str:
+    """In one line, without the path that stands in front already."""
+    return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+
+
 def read_prices(path: Path) -> PriceTable:
     """Read a price file. Raises `PricesError` that names the file and the field."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PricesError(f"prices {path}: cannot be read: {' '.join(str(error).split())}") from error
+        raise PricesError(f"prices {path}: cannot be read: {_why(error)}; name another with --prices") from error
     spec: Any = content.get("spec", content) if isinstance(content, Mapping) else content
     try:
         file = _PriceFile.model_validate(spec)

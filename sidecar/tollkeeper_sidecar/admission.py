@@ -116,8 +116,7 @@ def _find(policy: PolicySet, target: Target, now: datetime) -> _Found:
 def _price(policy: PolicySet, provider: str, model: str, hard: list[BoundAccount], now: datetime) -> Price | None:
     """The model's price. Without one it is refused where money must hold, and counted as unpriced elsewhere (M6)."""
     price = policy.prices.find(provider, model, now)
-    if price is None:
-        money = next((one.limit for one in hard if one.limit.unit is Unit.USD), None)
-        if money is not None or policy.prices.refuse_unknown:
-            raise refusals.not_priced(model, provider, money)
+    money = next((one.limit for one in hard if one.limit.unit is Unit.USD), None)
+    if price is None and money is not None:
+        raise refusals.not_priced(model, provider, money)
     return price

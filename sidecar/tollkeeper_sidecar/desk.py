@@ -159,11 +159,15 @@ class Desk:
             if waiting.outcome is None:
                 self._not_served(waiting, refused, now, mono)
 
-    def unavailable(self, mono: float) -> None:
-        """The authority did not answer the call under way, and did nothing."""
+    def unavailable(self, mono: float, *, nothing_done: bool = True) -> None:
+        """The authority did not answer the call under way, and did nothing.
+
+        Where that is not certain, what the call returned is not used any more: it may be somebody else's by now.
+        """
         call, self._call = self._call, None
-        for account, amount in (call.returns if call else {}).items():
-            self.pools.grant(account, amount)
+        if call is not None and nothing_done:
+            for account, amount in call.returns.items():
+                self.pools.grant(account, amount)
         self._failures += 1
         self._retry_at = mono + min(FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 10), LONGEST_BACKOFF_SECONDS)
         for waiting in tuple(self._queue):

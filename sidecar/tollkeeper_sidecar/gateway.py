@@ -11,10 +11,10 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from tollkeeper.errors import Unavailable
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Authority
 from tollkeeper.policy import CurrentPolicy
+from tollkeeper_sidecar.errors import SpoolError
 from tollkeeper_sidecar.handler import RequestHandler
 from tollkeeper_sidecar.holder import LeaseHolder
 from tollkeeper_sidecar.meter import Meter, booked_by
@@ -24,7 +24,7 @@ from tollkeeper_sidecar.reporter import Reporter
 from tollkeeper_sidecar.server import address_of, gateway_server, listen, metrics_server
 from tollkeeper_sidecar.settings import GatewaySettings
 from tollkeeper_sidecar.spool import Spool
-from tollkeeper_sidecar.tasks import start_task
+from tollkeeper_sidecar.tasks import Faults, start_task
 
 RECOVERY_RETRY_SECONDS: Final = 5.0
 FINISH_SECONDS: Final = 10.0
@@ -73,7 +73,7 @@ class Gateway:
             )
             health = await self._listen(
                 started,
-                metrics_server(metrics, self.missing, self._refresh),
+                metrics_server(metrics, self._ended, self.missing, self._refresh),
                 settings.metrics_port,
                 "gateway's metrics",
                 METRICS_DRAIN_SECONDS,
@@ -143,22 +143,29 @@ class Gateway:
         return runner
 
     async def _recover(self, started: contextlib.AsyncExitStack) -> None:
-        """Recover now; where the authority cannot be reached, go on trying beside the requests."""
-        try:
-            await recover(self._folder, self._authority, boot_id())
-        except Unavailable as error:
-            _log.warning("earlier gateways' usage waits in their spools", error=str(error))
-            task = start_task(self._recover_later(), "recovery")
+        """Recover now; where the authority does not take it, go on trying beside the requests."""
+        faults = Faults("earlier gateways' usage waits in their spools", "earlier gateways' usage is booked")
+        if not await self._recovered(faults):
+            task = start_task(self._recover_later(faults), "recovery")
             started.callback(task.cancel)
 
-    async def _recover_later(self) -> None:
-        while True:
+    async def _recover_later(self, faults: Faults) -> None:
+        recovered = False
+        while not recovered:
             await asyncio.sleep(RECOVERY_RETRY_SECONDS)
-            try:
-                await recover(self._folder, self._authority, boot_id())
-            except Unavailable:
-                continue
-            return
+            recovered = await self._recovered(faults)
+
+    async def _recovered(self, faults: Faults) -> bool:
+        """Try once. Raises `SpoolError` for a folder that cannot be read: that needs a person."""
+        try:
+            await recover(self._folder, self._authority, boot_id())
+        except SpoolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what an earlier gateway left must not keep this one from its work
+            faults.met(error)
+            return False
+        faults.overcome()
+        return True
 
     async def _finish_reports(self) -> None:
         self._finished = await self._reporter.finish(FINISH_SECONDS)
@@ -169,20 +176,26 @@ class Gateway:
         if finished:
             try:
                 await self._authority.close(self._holder_id, {})
-            except Unavailable as error:
-                _log.warning("leases could not be given back: the next start does it", error=str(error))
+            except Exception as error:  # noqa: BLE001 - the spool is closed whatever the authority answers
+                _log.warning("leases could not be given back: the next start does it", error=str(error) or repr(error))
                 finished = False
         await self._spool.close(finished=finished)
 
     def missing(self) -> str | None:
         """None where requests are taken, else what is wrong."""
-        if not self._reporter.is_working or not self._holder.is_running:
-            return "a part of the gateway ended; its log says why"
+        if (fault := self._ended() or self._holder.fault or self._reporter.fault) is not None:
+            return fault
         if self._spool.fault is not None:
             return self._spool.fault
         if self._spool.size >= self._settings.spool_bytes:
             return "the spool is full: the authority does not take usage"
         return None
+
+    def _ended(self) -> str | None:
+        """What only a restart cures: a part that ended. Its records are in the spool."""
+        if self._reporter.is_working and self._holder.is_running:
+            return None
+        return "a part of the gateway ended; its log says why"
 
     def _refresh(self) -> None:
         values = {

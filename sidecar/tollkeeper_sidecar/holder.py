@@ -6,21 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-import structlog
-
 from tollkeeper.errors import Unavailable
-from tollkeeper.leases import Authority
+from tollkeeper.leases import Authority, LeaseRequest
 from tollkeeper_sidecar.demand import Demand, Hold
 from tollkeeper_sidecar.desk import Desk, Outcome, Refused, Stale, TooManyWaiting, Waiting
 from tollkeeper_sidecar.openai_errors import ours
-from tollkeeper_sidecar.tasks import start_task
+from tollkeeper_sidecar.tasks import Faults, start_task
 
 LONGEST_WAIT_SECONDS = 10.0
 """A request that has no answer about its hold by then is told that the fault is ours."""
 
 STOP_SECONDS = 10.0
-
-_log = structlog.get_logger("tollkeeper.gateway")
 
 
 class LeaseHolder:
@@ -42,7 +38,9 @@ class LeaseHolder:
         self._nudge = nudge
         self._futures: dict[Waiting, asyncio.Future[Outcome]] = {}
         self._wake = asyncio.Event()
-        self._away = False
+        self._faults = Faults(
+            "the authority does not grant leases: going on with what is leased", "the authority grants leases again"
+        )
         self._stopping = False
 
     async def __aenter__(self) -> "LeaseHolder":
@@ -64,7 +62,12 @@ class LeaseHolder:
     @property
     def is_reachable(self) -> bool:
         """Whether the authority answered the last call."""
-        return not self._away
+        return not self._faults
+
+    @property
+    def fault(self) -> str | None:
+        """What nobody foresaw and keeps leases from being granted; it is tried again."""
+        return self._faults.unexpected
 
     async def hold(self, demand: Demand) -> Hold | Refused | Stale:
         """Set amounts aside for a request, at once where leases suffice.
@@ -122,18 +125,22 @@ class LeaseHolder:
             while (
                 not self._stopping and (request := self.desk.next_request(self._clock(), time.monotonic())) is not None
             ):
-                try:
-                    reply = await self._authority.lease(request)
-                except Unavailable as error:
-                    self._lost(error)
-                    self.desk.unavailable(time.monotonic())
-                else:
-                    self._found()
-                    self.desk.answered(reply, self._clock(), time.monotonic())
-                    if reply.refused:
-                        # What was used here and is not booked yet may be what the authority's answer lacked.
-                        self._nudge()
+                await self._ask(request)
                 self._tell()
+
+    async def _ask(self, request: LeaseRequest) -> None:
+        """One call. Whatever it meets, the desk hears of it, and pauses before the next."""
+        try:
+            reply = await self._authority.lease(request)
+        except Exception as error:  # noqa: BLE001 - without leases the gateway refuses all: it must outlive any fault
+            self._faults.met(error)
+            self.desk.unavailable(time.monotonic(), nothing_done=isinstance(error, Unavailable))
+            return
+        self._faults.overcome()
+        self.desk.answered(reply, self._clock(), time.monotonic())
+        if reply.refused:
+            # What was used here and is not booked yet may be what the authority's answer lacked.
+            self._nudge()
 
     async def _sleep(self) -> None:
         due = self.desk.next_due(time.monotonic())
@@ -147,13 +154,3 @@ class LeaseHolder:
             if future is not None and not future.done() and waiting.outcome is not None:
                 future.set_result(waiting.outcome)
         self.desk.resolved.clear()
-
-    def _lost(self, error: Unavailable) -> None:
-        if not self._away:
-            _log.warning("the authority does not grant leases: going on with what is leased", error=str(error))
-        self._away = True
-
-    def _found(self) -> None:
-        if self._away:
-            _log.info("the authority grants leases again")
-        self._away = False

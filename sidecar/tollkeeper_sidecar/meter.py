@@ -14,6 +14,9 @@ from tollkeeper_sidecar.reporter import Reporter
 from tollkeeper_sidecar.settlement import Admitted, Ending, estimated, record_of, used_of
 from tollkeeper_sidecar.spool import Spool
 
+MOST_TOLD = 200
+"""Of so many models without a price is told: callers make names up."""
+
 _log = structlog.get_logger("tollkeeper.gateway")
 
 
@@ -28,6 +31,7 @@ class Meter:
         self._reporter = reporter
         self._metrics = metrics
         self._clock = clock
+        self._told: set[tuple[str, str, str]] = set()
 
     def begin(self, admitted: Admitted) -> "Exchange":
         """Write down what is held. Raises `RequestRefused` (our fault), with the hold given back, when that fails."""
@@ -47,7 +51,21 @@ class Meter:
         on_disk = self._reporter.add(record)
         self._holder.settle(admitted.hold, used_of(record, admitted.hold))
         self._metrics.settled(record)
+        if record.cost is None and not record.charges:
+            self._tell_unpriced(record)
         return on_disk
+
+    def _tell_unpriced(self, record: UsageRecord) -> None:
+        """Usage without a price under no limit: no object's status or Event can tell of it (M6, B9). Once for each model."""
+        who = (record.caller.tenant, record.provider, record.model)
+        if who not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(who)
+            _log.warning(
+                "a model without a price is used where no limit counts it: add it to a PriceBook",
+                tenant=record.caller.tenant,
+                provider=record.provider,
+                model=record.model,
+            )
 
     async def durable(self) -> None:
         """Wait until what was ended is on the disk. A disk that fails is logged: the record is in memory and goes on."""

@@ -68,12 +68,11 @@ def not_named(limit: Limit) -> RequestRefused:
     )
 
 
-def not_priced(model: str, provider: str, limit: Limit | None) -> RequestRefused:
-    """A model without a price where a budget in money must hold (M6)."""
-    why = f"{limit.ref} is a hard limit in USD" if limit else "the price book refuses unknown models"
+def not_priced(model: str, provider: str, limit: Limit) -> RequestRefused:
+    """A model without a price where a limit in money must hold (M6)."""
     return RequestRefused(
         Denial.MODEL_NOT_PRICED,
-        f"model {model} of {provider} has no price, and {why}: "
+        f"model {model} of {provider} has no price, and {limit.ref} is a hard limit in USD: "
         "add it to a PriceBook (spec.models), or set unknownModels: Fallback there",
         param="model",
     )

@@ -1,4 +1,8 @@
-"""Reporting: settled records from here to the authority, in order, in batches, until they are booked (I2, H4)."""
+"""Reporting: settled records from here to the authority, in batches, until they are booked (I2, H4).
+
+Whatever the authority answers, reporting goes on. A record that it cannot book for a reason that nobody foresaw is
+found by halving the batch, and waits behind all others: it is never dropped, and holds up nobody.
+"""
 
 import asyncio
 import contextlib
@@ -13,7 +17,7 @@ from tollkeeper.leases import Authority
 from tollkeeper.usage import UsageRecord
 from tollkeeper_sidecar.errors import SpoolError
 from tollkeeper_sidecar.spool import Spool
-from tollkeeper_sidecar.tasks import start_task
+from tollkeeper_sidecar.tasks import Faults, start_task
 
 LARGEST_BATCH = 500
 AT_ONCE = 100
@@ -50,6 +54,11 @@ class Reporter:
         self._now = asyncio.Event()
         self._stopping = False
         self._failures = 0
+        self._at_most = LARGEST_BATCH
+        self._faults = Faults(
+            "usage waits in the spool: the authority does not take it", "the authority takes usage again"
+        )
+        self._files = Faults("files of the spool that are not needed any more stay", "the spool's files go again")
 
     async def __aenter__(self) -> "Reporter":
         self._task = start_task(self._run(), "reporter")
@@ -73,6 +82,11 @@ class Reporter:
     def is_working(self) -> bool:
         """Whether the reporter runs."""
         return not self._task.done()
+
+    @property
+    def fault(self) -> str | None:
+        """What nobody foresaw and keeps usage from being booked; it is tried again."""
+        return self._faults.unexpected
 
     def add(self, record: UsageRecord) -> bool:
         """Take a settled record; true when the spool has it, so that it can be made durable."""
@@ -129,17 +143,37 @@ class Reporter:
 
     async def _report(self) -> None:
         """Report batch after batch while the authority takes them."""
-        while batch := list(islice(self._waiting, LARGEST_BATCH)):
+        while batch := list(islice(self._waiting, self._at_most)):
             try:
                 await self._authority.report(batch)
-            except Unavailable as error:
-                if not self._failures:
-                    _log.warning("usage waits in the spool: the authority does not take it", error=str(error))
-                self._failures += 1
+            except Exception as error:  # noqa: BLE001 - usage must go on to be booked, whatever one record holds
+                self._not_taken(batch, error)
                 return
-            self._failures = 0
-            for record in batch:
-                self._waiting.popleft()
-                self._not_on_disk.pop(record.id, None)
+            self._taken(batch)
+
+    def _taken(self, batch: Sequence[UsageRecord]) -> None:
+        self._failures = 0
+        self._at_most = min(2 * self._at_most, LARGEST_BATCH)
+        for record in batch:
+            self._waiting.popleft()
+            self._not_on_disk.pop(record.id, None)
+        if not self._waiting or self._at_most == LARGEST_BATCH:
+            # Until then a record that was set aside waits still, and the fault with it.
+            self._faults.overcome()
+        self._booked(batch)
+        try:
             self._spool.booked(record.id for record in batch)
-            self._booked(batch)
+        except OSError as error:
+            # What is in them was booked: reporting it again after a start books nothing twice.
+            self._files.met(error)
+        else:
+            self._files.overcome()
+
+    def _not_taken(self, batch: Sequence[UsageRecord], error: Exception) -> None:
+        self._failures += 1
+        self._faults.met(error)
+        if isinstance(error, Unavailable):
+            return
+        if len(batch) == 1:
+            self._waiting.rotate(-1)
+        self._at_most = max(1, len(batch) // 2)

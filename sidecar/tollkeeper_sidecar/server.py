@@ -85,8 +85,16 @@ def gateway_server(handler: Handler, settings: GatewaySettings) -> web.Server:
     )
 
 
-def metrics_server(metrics: Metrics, ready: Callable[[], str | None], refresh: Callable[[], None]) -> web.Server:
-    """`/metrics`, `/healthz` and `/readyz`; `ready` says what is missing, `refresh` sets the gauges."""
+def metrics_server(
+    metrics: Metrics, ended: Callable[[], str | None], missing: Callable[[], str | None], refresh: Callable[[], None]
+) -> web.Server:
+    """`/metrics`, `/healthz` and `/readyz`.
+
+    `ended` says what only a restart cures, `missing` what keeps requests from being taken, `refresh` sets the gauges.
+    """
+
+    def verdict(wrong: str | None) -> web.Response:
+        return web.Response(text=f"{wrong or 'ok'}\n", status=503 if wrong else 200)
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         match request.path:
@@ -94,10 +102,9 @@ def metrics_server(metrics: Metrics, ready: Callable[[], str | None], refresh: C
                 refresh()
                 return web.Response(body=metrics.text(), headers={"Content-Type": _METRICS_TYPE})
             case "/healthz":
-                return web.Response(text="ok\n")
+                return verdict(ended())
             case "/readyz":
-                missing = ready()
-                return web.Response(text=f"{missing or 'ok'}\n", status=503 if missing else 200)
+                return verdict(missing())
             case _:
                 return web.Response(text="not found: /metrics, /healthz and /readyz are here\n", status=404)
 

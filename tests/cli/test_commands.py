@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,23 +12,39 @@ from tests.e2e.programs import PROGRAM
 from tests.ledger.builders import Desk, account_of, budget, record
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
+from tollkeeper_cli.__main__ import main
 
 LIMIT = budget()
 ACCOUNT = account_of(LIMIT)
 
 
-def tollkeeper(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PROGRAM, *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=60)
+def tollkeeper(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def failure(ended: subprocess.CompletedProcess[str], code: int) -> str:
+    """What a command said that ended with `code`: one line."""
+    assert ended.returncode == code, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    return line
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data folder whose ledger holds a few usages."""
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    return booked(tmp_path, 3)
+
+
+def booked(folder: Path, usages: int) -> Path:
+    """A folder with a ledger of one lease and some usages."""
+    desk = Desk(folder / "ledger.db", LIMIT)
     desk.lease("g", Want(ACCOUNT, 1000, 1000))
-    desk.charge(*(record("g", Charge(ACCOUNT, 10, 10)) for _ in range(3)))
+    desk.charge(*(record("g", Charge(ACCOUNT, 10, 10)) for _ in range(usages)))
     desk.store.close()
-    return tmp_path
+    return folder
 
 
 def test_an_export_verifies(data: Path) -> None:
@@ -40,25 +57,111 @@ def test_an_export_verifies(data: Path) -> None:
 def test_a_changed_export_is_a_violation_with_exit_code_3(data: Path) -> None:
     exported = tollkeeper("export", "--data-dir", str(data)).stdout
     changed = tollkeeper("verify", "-", stdin=exported.replace('"amount":10,', '"amount":9,', 1))
-    assert changed.returncode == 3
-    assert "transaction 2 was changed; its hash does not fit its content" in changed.stderr
-    assert len(changed.stderr.splitlines()) == 1
+    said = failure(changed, 3)
+    assert (
+        said.startswith("Error: standard input: line 3: transaction 3 was changed")
+        or "transaction 2 was changed" in said
+    )
 
 
-def test_an_export_ends_quietly_when_its_reader_has_had_enough(data: Path) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda _: b"", "line 1: there is no transaction"),
+        (lambda whole: whole[:-30], "line 4: it is not an exported transaction"),
+        (lambda whole: whole[: whole.index(b"\n") + 20], "line 2: it is not an exported transaction"),
+        (lambda _: bytes(range(256)) * 100, "line 1: it is not an exported transaction"),
+        (lambda whole: whole + b"\n", "line 5: it is not an exported transaction"),
+    ],
+    ids=["empty", "cut in its last line", "cut in a line", "binary", "with an empty line"],
+)
+def test_a_file_that_is_no_whole_export_is_a_violation_that_names_the_line(
+    data: Path, tmp_path: Path, spoil: Callable[[bytes], bytes], says: str
+) -> None:
+    file = tmp_path / "spoilt.jsonl"
+    file.write_bytes(spoil(tollkeeper("export", "--data-dir", str(data)).stdout.encode()))
+    assert failure(tollkeeper("verify", str(file)), 3).startswith(f"Error: {file}: {says}")
+
+
+@pytest.mark.parametrize(("name", "why"), [("missing", "No such file or directory"), (".", "Is a directory")])
+def test_a_file_that_cannot_be_read_is_a_failure_and_no_violation(tmp_path: Path, name: str, why: str) -> None:
+    file = tmp_path / name
+    assert failure(tollkeeper("verify", str(file)), 1) == (
+        f"Error: {file}: it cannot be read ({why}); name a file that `tollkeeper export` wrote"
+    )
+
+
+@pytest.mark.parametrize("command", ["export", "crds"])
+def test_a_command_ends_quietly_when_its_reader_has_had_enough(data: Path, command: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
         ended = subprocess.run(
-            [PROGRAM, "export", "--data-dir", data], stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60
-        )
+            [PROGRAM, command], stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60,
+            env={**os.environ, "TOLLKEEPER_DATA_DIR": str(data)},
+        )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("command", [("export",), ("crds",), ("--help",), ("export", "--help")])
+def test_an_output_that_takes_no_more_is_one_clear_line(data: Path, command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [PROGRAM, *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+            env={**os.environ, "TOLLKEEPER_DATA_DIR": str(data)},
+        )  # fmt: skip
+    assert failure(ended, 1) == "Error: standard output: No space left on device; make room, or write somewhere else"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_an_output_file_that_takes_no_more_is_named(data: Path) -> None:
+    said = failure(tollkeeper("export", "--data-dir", str(data), "-o", "/dev/full"), 1)
+    assert said == "Error: /dev/full: it cannot be written (No space left on device); make room, or name another file"
+
+
+def test_an_output_file_is_the_whole_export(data: Path) -> None:
+    file = data / "ledger.jsonl"
+    assert tollkeeper("export", "--data-dir", str(data), "-o", str(file)).returncode == 0
+    assert file.read_text() == tollkeeper("export", "--data-dir", str(data)).stdout
+
+
+def test_an_export_that_fails_leaves_the_file_of_before_and_no_part_of_its_own(tmp_path: Path) -> None:
+    data = booked(tmp_path, 100)
+    file = data / "ledger.jsonl"
+    file.write_text("the export of yesterday\n")
+    lowered = "ulimit -f 64; trap '' XFSZ; exec \"$@\""  # KiB: the ledger can be read, the export is larger
+    for _ in range(2):
+        ended = subprocess.run(
+            ["/bin/bash", "-c", lowered, "-", PROGRAM, "export", "--data-dir", data, "-o", file],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert failure(ended, 1) == (
+            f"Error: {file}: it cannot be written (File too large); make room, or name another file"
+        )
+    assert file.read_text() == "the export of yesterday\n"
+    assert [path.name for path in data.iterdir() if "jsonl" in path.name] == ["ledger.jsonl"]
+
+
+def test_an_export_through_a_link_leaves_the_link(data: Path) -> None:
+    file, link = data / "ledger.jsonl", data / "link"
+    link.symlink_to(file)
+    assert tollkeeper("export", "--data-dir", str(data), "-o", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert file.is_file()
+
+
 def test_an_export_of_nothing_names_the_ledger_that_is_missing(tmp_path: Path) -> None:
-    ended = tollkeeper("export", "--data-dir", str(tmp_path))
-    assert ended.returncode == 1
-    assert "there is no ledger; name its folder with --data-dir" in ended.stderr
+    said = failure(tollkeeper("export", "--data-dir", str(tmp_path)), 1)
+    assert said == f"Error: {tmp_path}/ledger.db: there is no ledger; name its folder with --data-dir"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
+def test_a_ledger_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ledger.db").write_bytes(content)
+    said = failure(tollkeeper("export", "--data-dir", str(tmp_path)), 1)
+    assert f"ledger {tmp_path}/ledger.db: " in said
+    assert "--data-dir names another" in said
 
 
 def test_crds_are_all_six_kinds() -> None:
@@ -76,18 +179,76 @@ def test_crds_are_all_six_kinds() -> None:
         ("verify",),
         ("keys", "create"),
         ("keys", "create", "--tenant", "t", "--user", "u", "--delegate"),
+        ("keys", "create", "--tenant", ""),
+        ("keys", "create", "--tenant", ".."),
+        ("keys", "create", "--tenant", "a/b"),
+        ("keys", "create", "--tenant", "Über"),
+        ("keys", "create", "--tenant", "t", "--user", "a\nb"),
+        ("keys", "create", "--tenant", "t", "--assistants", "fine, not fine"),
+        ("keys", "revoke", "../x"),
+        ("keys", "revoke", ""),
+        ("up", "--gateway-port", "65536"),
+        ("provider", "--key", "k"),
     ],
 )
-def test_wrong_usage_ends_with_exit_code_2(arguments: tuple[str, ...]) -> None:
-    ended = tollkeeper(*arguments)
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
+def test_wrong_usage_ends_with_exit_code_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "command", [(), ("up",), ("keys",), ("keys", "create"), ("export",), ("verify",), ("provider",), ("crds",)]
 )
-def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
-    explained = tollkeeper(*command, "--help")
-    assert explained.returncode == 0
-    assert "Usage: tollkeeper" in explained.stdout
+def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main((*command, "--help")) == 0
+    assert "Usage: tollkeeper" in capsys.readouterr().out
+
+
+def test_a_key_that_is_given_for_its_id_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(("keys", "revoke", "tk_0123456789ab_secret")) == 2
+    said = capsys.readouterr().err
+    assert "secret" not in said
+    assert "the part between the first two _" in said
+
+
+def test_help_is_the_same_in_a_locale_without_letters() -> None:
+    expected = tollkeeper("up", "--help").stdout
+    assert tollkeeper("up", "--help", LANG="C", LC_ALL="C").stdout == expected
+    assert "\x1b" not in expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--key", ""), "the key is empty; give one with --key"),
+        (("--key", "k", "--prices", "missing.yaml"), "prices missing.yaml: cannot be read: No such file or directory"),
+    ],
+)
+def test_what_a_provider_is_given_is_checked_before_anything_is_tried(
+    tmp_path: Path, arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(("provider", *arguments, "--book", str(tmp_path / "book"))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("kubeconfig", "says"),
+    [
+        (None, "there is no such file"),
+        (b"not: [yaml", "while parsing a flow sequence"),
+        (b"\xff\xfe\x00", "codec can't decode"),
+        (b"kind: Config", "Expected key current-context"),
+    ],
+)
+def test_a_kubeconfig_that_is_none_is_named(
+    tmp_path: Path, kubeconfig: bytes | None, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "kubeconfig"
+    if kubeconfig is not None:
+        file.write_bytes(kubeconfig)
+    assert main(("keys", "list", "--kubeconfig", str(file))) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"Error: no connection from {file}: ")
+    assert says in said
+    assert said.endswith("name a context with --context, or a file with KUBECONFIG")

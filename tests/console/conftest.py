@@ -51,6 +51,14 @@ class ThreadedConsole:
         self._loop.close()
 
 
+@pytest.fixture
+def console(books: Bookings) -> Iterator[ThreadedConsole]:
+    """A console over `books` for a browser; it ends with the test, however that ends."""
+    running = ThreadedConsole(books)
+    yield running
+    running.stop()
+
+
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadedConsole]:
     """A console over three weeks of work: one budget in good order, one low, one spent, a quota per user, one unused."""

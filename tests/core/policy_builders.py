@@ -54,8 +54,11 @@ def quota(name: str = "daily", namespace: str = "home", of: str | None = "mine",
     return result
 
 
-def grant(amount: str | int = "5.00", to: str = "monthly", namespace: str = "home", name: str = "gift") -> TokenGrant:
-    result: TokenGrant = made("TokenGrant", name, {"budgetRef": {"name": to}, "amount": amount}, namespace)
+def grant(
+    amount: str | int = "5.00", to: str = "monthly", namespace: str = "home", name: str = "gift", **spec: Any
+) -> TokenGrant:
+    whole = {"budgetRef": {"name": to}, "amount": amount, **spec}
+    result: TokenGrant = made("TokenGrant", name, whole, namespace)
     return result
 
 

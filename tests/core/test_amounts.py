@@ -108,8 +108,14 @@ def test_an_amount_of_any_unit_is_read_back_from_what_is_shown(value: int, unit:
     assert str(Amount(value, unit)) == format_amount(value, unit)
 
 
-def test_whole_dollars_may_be_a_number_and_tokens_may_be_negative() -> None:
-    assert parse_amount(25, Unit.USD) == 25 * 10**9
+@pytest.mark.parametrize("value", [25, -1, True, False])
+def test_a_number_is_no_money_but_for_nothing(value: int) -> None:
+    assert parse_amount(0, Unit.USD) == 0
+    with pytest.raises(InvalidValue, match=f"{value} is not an amount of money: write a quoted decimal string"):
+        parse_amount(value, Unit.USD)
+
+
+def test_tokens_may_be_negative() -> None:
     assert parse_amount(-25, Unit.TOKENS) == parse_amount("-25", Unit.TOKENS) == -25
     assert parse_amount("-1.5k", Unit.TOKENS) == -1500
 

@@ -160,7 +160,6 @@ def test_price_books_stand_over_the_base() -> None:
     result = compiled(book(models=[price("2")]))
     assert cost_of_a_million(result) == 2 * 10**9
     assert cost_of_a_million(result, "gpt-y") is None
-    assert not result.policy.prices.refuse_unknown
 
 
 def test_a_fallback_prices_what_nobody_names_and_the_first_book_by_name_has_it() -> None:

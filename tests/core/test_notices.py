@@ -1,5 +1,6 @@
 """Notices: a change is told once, in words that say what to do; what did not change is not told."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tollkeeper.notices import (
     threshold_notice,
     thresholds_reached,
 )
-from tollkeeper.windows import Calendar
+from tollkeeper.windows import Calendar, Every
 
 
 def budget(phase: str = "Sufficient", *, fresh: bool = True, overshoot: str = "0.00") -> dict[str, Any]:
@@ -100,3 +101,12 @@ def test_every_threshold_that_is_reached_is_its_own_notice() -> None:
     notices = [threshold_notice(threshold, limit, account) for threshold in (50, 80)]
     assert len({notice.identity for notice in notices}) == 2
     assert notices[1].message == "80% of daily is used for ada: 200 Tokens is left of 1000"
+
+
+def test_a_threshold_says_until_when_in_the_limits_own_zone_by_its_name() -> None:
+    ref = LimitRef("TokenBudget", "research", "monthly")
+    madrid = Calendar.every(Every.MONTH, "Europe/Madrid")
+    limit = Limit(ref, frozenset({"research"}), Unit.TOKENS, madrid, 1000, thresholds=(50,))
+    identity, window = limit.account_at((), datetime(2026, 11, 21, tzinfo=UTC))
+    account = Account(identity.text, window.start, window.end, allocation=1000, spent=500)
+    assert threshold_notice(50, limit, account).message.endswith("left of 1000 until 2026-12-01 00:00 Europe/Madrid")

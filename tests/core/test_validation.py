@@ -1,10 +1,11 @@
 """Cross-object rules: what refuses a new object, and what only warns."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from tests.core.policy_builders import SYSTEM, budget, grant, namespaces, quota, ref, tenant
+from tests.core.policy_builders import SYSTEM, book, budget, grant, namespaces, quota, ref, tenant
 from tollkeeper.references import Resources
 from tollkeeper.resources import AnyResource
 from tollkeeper.validation import check, check_removal
@@ -15,11 +16,12 @@ FAMILY = (
     tenant("other", names=("elsewhere",)),
     budget(),
 )
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SPACES = namespaces("roof", "home", "elsewhere", SYSTEM)
 
 
 def said(new: AnyResource, *others: AnyResource, refuses: bool = True) -> list[str]:
-    problems = check(new, Resources.of((*FAMILY, *others)), SPACES)
+    problems = check(new, Resources.of((*FAMILY, *others)), SPACES, NOW)
     return [str(problem) for problem in problems if problem.refuses is refuses]
 
 
@@ -35,7 +37,7 @@ SOUND: list[tuple[str, AnyResource]] = [
 
 @pytest.mark.parametrize("new", [row[1] for row in SOUND], ids=[row[0] for row in SOUND])
 def test_nothing_is_wrong_with(new: AnyResource) -> None:
-    assert check(new, Resources.of(FAMILY), SPACES) == ()
+    assert check(new, Resources.of(FAMILY), SPACES, NOW) == ()
 
 
 REFUSED: list[tuple[str, AnyResource, str]] = [
@@ -76,6 +78,50 @@ def test_a_grant_whose_budget_is_missing_is_admitted_with_a_warning() -> None:
     early = grant(to="later")
     assert said(early) == []
     assert "the grant waits" in said(early, refuses=False)[0]
+
+
+def lapsing(at: str) -> AnyResource:
+    return grant(expiresAt=at)
+
+
+def test_a_grant_that_has_lapsed_already_is_admitted_with_a_warning() -> None:
+    for at in ("2026-11-22T12:00:00Z", "2025-11-30T00:00:00+01:00"):
+        assert said(lapsing(at)) == []
+        (warning,) = said(lapsing(at), refuses=False)
+        assert warning.startswith(
+            "TokenGrant home/gift: spec.expiresAt: 2025-" if "2025" in at else "TokenGrant home/gift:"
+        )
+        assert "has passed already, so nothing of the grant can be spent; create another grant with a later" in warning
+    assert check(lapsing("2026-11-22T12:00:01Z"), Resources.of(FAMILY), SPACES, NOW) == ()
+
+
+def test_a_grant_that_lapsed_since_it_was_applied_may_be_applied_again_in_silence() -> None:
+    old = lapsing("2025-11-30T00:00:00Z")
+    assert check(old, Resources.of((*FAMILY, old)), SPACES, NOW) == ()
+
+
+PRICE = {"provider": "openai", "model": "gpt-5*", "perMillion": {"input": "1", "output": "2"}}
+JULY = "2026-07-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "since"),
+    [
+        ({}, {}, "without effectiveFrom"),
+        ({"effectiveFrom": JULY}, {"effectiveFrom": "2026-07-01T02:00:00+02:00"}, f"from {JULY}"),
+    ],
+)
+def test_two_prices_of_a_model_from_one_time_are_refused(first: Any, second: Any, since: str) -> None:
+    (refusal,) = said(book(models=[{**PRICE, **first}, {**PRICE, "model": "gpt-4"}, {**PRICE, **second}]))
+    assert refusal == (
+        f"PriceBook prices: spec.models[2]: openai gpt-5* {since} has a price already, at spec.models[0];"
+        " remove one of the two, or give them different times in effectiveFrom"
+    )
+
+
+def test_prices_of_a_model_from_different_times_are_one_history() -> None:
+    history = book(models=[PRICE, {**PRICE, "effectiveFrom": JULY}, {**PRICE, "provider": "azure"}])
+    assert check(history, Resources.of(FAMILY), SPACES, NOW) == ()
 
 
 def test_what_a_change_breaks_in_others_is_a_warning() -> None:
@@ -120,14 +166,14 @@ CHANGES: list[tuple[str, AnyResource, AnyResource, str]] = [
 @pytest.mark.parametrize(("former", "new", "begin"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
 def test_units_and_periods_do_not_change(former: AnyResource, new: AnyResource, begin: str) -> None:
     everything = Resources.of(FAMILY).having(former)
-    refusals = [str(problem) for problem in check(new, everything, SPACES) if problem.refuses]
+    refusals = [str(problem) for problem in check(new, everything, SPACES, NOW) if problem.refuses]
     assert len(refusals) == 1
     assert refusals[0].startswith(begin)
 
 
 def test_amounts_may_change() -> None:
     changed: dict[str, Any] = {"allocation": "99.00", "thresholds": [10]}
-    assert check(budget(**changed), Resources.of(FAMILY), SPACES) == ()
+    assert check(budget(**changed), Resources.of(FAMILY), SPACES, NOW) == ()
 
 
 def test_removing_a_tenant_tells_whom_it_leaves_behind() -> None:

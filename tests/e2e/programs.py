@@ -86,6 +86,12 @@ class Up:
         """kill -9."""
         self._end(signal.SIGKILL)
 
+    def send(self, number: signal.Signals) -> "Up":
+        """Send it a signal; `wait` for what comes of it."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self
+
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         return self._end(signal.SIGTERM)
@@ -100,8 +106,9 @@ class Up:
     def wait(self, seconds: float = 60.0) -> int:
         """The exit code of a process that ends by itself."""
         assert self._process is not None
-        process, self._process = self._process, None
-        return process.wait(seconds)
+        code = self._process.wait(seconds)
+        self._process = None  # not before: one that ends too late must still be killed
+        return code
 
     def tollkeeper(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Another command of the program, in the same environment."""

@@ -32,6 +32,12 @@ class Clock:
 
     ahead: timedelta = timedelta(0)
 
+    @classmethod
+    def at_noon(cls) -> "Clock":
+        """A clock on which no day ends while a test runs."""
+        now = datetime.now(UTC)
+        return cls(now.replace(hour=12, minute=0, second=0, microsecond=0) - now)
+
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.ahead
 
@@ -78,24 +84,34 @@ class Running:
         """Wait as users do until an object is in force."""
         await self.run("wait", "--for=condition=Ready", what, "--timeout=10s", namespace=namespace)
 
-    async def spend(self, tenant: str, cost: int, *, times: int = 1, user: str | None = None) -> None:
-        """Lease, use and report requests that cost so many nano-dollars each, as a gateway does."""
+    async def spend(
+        self,
+        tenant: str,
+        cost: int | None,
+        *,
+        times: int = 1,
+        user: str | None = None,
+        namespace: str | None = None,
+        model: str = "gpt-5",
+    ) -> None:
+        """Lease, use and report requests that cost so many nano-dollars each (None: unpriced), as a gateway does."""
         for _ in range(times):
-            await self._spend(Caller(tenant, user=user), cost)
+            await self._spend(Caller(tenant, user=user, namespace=namespace), model, cost)
 
-    async def _spend(self, caller: Caller, cost: int) -> None:
-        bound, _ = self.policy.value.accounts_for(Target(caller, "openai", "gpt-5"), self.clock())
+    async def _spend(self, caller: Caller, model: str, cost: int | None) -> None:
+        bound, _ = self.policy.value.accounts_for(Target(caller, "openai", model), self.clock())
         buckets, holder = Buckets(input=10, output=5), f"holder-{uuid4()}"
         takes = {one.account.text: one.limit.amount_of(buckets, cost) for one in bound}
-        wants = tuple(Want(account, amount, amount) for account, amount in takes.items())
+        hard = {one.account.text for one in bound if one.limit.is_hard}
+        wants = tuple(Want(account, amount, amount) for account, amount in takes.items() if account in hard)
         reply = await self.ledger.lease(LeaseRequest(holder, 1, wants))
         assert not reply.refused, reply.refused
-        charges = tuple(Charge(account, amount, amount) for account, amount in takes.items())
-        await self.ledger.report([self._record(holder, caller, buckets, charges, cost)])
+        charges = tuple(Charge(account, amount, amount * (account in hard)) for account, amount in takes.items())
+        await self.ledger.report([self._record(holder, caller, model, buckets, charges, cost)])
         await self.ledger.close(holder, {})
 
     def _record(
-        self, holder: str, caller: Caller, buckets: Buckets, charges: tuple[Charge, ...], cost: int
+        self, holder: str, caller: Caller, model: str, buckets: Buckets, charges: tuple[Charge, ...], cost: int | None
     ) -> UsageRecord:
         return UsageRecord(
             id=str(uuid4()),
@@ -103,11 +119,11 @@ class Running:
             holder=holder,
             caller=caller,
             provider="openai",
-            model="gpt-5",
+            model=model,
             tool=None,
             buckets=buckets,
             cost=cost,
-            price="test@1",
+            price=None if cost is None else "test@1",
             admitted_at=self.clock(),
             finished_at=self.clock(),
             status=200,

@@ -1,15 +1,19 @@
 """The operator on a real API server: statuses, gates and Events follow objects and balances."""
 
+import asyncio
 import base64
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.operator.conftest import Clock, Running, Start, eventually
 
+from tollkeeper.accounts import Account
+from tollkeeper.errors import Unavailable
 from tollkeeper.keys import KEY_FIELD, KEY_LABEL, ApiKey
+from tollkeeper.limits import Limit
 from tollkeeper_kube import NotFound
 from tollkeeper_kube.kinds import TENANT, TOKEN_BUDGET, TOKEN_GRANT, TOKEN_QUOTA, WORKLOAD_GATE
 
@@ -28,7 +32,7 @@ spec: {{displayName: Research, level: Department, namespaces: {{names: [{namespa
 """
 
 
-def budget(namespace: str, allocation: str = "10.00", tenant: str = "") -> str:
+def budget(namespace: str, allocation: str = "10.00", tenant: str = "", period: str = "Month") -> str:
     return f"""---
 apiVersion: tollkeeper.dev/v1alpha1
 kind: TokenBudget
@@ -36,7 +40,7 @@ metadata: {{name: monthly, namespace: {namespace}}}
 spec:
   tenantRef: {{name: {tenant or namespace}}}
   allocation: "{allocation}"
-  period: {{every: Month, timeZone: Europe/Madrid}}
+  period: {{every: {period}, timeZone: Europe/Madrid}}
   minimumBalance: "0"
   lowBalanceThreshold: "2.00"
 """
@@ -184,7 +188,7 @@ async def test_a_restart_books_no_grant_and_fires_no_threshold_again(start: Star
 
 
 async def test_a_limit_that_binds_nobody_says_why_and_stops_no_other(start: Start, namespace: str) -> None:
-    async with start() as running:
+    async with start(Clock.at_noon()) as running:
         await running.apply(tenant(namespace) + quota(namespace, 10) + budget(namespace, tenant="somebody-else"))
         await running.until(TOKEN_QUOTA, "daily", namespace, columns=QUOTA_COLUMNS | {"resets": next_midnight(running)})
         status = await eventually(lambda: running.status(TOKEN_BUDGET, "monthly", namespace))
@@ -202,14 +206,14 @@ def next_midnight(running: Running) -> str:
 
 
 async def test_a_new_window_opens_the_gate_and_counts_from_nothing(start: Start, namespace: str) -> None:
-    clock = Clock()
+    clock = Clock.at_noon()
     async with start(clock) as running:
         await running.apply(tenant(namespace) + quota(namespace, 2))
         await running.ready("tokenquota/daily", namespace)
         await running.spend(namespace, DOLLAR, times=2, user="ada")
         await running.until(WORKLOAD_GATE, "tollkeeper", namespace, open=False)
         await running.until(TENANT, namespace, enforcement="Blocked")
-        clock.ahead = timedelta(days=1)
+        clock.ahead += timedelta(days=1)
         await running.until(WORKLOAD_GATE, "tollkeeper", namespace, open=True)
         await running.until(TENANT, namespace, enforcement="Open")
 
@@ -218,6 +222,47 @@ async def test_a_new_window_opens_the_gate_and_counts_from_nothing(start: Start,
             return [limit["used"] for limit in limits] == ["0", "0"]
 
         await eventually(counted_anew, lambda: "the quota still shows yesterday")
+
+
+async def test_a_new_window_opens_the_gate_of_a_key_that_nobody_used_in_it(start: Start, namespace: str) -> None:
+    clock = Clock.at_noon()
+    lines = quota(namespace, 1).replace("per: [User]", "per: [Namespace]").replace("amount: 10,", "amount: 1,")
+    alone = "\n".join(line for line in lines.splitlines() if "name: requests" not in line)
+    async with start(clock) as running:
+        await running.apply(f"{tenant(namespace)}{alone}\n")
+        await running.ready("tokenquota/daily", namespace)
+        await running.spend(namespace, DOLLAR, namespace=namespace)
+        shut = await running.until(WORKLOAD_GATE, "tollkeeper", namespace, open=False)
+        assert [limit["name"] for limit in shut["limits"]] == ["daily/each"]
+        clock.ahead += timedelta(days=1)
+        await running.until(WORKLOAD_GATE, "tollkeeper", namespace, open=True)
+
+
+async def test_a_new_window_that_the_ledger_could_not_open_at_once_opens_the_gate_later(
+    start: Start, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock.at_noon()
+    async with start(clock) as running:
+        opened, refused = running.ledger.open, asyncio.Event()
+
+        async def failing(limit: Limit, key: tuple[str, ...], at: datetime) -> Account:
+            if limit.ref.name == "monthly":
+                refused.set()
+                raise Unavailable("ledger ledger.sqlite: database or disk is full; free some space")
+            return await opened(limit, key, at)
+
+        await running.apply(tenant(namespace) + quota(namespace, 1) + budget(namespace, period="Day"))
+        await running.ready("tokenquota/daily", namespace)
+        await running.ready("tokenbudget/monthly", namespace)
+        await running.spend(namespace, DOLLAR)
+        await running.until(WORKLOAD_GATE, "tollkeeper", namespace, open=False)
+        monkeypatch.setattr(running.ledger, "open", failing)
+        clock.ahead += timedelta(days=1)
+        async with asyncio.timeout(20):
+            await refused.wait()
+        monkeypatch.setattr(running.ledger, "open", opened)
+        await running.until(WORKLOAD_GATE, "tollkeeper", namespace, open=True)
+        await running.until(TOKEN_BUDGET, "monthly", namespace, spent="0.00")
 
 
 async def test_nothing_is_written_on_the_users_objects_but_their_status(start: Start, namespace: str) -> None:

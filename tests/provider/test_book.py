@@ -156,3 +156,12 @@ def test_a_full_disk_refuses_the_entry_and_leaves_no_half_of_it(tmp_path: Path) 
     )
     assert "cannot be written: File too large; make room on its disk" in done.stdout
     assert read_book(tmp_path / "book") == [entry(1), entry(3)]
+
+
+@pytest.mark.parametrize("text", ["notes\n", "notes", '{"id":"1"}\n{"to": 1', "\x7fELF"])
+def test_a_file_that_is_no_book_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "notes"
+    path.write_text(text)
+    with pytest.raises(BookError, match="another kind of file; name another with --book"):
+        Book(path)
+    assert path.read_text() == text

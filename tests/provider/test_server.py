@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -199,3 +200,38 @@ async def test_no_answer_that_a_client_read_to_its_end_is_missing_after_kill_9(t
     booked = {entry.id: entry for entry in read_book(path)}
     assert len(answered) >= 60
     assert all(booked[one].buckets == Buckets(input=3, output=2) for one in answered)
+
+
+async def _leave(running: RunningProvider, request: bytes, *, after: bytes) -> None:
+    """Send a request, read up to `after`, and go away as a killed client does."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(request)
+    await writer.drain()
+    if after:
+        await asyncio.wait_for(reader.readuntil(after), 10)
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_client_that_leaves_in_the_middle_is_no_error_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stream: bool, whole: bool
+) -> None:
+    running = await start_provider("127.0.0.1", 0, KEY, tmp_path / "book")
+    request = _raw_request(stream=stream)
+    if not whole:
+        await _leave(running, request[:-10], after=b"")
+    elif stream:
+        await _leave(running, request, after=b'"content":"the "')
+    else:
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(request)
+        await writer.drain()
+        await _answered_after(running)
+        writer.transport.abort()
+    async with client_of(running.openai_base_url) as client:
+        await ask(client, "input=1,output=1", stream=False)
+    await running.stop()
+
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert len(read_book(tmp_path / "book")) == (2 if whole else 1)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +18,7 @@ import orjson
 import pytest
 from aiohttp import web
 from openai.types.chat import ChatCompletionMessageParam
+from structlog.testing import capture_logs
 
 from tests.sidecar.builders import MODEL, PROVIDER_KEY, SECRET, limit, policy
 from tests.sidecar.conftest import SetUp, Stage, now
@@ -25,9 +27,9 @@ from tests.sidecar.test_spool import largest_file
 from tollkeeper.amounts import Unit
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LeaseReply, LeaseRequest
-from tollkeeper.limits import WhenStale
+from tollkeeper.limits import Enforcement, WhenStale
 from tollkeeper.policy import CurrentPolicy
-from tollkeeper.prices import PriceList
+from tollkeeper.prices import Price, PriceList
 from tollkeeper.usage import UsageRecord
 from tollkeeper_provider import start_provider
 from tollkeeper_sidecar import Gateway, GatewayError, GatewaySettings, Upstream
@@ -137,6 +139,40 @@ async def test_a_model_without_price_is_refused_under_a_budget_in_money_and_coun
     await running.finished()
     row = running.authority.reader.usages(running.account(TOKENS).id, page=1).rows[0]
     assert (row.cost, row.amount) == (None, 340)
+
+
+@pytest.mark.parametrize("enforcement", [Enforcement.SOFT, Enforcement.SHADOW])
+async def test_a_model_without_price_costs_nothing_in_a_budget_that_does_not_block(
+    stage: SetUp, enforcement: Enforcement
+) -> None:
+    budget = limit(enforcement=enforcement)
+    running = await stage(policy(budget, prices=PriceList()))
+    await ask(running, "slow=0")
+    await running.finished()
+    account = running.account(budget)
+    assert (account.spent, account.requests) == (0, 1)
+    totals = running.authority.reader.totals(account.id)
+    assert (totals.unpriced, totals.tokens) == (1, 340)
+
+
+async def test_a_model_without_price_is_told_of_once_where_no_limit_counts_it(stage: SetUp) -> None:
+    running = await stage(policy(prices=PriceList()))
+    with capture_logs() as logs:
+        await ask(running, "slow=0")
+        await ask(running, "slow=0")
+        running.policy.publish(policy(TOKENS, prices=PriceList()))
+        await ask(running, "slow=0")
+    told = [entry for entry in logs if "without a price" in entry["event"]]
+    assert [(entry["tenant"], entry["provider"], entry["model"]) for entry in told] == [("research", "openai", MODEL)]
+
+
+async def test_a_fallback_prices_what_nobody_names_under_a_hard_budget_too(stage: SetUp) -> None:
+    budget = limit()
+    fallback = Price("", "", "PriceBook/default/fallback", "1", {"input": Decimal(1), "output": Decimal(10)})
+    running = await stage(policy(budget, prices=PriceList().with_books([], fallback=fallback)))
+    await ask(running, "slow=0")
+    await running.finished()
+    assert running.account(budget).spent == 300 * 1000 + 40 * 10_000
 
 
 async def test_a_full_disk_refuses_before_anything_is_passed_on(stage: SetUp) -> None:

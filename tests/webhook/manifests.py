@@ -69,7 +69,12 @@ def budget(name: str, of: str, **spec: object) -> Manifest:
     return ours("TokenBudget", name, {"tenantRef": {"name": of}, "allocation": "10.00", **spec})
 
 
-def grant(name: str, to: str, amount: str | int) -> Manifest:
+def quota(name: str, of: str, **limit: object) -> Manifest:
+    whole = {"name": "daily", "amount": 1000, "window": {"every": "Day"}, **limit}
+    return ours("TokenQuota", name, {"tenantRef": {"name": of}, "limits": [whole]})
+
+
+def grant(name: str, to: str, amount: str | float) -> Manifest:
     return ours("TokenGrant", name, {"budgetRef": {"name": to}, "amount": amount})
 
 

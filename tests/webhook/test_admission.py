@@ -18,6 +18,7 @@ from tests.webhook.manifests import (
     grant,
     ours,
     pod,
+    quota,
     set_gate,
     tenant,
     workload,
@@ -151,6 +152,100 @@ async def test_the_system_namespace_may_bind_every_tenant(family: str, apply: Ap
     selecting = ours("TokenBudget", "plan", {"tenantSelector": {"matchLabels": {"plan": "free"}}})
     for manifest in (budget("org", "top"), selecting):
         assert await asyncio.to_thread(apply, manifest, edge.SYSTEM_NAMESPACE) == ""
+
+
+MALFORMED: list[tuple[str, Manifest, str]] = [
+    (
+        "money without quotes",
+        budget("plain", "mine", allocation=25.5),
+        "spec.allocation: 25.5 is not an amount: write money as a quoted decimal string such as",
+    ),
+    (
+        "a grant without quotes",
+        grant("plain", "monthly", 25.5),
+        "spec.amount: 25.5 is not an amount above zero: write money as a quoted decimal string such as",
+    ),
+    (
+        "a price without quotes",
+        ours("PriceBook", "plain", {"tools": [{"name": "search", "perCall": 0.04}]}),
+        "spec.tools[0].perCall: 0.04 is not money, 0 or above: write a quoted decimal string with at most 9 decimals",
+    ),
+    (
+        "a count with decimals",
+        quota("plain", "mine", amount=2.5),
+        "spec.limits[0].amount: 2.5 is not a count, 0 or above: write a whole number, or one with k, M or G",
+    ),
+    (
+        "a weight without quotes",
+        quota("plain", "mine", unit="WeightedTokens", weights={"output": 0.5}),
+        "spec.limits[0].weights.output: 0.5 is not a weight from 0 to 9999: write a quoted decimal string",
+    ),
+    (
+        "an invoice's number without quotes",
+        ours("TokenGrant", "plain", {"budgetRef": {"name": "monthly"}, "amount": "5.00", "reference": 20261123}),
+        "spec.reference: 20261123 is not text in quotes",
+    ),
+]
+
+
+@pytest.mark.parametrize(("manifest", "said"), [row[1:] for row in MALFORMED], ids=[row[0] for row in MALFORMED])
+async def test_a_value_that_the_schema_refuses_by_its_type_is_refused_in_words(
+    family: str, create: Create, manifest: Manifest, said: str
+) -> None:
+    answer = await create(manifest)
+    assert 'admission webhook "forms.tollkeeper.dev" denied the request: ' + said in answer
+    assert "must be of type" not in answer
+
+
+async def test_an_amount_without_quotes_is_refused_in_words_when_it_is_applied_by_the_server(
+    family: str, kubectl: Kubectl
+) -> None:
+    text = yaml.safe_dump(budget("plain", "mine", allocation=25.5))
+    done = await asyncio.to_thread(
+        kubectl, "apply", "--server-side", "-f", "-", input=text, namespace=family, check=False
+    )
+    assert "spec.allocation: 25.5 is not an amount: write money as a quoted decimal string" in done.stderr
+
+
+async def test_a_change_to_a_malformed_value_is_refused_in_words(family: str, create: Create, kubectl: Kubectl) -> None:
+    assert await create(budget("monthly", "mine")) == ""
+    patch = '{"spec": {"allocation": 25.5}}'
+    done = await asyncio.to_thread(
+        kubectl, "patch", "tb", "monthly", "--type=merge", "-p", patch, namespace=family, check=False
+    )
+    assert "spec.allocation: 25.5 is not an amount: write money as a quoted decimal string" in done.stderr
+
+
+async def test_it_refuses_two_prices_of_one_model_from_one_time(family: str, create: Create) -> None:
+    price = {"provider": "openai", "model": "gpt-5*", "perMillion": {"input": "1", "output": "2"}}
+    said = await create(ours("PriceBook", "doubled", {"models": [price, price]}))
+    assert (
+        "spec.models[1]: openai gpt-5* without effectiveFrom has a price already, at spec.models[0]; remove one" in said
+    )
+
+
+async def test_it_refuses_whole_dollars_without_quotes_once_the_budget_says_that_they_are_dollars(
+    family: str, create: Create
+) -> None:
+    assert await create(budget("monthly", "mine")) == ""
+    said = await create(grant("plain", "monthly", 25))
+    assert "spec.amount: 25 is not an amount of USD" in said
+    assert 'create a grant in USD, such as "25.00" with its quotes' in said
+
+
+async def test_a_grant_that_has_lapsed_is_admitted_with_a_warning_and_may_be_applied_again(
+    family: str, create: Create, kubectl: Kubectl
+) -> None:
+    assert await create(budget("monthly", "mine")) == ""
+    old = grant("old", "monthly", "5.00")
+    text = yaml.safe_dump({**old, "spec": {**old["spec"], "expiresAt": "2025-11-30T00:00:00Z"}})
+
+    def applied(*changes: str) -> str:
+        return kubectl("apply", *changes, "-f", "-", input=text, namespace=family).stderr
+
+    assert "Warning: spec.expiresAt: 2025-11-30T00:00:00Z has passed already" in await asyncio.to_thread(applied)
+    await asyncio.to_thread(kubectl, "label", "tg", "old", "team=red", namespace=family)
+    assert await asyncio.to_thread(applied, "--server-side", "--force-conflicts") == ""
 
 
 ADMITTED: list[tuple[str, Manifest, str]] = [

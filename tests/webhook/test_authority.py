@@ -6,15 +6,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.ledger.builders import NOW, account_of, budget, policy
 from tests.postgres_server import running as postgres_running
 from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, LeaseRequest, Want
-from tollkeeper.policy import CurrentPolicy
+from tollkeeper.policy import CurrentPolicy, PolicySet
+from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.sqlite import SqliteStore
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
+from tollkeeper_ledger.work import Work
 from tollkeeper_webhook.authority import LedgerAuthority
 
 LIMIT = budget()
@@ -92,6 +95,25 @@ async def test_a_lapse_that_cannot_be_booked_is_tried_again(running: Running) ->
     connection.execute("PRAGMA query_only = 0")
     await running.authority.lapse_unheard()
     assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_holders_lapse_beside_one_whose_leases_cannot(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    lapse = bookkeeping.lapse
+
+    def defective(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
+        if holder == "odd":
+            raise KeyError("a defect")
+        lapse(work, policy, holder, now)
+
+    monkeypatch.setattr(bookkeeping, "lapse", defective)
+    await running.lease("odd", 200)
+    await running.lease("gone", 300)
+    running.now += LONG
+    with capture_logs() as said:
+        for _ in range(3):
+            await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (200, 300)
+    assert [(one["holder"], one["log_level"]) for one in said] == [("odd", "error")]
 
 
 async def test_a_holder_that_another_authority_hears_of_does_not_lapse() -> None:

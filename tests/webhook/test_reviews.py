@@ -1,5 +1,7 @@
 """AdmissionReview on the wire."""
 
+from dataclasses import replace
+
 import pytest
 
 from tollkeeper.errors import InvalidValue
@@ -18,6 +20,16 @@ def test_a_request_is_read() -> None:
 def test_anything_else_is_refused(raw: object) -> None:
     with pytest.raises(InvalidValue, match="not an AdmissionReview"):
         Review.parse(raw)
+
+
+def test_an_object_without_a_name_yet_is_read_as_if_the_server_had_named_it() -> None:
+    nameless = Review(
+        "u", "CREATE", "TokenGrant", "home", "", {"metadata": {"generateName": "gift-"}, "spec": {}}, None
+    )
+    assert nameless.named().object == {"metadata": {"generateName": "gift-", "name": "gift-00000"}, "spec": {}}
+    for about in ({"name": "gift"}, {"name": "gift", "generateName": "other-"}, {}):
+        known = replace(nameless, object={"metadata": about})
+        assert known.named() is known
 
 
 def test_what_is_allowed_says_no_more() -> None:

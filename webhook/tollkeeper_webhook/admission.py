@@ -7,12 +7,14 @@ behind any cache is. The gate is different: its verdict is kept fresh by the led
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from tollkeeper.gates import GateVerdict, being_prepared, without_tenant
 from tollkeeper.problems import ObjectRef
 from tollkeeper.references import Resources, read, ref_of, stated
 from tollkeeper.resources import (
     GATE_NAME,
+    KINDS,
     AnyResource,
     InvalidResource,
     PriceBook,
@@ -57,14 +59,15 @@ class Admission:
         """One of our own objects: its fields, and how it stands to all others (R12)."""
         if review.operation == "DELETE":
             return await self._in_time(self._removal(review))
-        raw = review.object or {}
-        if (raw.get("metadata") or {}).get("deletionTimestamp"):
-            return ALLOWED  # It is going; whoever still removes a finalizer from it must not be held up.
-        try:
-            new = parse(stated(raw))
-        except InvalidResource as wrong:
-            return invalid(" | ".join(str(fault) for fault in wrong.faults))
-        return await self._in_time(self._checked(new, review))
+        new = _read(review)
+        return new if isinstance(new, Answer) else await self._in_time(self._checked(new, review))
+
+    async def mutate(self, review: Review) -> Answer:
+        """What comes before the API server's own checks: the form of our objects, the gate of all others."""
+        if review.kind not in KINDS:
+            return await self.gate(review)
+        form = _read(review.named())
+        return form if isinstance(form, Answer) else ALLOWED
 
     async def gate(self, review: Review) -> Answer:
         """A metered pod or workload: whether its namespace's gate is open (R22)."""
@@ -81,7 +84,7 @@ class Admission:
             former, _ = read([review.old_object])
             for one in former.all():
                 resources = resources.having(one)
-        return answer_to(check(new, resources, namespaces), ref_of(new))
+        return answer_to(check(new, resources, namespaces, datetime.now(UTC)), ref_of(new))
 
     async def _removal(self, review: Review) -> Answer:
         """A tenant goes: its author is told what that leaves without a parent or a tenant."""
@@ -139,6 +142,17 @@ class Admission:
             return unavailable(f"the object could not be checked within {CHECK_SECONDS:.0f} s; try again")
         except KubeError as fault:
             return unavailable(f"the object could not be checked: {fault}")
+
+
+def _read(review: Review) -> AnyResource | Answer:
+    """The object that is reviewed, or the answer where it cannot be read or is going."""
+    raw = review.object or {}
+    if (raw.get("metadata") or {}).get("deletionTimestamp"):
+        return ALLOWED  # Whoever still removes a finalizer from it must not be held up.
+    try:
+        return parse(stated(raw))
+    except InvalidResource as wrong:
+        return invalid(" | ".join(str(fault) for fault in wrong.faults))
 
 
 def _namespaces(objects: Iterable[Object]) -> dict[str, Namespace]:

@@ -46,6 +46,7 @@ class LedgerAuthority:
         self._listeners: set[Callable[[frozenset[str]], None]] = set()
         self._seen: dict[str, datetime] = {}
         self._sequences: dict[str, int] = {}
+        self._stuck: set[str] = set()
 
     @property
     def ledger(self) -> str:
@@ -160,6 +161,11 @@ class LedgerAuthority:
             except Unavailable as error:
                 _log.warning("leases of a holder that is gone cannot lapse yet", holder=holder, error=str(error))
                 return
+            except Exception as error:  # noqa: BLE001 - one holder's leases must not keep all others' from lapsing
+                if holder not in self._stuck:
+                    _log.error("a holder's leases stay held: they cannot lapse", holder=holder, error=repr(error))
+                self._stuck.add(holder)
+                continue
             if self._seen.get(holder) is seen:
                 self._forget(holder)
 
@@ -174,6 +180,7 @@ class LedgerAuthority:
     def _forget(self, holder: str) -> None:
         self._seen.pop(holder, None)
         self._sequences.pop(holder, None)
+        self._stuck.discard(holder)
 
 
 def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:

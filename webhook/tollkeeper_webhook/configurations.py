@@ -7,6 +7,9 @@
   policies decide (`tollkeeper_webhook.policies`): open is admitted, closed is refused with the budget's own message,
   not with a failed call. It must become Fail with the first version that injects a sidecar, since a pod that was not
   brought to it would then run unmetered.
+- `/mutate`, our own kinds: Ignore. It comes before the API server looks at types, so it can say in words what is wrong
+  with an amount without quotes, which YAML made a float of, and no rule of a schema ever sees. It changes nothing. When
+  it does not answer, the schema refuses the same objects, some of them in fewer words.
 - Unmetered pods are not brought to us at all.
 """
 
@@ -56,6 +59,16 @@ def webhook_configurations(ca_pem: str, reached_by: str | Service) -> list[Manif
         _configuration(
             "MutatingWebhookConfiguration",
             [
+                {
+                    **_webhook(
+                        "forms",
+                        _client(ca_pem, reached_by, "/mutate"),
+                        [_ours(_CHECKED, "CREATE", "UPDATE")],
+                        fails=False,
+                        seconds=GATE_TIMEOUT_SECONDS,
+                    ),
+                    "reinvocationPolicy": "Never",
+                },
                 _gate("gate", _client(ca_pem, reached_by, "/mutate"), f"{POD_LABEL} == 'true'"),
                 {
                     **_gate(

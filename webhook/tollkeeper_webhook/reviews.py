@@ -1,7 +1,7 @@
 """AdmissionReview, the wire of admission webhooks: read into a value, answered from a value. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tollkeeper.errors import InvalidValue
@@ -9,6 +9,7 @@ from tollkeeper.problems import Problem
 
 Json = dict[str, Any]
 
+_GENERATED_FROM = 58  # the API server cuts generateName to so many characters, and adds five
 _WARNING_LIMIT = 256
 _WARNINGS = 15  # the API server passes on 4 KiB of warnings and cuts longer ones
 
@@ -41,6 +42,14 @@ class Review:
             object=request.get("object"),
             old_object=request.get("oldObject"),
         )
+
+    def named(self) -> "Review":
+        """The same, where the server has yet to make a name out of `generateName`, with one as it will make it."""
+        about = (self.object or {}).get("metadata") or {}
+        if about.get("name") or not isinstance(about.get("generateName"), str):
+            return self
+        name = f"{about['generateName'][:_GENERATED_FROM]}00000"
+        return replace(self, object={**(self.object or {}), "metadata": {**about, "name": name}})
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ async def _nothing(_: Certificates) -> None:
 
 
 class Webhook:
-    """Admission at `https://host:port`: `/validate` for our own objects, `/mutate` for metered pods and workloads.
+    """Admission at `https://host:port`: `/validate` for our own objects, `/mutate` for their form and for metered pods
+    and workloads.
 
     `verdicts` answers at once, from memory. `is_ready` says whether what it answers is fresh. `renewed` is told new
     certificates, so that the webhook configurations can follow. `routes` are served beside ours over TLS.
@@ -123,7 +124,7 @@ class Webhook:
         app.add_routes(
             [
                 web.post("/validate", self._answering("/validate", self._admission.validate)),
-                web.post("/mutate", self._answering("/mutate", self._admission.gate)),
+                web.post("/mutate", self._answering("/mutate", self._admission.mutate)),
                 *self._routes,
             ]
         )

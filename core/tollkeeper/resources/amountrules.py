@@ -1,52 +1,105 @@
-"""Amounts whose unit stands in another field: the rule that they are written in it, and how two of them compare.
+"""Amounts whose unit stands in another field: the rules that they are written in it, and how two of them compare.
 
-Both sides compare exactly: the API server by CEL's `quantity`, this process by `Decimal`.
+Each unit has a rule of its own, so that the words name what to write in just that unit. The API server and this process
+match the same patterns, and compare exactly: the one by CEL's `quantity`, the other by integers.
 """
 
-from decimal import Decimal
+import re
+from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from tollkeeper.amounts import Unit, parse_amount
 from tollkeeper.errors import InvalidValue
 from tollkeeper.resources.meta import Rule
+from tollkeeper.resources.wire import LARGEST_COUNT, MONEY, QUANTITY, cel_matches
 
-_POWERS = {"k": 10**3, "M": 10**6, "G": 10**9}
+_MONEY_SAYS = (
+    "must be money{bounds}: unit is USD, so write a quoted decimal string with at most 9 decimals, such as {such}"
+)
+_TOKENS_SAYS = (
+    "must be a count of tokens{bounds}: unit is Tokens, so write a whole number, or one with k, M or G, such as {such}"
+    " (Ki and Mi are not taken)"
+)
+_NOTHING = r"0(\.0{1,9})?"
 
 
-def stated_number(value: int | str) -> Decimal:
-    """The number that an amount's text states, whatever its unit: how the API server compares two of them."""
-    if isinstance(value, int):
-        return Decimal(value)
-    factor = _POWERS.get(value[-1:], 1)
-    return Decimal(value.rstrip("kMG")) * factor
+class Sign(Enum):
+    """On which side of zero an amount may lie: its bounds in words, the least and the most whole number, and examples."""
+
+    NOT_BELOW = (", 0 or above", 0, LARGEST_COUNT, '"25.50"', "2M")
+    NOT_ABOVE = (
+        ", 0 or below",
+        -LARGEST_COUNT,
+        0,
+        '"-0.12", or "0" for a strict budget',
+        "-10k, or 0 for a strict budget",
+    )
+    EITHER = ("", -LARGEST_COUNT, LARGEST_COUNT, '"25.50" or "-0.12"', "2M or -10k")
+
+    def __init__(self, bounds: str, least: int, most: int, money: str, tokens: str) -> None:
+        self.bounds = bounds
+        self.least = least
+        self.most = most
+        self.money = money
+        self.tokens = tokens
+
+    def signed(self, pattern: str, nothing: str) -> str:
+        """The pattern of an amount on this side of zero, out of that of one without a sign and that of nothing."""
+        match self:
+            case Sign.NOT_BELOW:
+                return pattern
+            case Sign.NOT_ABOVE:
+                return f"-({pattern})|{nothing}"
+            case Sign.EITHER:
+                return f"-?({pattern})"
 
 
-def _fits(value: int | str | None, unit: Unit) -> bool:
-    if value is None:
-        return True
+def amount_rules(wire: str, read: str, sign: Sign = Sign.NOT_BELOW) -> tuple[Rule, Rule]:
+    """The amount at a path such as `rollover.maximum` is written in the object's own unit: money quoted, tokens whole.
+
+    A whole number without quotes is no money (25.50 would be a float), but for 0, which is the same in every unit.
+    """
+    value_of = _reader(read)
+    parent = wire.rpartition(".")[0]
+    absent = f"!has(self.{parent or wire})"
+    money, tokens = sign.signed(MONEY, _NOTHING), sign.signed(QUANTITY, f"{_NOTHING}[kMG]?")
+
+    def rule(unit: Unit, says: str, pattern: str, least: int, most: int) -> Rule:
+        number = f"self.{wire} >= {least} && self.{wire} <= {most}"
+        return Rule(
+            says=says,
+            cel=f"{absent} || self.unit != '{unit}' || (type(self.{wire}) == int ? {number}"
+            f" : {cel_matches(pattern, f'self.{wire}')})",
+            holds=lambda spec: spec.amount_unit is not unit or _fits(value_of(spec), pattern, least, most),
+            path=wire,
+        )
+
+    return (
+        rule(Unit.USD, _MONEY_SAYS.format(bounds=sign.bounds, such=sign.money), money, 0, 0),
+        rule(Unit.TOKENS, _TOKENS_SAYS.format(bounds=sign.bounds, such=sign.tokens), tokens, sign.least, sign.most),
+    )
+
+
+def reaches(threshold: int | str, minimum: int | str, unit: Unit) -> bool:
+    """Whether a threshold is at least the minimum. True where one is no amount, or the minimum is above 0: other rules say so."""
     try:
-        return abs(parse_amount(value, unit)) < 10**18
+        least = parse_amount(minimum, unit)
+        return least > 0 or parse_amount(threshold, unit) >= least
     except InvalidValue:
-        return False
+        return True
 
 
-def unit_rule(wire: str, read: str) -> Rule:
-    """The amount at a path, such as `rollover.maximum`, is written in the budget's own unit."""
-
+def _reader(path: str) -> Callable[[Any], int | str | None]:
     def value_of(spec: Any) -> Any:
-        for name in read.split("."):
+        for name in path.split("."):
             spec = None if spec is None else getattr(spec, name)
         return spec
 
-    parent = wire.rpartition(".")[0]
-    absent = f"!has(self.{wire})" if not parent else f"!has(self.{parent})"
-    money = f"self.{wire}.matches('^-?[0-9]{{1,9}}([.][0-9]{{1,9}})?$')"
-    tokens = f"!self.{wire}.matches('[.][0-9]*[1-9][0-9]*$')"
-    whole_dollars = f"(self.{wire} <= 999999999 && self.{wire} >= -999999999)"
-    return Rule(
-        says='is not in the unit of the budget: with USD write "25.00", with Tokens a whole number such as 2M',
-        cel=f"{absent} || (type(self.{wire}) == int ? self.unit == 'Tokens' || {whole_dollars}"
-        f" : (self.unit == 'USD' ? {money} : {tokens}))",
-        holds=lambda spec: _fits(value_of(spec), spec.amount_unit),
-        path=wire,
-    )
+    return value_of
+
+
+def _fits(value: int | str | None, pattern: str, least: int, most: int) -> bool:
+    if value is None:
+        return True
+    return least <= value <= most if isinstance(value, int) else re.fullmatch(pattern, value) is not None

@@ -10,8 +10,8 @@ from pydantic import Field
 from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import Dimension, Match
 from tollkeeper.resources.meta import Part, Rule
-from tollkeeper.resources.wire import AsSet, DurationText, Glob, Time, Weight, WholeNumber, ZoneText
-from tollkeeper.windows import NOT_ZONES, Calendar, Every, parse_duration, zone_named
+from tollkeeper.resources.wire import AsSet, DurationText, Glob, Time, Weight, WholeNumber, ZoneText, cel_matches
+from tollkeeper.windows import NOT_ZONES, ZONE_NAME, Calendar, Every, parse_duration, zone_named
 
 
 def _zone_is_known(name: str) -> bool:
@@ -20,10 +20,6 @@ def _zone_is_known(name: str) -> bool:
     except InvalidValue:
         return False
     return True
-
-
-def _is_length(text: str) -> bool:
-    return any(digit in text for digit in "123456789")
 
 
 class WindowSpec(Part):
@@ -57,17 +53,11 @@ class WindowSpec(Part):
         Rule(
             says='unknown time zone: write an IANA name such as "Europe/Madrid" or "UTC"',
             # The server's own zone database answers; a zone that it lacks is an error, which refuses the object.
-            cel="!has(self.timeZone) || (!(self.timeZone in ["
+            cel=f"!has(self.timeZone) || ({cel_matches(ZONE_NAME.pattern, 'self.timeZone')} && !(self.timeZone in ["
             + ", ".join(f"'{name}'" for name in sorted(NOT_ZONES))
             + "]) && timestamp('2026-01-01T00:00:00Z').getFullYear(self.timeZone) > 2000)",
             holds=lambda self: self.time_zone is None or _zone_is_known(self.time_zone),
             path="timeZone",
-        ),
-        Rule(
-            says="must be above zero: write for example 36h",
-            cel="!has(self.duration) || self.duration.matches('[1-9]')",
-            holds=lambda self: self.duration is None or _is_length(self.duration),
-            path="duration",
         ),
     )
 
@@ -135,7 +125,7 @@ class MatchSpec(Part):
 
 
 class Weights(Part):
-    """How much a token of each bucket counts, as decimal strings; 1 where it is left out (M5)."""
+    """How much a token of each bucket counts, as quoted decimal strings such as "0.1"; 1 where it is left out (M5)."""
 
     input: Weight | None = Field(default=None, alias="input")
     """Fresh input tokens."""

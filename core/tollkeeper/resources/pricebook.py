@@ -19,7 +19,8 @@ class UnknownModels(StrEnum):
 
 
 class PerMillion(Part):
-    """Dollars for a million tokens of each bucket. A bucket without a price of its own costs what its kind costs."""
+    """Dollars for a million tokens of each bucket, as quoted decimal strings such as "1.25". A bucket without a price of
+    its own costs what its kind costs."""
 
     input: Money
     """Fresh input tokens."""
@@ -60,9 +61,9 @@ class FallbackPrice(Part):
     """What a model without a price is charged."""
 
     per_million: PerMillion
-    """Dollars for a million tokens."""
+    """Dollars for a million tokens, as quoted decimal strings such as "1.25"."""
     per_request: Money = "0"
-    """Dollars for each request beside its tokens."""
+    """Dollars for each request beside its tokens, as a quoted decimal string such as "0.001"."""
 
     @property
     def dollars_per_request(self) -> Decimal:
@@ -89,7 +90,7 @@ class ToolPrice(Part):
     name: CallerName
     """The tool's name, as callers write it."""
     per_call: Money
-    """Dollars for each call."""
+    """Dollars for each call, as a quoted decimal string such as "0.04"."""
 
     @property
     def dollars_per_call(self) -> Decimal:

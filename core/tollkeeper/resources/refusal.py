@@ -34,7 +34,14 @@ class InvalidResource(InvalidValue):
 
 def field_errors(model: type[BaseModel], refusal: ValidationError) -> tuple[FieldError, ...]:
     """Every fault that pydantic found, in our words."""
-    return tuple(fault for error in refusal.errors() for fault in _faults(model, error))
+    errors = refusal.errors()
+    return tuple(fault for error in errors if not _follows(error, errors) for fault in _faults(model, error))
+
+
+def _follows(error: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """Whether a list seems too short only since items that are at fault were not counted."""
+    loc = error["loc"]
+    return error["type"] == "too_short" and any(other["loc"][: len(loc)] == loc != other["loc"] for other in errors)
 
 
 def _faults(model: type[BaseModel], error: ErrorDetails) -> Iterator[FieldError]:
@@ -64,6 +71,12 @@ def _plain(model: type[BaseModel], error: ErrorDetails) -> str:
             return f"has {context['actual_length']} items: {context['min_length']} are the least"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{_short(error['input'])} is not a set of fields: indent its fields below it"
+        case "bool_type" | "bool_parsing":
+            return f"{_short(error['input'])} is neither true nor false: write one of them, without quotes"
+        case "string_type":
+            return f"{_short(error['input'])} is not text: put it in quotes"
+        case "tuple_type" | "list_type":
+            return f"{_short(error['input'])} is not a list: write its items in [ ], or each after a dash"
         case _:
             return f"{error['msg']}; it is {_short(error['input'])}"
 

@@ -144,15 +144,6 @@ class Capture(Part):
     retention: DurationText = "30d"
     """How long a body is kept, such as 30d."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            says="must be above zero: write for example 30d",
-            cel="!has(self.retention) || self.retention.matches('[1-9]')",
-            holds=lambda self: any(digit in self.retention for digit in "123456789"),
-            path="retention",
-        ),
-    )
-
     @property
     def retained_for(self) -> timedelta:
         """How long a body is kept."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from tollkeeper.accounts import Phase
 from tollkeeper.amounts import Unit, parse_amount
 from tollkeeper.limits import Anonymous, Enforcement, WhenStale
-from tollkeeper.resources.amountrules import stated_number, unit_rule
+from tollkeeper.resources.amountrules import Sign, amount_rules, reaches
 from tollkeeper.resources.limiting import BINDING_RULE, MatchSpec, Per, Thresholds, WindowSpec
 from tollkeeper.resources.meta import (
     AGE,
@@ -24,11 +24,17 @@ from tollkeeper.resources.meta import (
     Status,
 )
 from tollkeeper.resources.standing import KeyCounts, Span, TopKey
-from tollkeeper.resources.wire import SignedAmount, Time, UnitAmount
+from tollkeeper.resources.wire import Time, UnitAmount
 from tollkeeper.windows import Calendar
 
 DEFAULT_MINIMUM = {Unit.USD: "-0.12", Unit.TOKENS: "0"}
 """The minimum balance where none is written (R3)."""
+
+_LOW = "string(self.lowBalanceThreshold)"
+_MINIMUM = (
+    "(has(self.minimumBalance) ? string(self.minimumBalance)"
+    f" : (self.unit == 'USD' ? '{DEFAULT_MINIMUM[Unit.USD]}' : '{DEFAULT_MINIMUM[Unit.TOKENS]}'))"
+)
 
 
 class WorkloadAction(StrEnum):
@@ -43,14 +49,14 @@ class Rollover(Part):
     """What of an unspent balance goes into the next period."""
 
     maximum: UnitAmount
-    """The most that is carried over, in the budget's unit."""
+    """The most that is carried over, written as `allocation` is."""
 
 
 class Share(Part):
     """How much may be borrowed or lent."""
 
     limit: UnitAmount
-    """The most, in the budget's unit."""
+    """The most, written as `allocation` is."""
 
 
 class OnExhausted(Part):
@@ -71,15 +77,16 @@ class TokenBudgetSpec(Part):
     unit: Literal["USD", "Tokens"] = "USD"
     """What the budget counts. All its amounts are in this unit; so are the grants to it."""
     allocation: UnitAmount = "0"
-    """What each period begins with. 0 for a prepaid budget, which lives on grants alone."""
+    """What each period begins with: with USD a quoted decimal string such as "250.00", with Tokens 2000000 or 2M. 0 for a
+    prepaid budget, which lives on grants alone."""
     period: WindowSpec | None = None
     """When a new balance begins. Left out: prepaid, one balance that never resets."""
     rollover: Rollover | None = None
     """Carries an unspent balance into the next period, up to a maximum. Left out: nothing is carried."""
-    minimum_balance: SignedAmount | None = None
+    minimum_balance: UnitAmount | None = None
     """How far the balance may go: 0 or below. It is part of what may be spent, so strict budgets say "0".
     Left out: -0.12 with USD, 0 with Tokens. Below it the budget is Insufficient, and AI is blocked."""
-    low_balance_threshold: SignedAmount = "0"
+    low_balance_threshold: UnitAmount = "0"
     """Below this balance the budget is Low: still enabled, with warnings. Not below minimumBalance."""
     borrowing: Share | None = None
     """What may be had beyond the own allocation from what is unspent and lent by a tenant above."""
@@ -102,24 +109,18 @@ class TokenBudgetSpec(Part):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         BINDING_RULE,
-        unit_rule("allocation", "allocation"),
-        unit_rule("minimumBalance", "minimum_balance"),
-        unit_rule("lowBalanceThreshold", "low_balance_threshold"),
-        unit_rule("rollover.maximum", "rollover.maximum"),
-        unit_rule("borrowing.limit", "borrowing.limit"),
-        unit_rule("lending.limit", "lending.limit"),
-        Rule(
-            says='must not be above zero: write "0" for a strict budget',
-            cel="!has(self.minimumBalance) || (type(self.minimumBalance) == int ? self.minimumBalance <= 0"
-            " : self.minimumBalance.startsWith('-') || !self.minimumBalance.matches('[1-9]'))",
-            holds=lambda self: self.minimum_balance is None or stated_number(self.minimum_balance) <= 0,
-            path="minimumBalance",
-        ),
+        *amount_rules("allocation", "allocation"),
+        *amount_rules("minimumBalance", "minimum_balance", Sign.NOT_ABOVE),
+        *amount_rules("lowBalanceThreshold", "low_balance_threshold", Sign.EITHER),
+        *amount_rules("rollover.maximum", "rollover.maximum"),
+        *amount_rules("borrowing.limit", "borrowing.limit"),
+        *amount_rules("lending.limit", "lending.limit"),
         Rule(
             says="must not be below minimumBalance: raise it, or lower minimumBalance",
-            cel="quantity(string(self.lowBalanceThreshold)).compareTo(quantity(has(self.minimumBalance)"
-            " ? string(self.minimumBalance) : (self.unit == 'USD' ? '-0.12' : '0'))) >= 0",
-            holds=lambda self: stated_number(self.low_balance_threshold) >= stated_number(self.minimum_text),
+            # What is no amount, or above 0, is said by its own rule.
+            cel=f"!isQuantity({_LOW}) || !isQuantity({_MINIMUM}) || quantity({_MINIMUM}).isGreaterThan(quantity('0'))"
+            f" || quantity({_LOW}).compareTo(quantity({_MINIMUM})) >= 0",
+            holds=lambda self: reaches(self.low_balance_threshold, self.minimum_text, self.amount_unit),
             path="lowBalanceThreshold",
         ),
         Rule(

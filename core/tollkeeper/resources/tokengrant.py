@@ -18,7 +18,7 @@ from tollkeeper.resources.meta import (
     Rule,
     Status,
 )
-from tollkeeper.resources.wire import PositiveAmount, ShortLine, Time, WholeNumber
+from tollkeeper.resources.wire import TIME, PositiveAmount, ShortLine, Time, WholeNumber, cel_matches
 
 
 class GrantReason(StrEnum):
@@ -37,7 +37,8 @@ class TokenGrantSpec(Part):
     budget_ref: ObjectReference
     """The TokenBudget in this namespace that is topped up. Until it exists, the grant waits."""
     amount: PositiveAmount
-    """How much, in the budget's unit and above zero: "25.00" for USD, 2000000 or 2M for Tokens."""
+    """How much, in the budget's unit and above zero: for USD a quoted decimal string such as "25.00", for Tokens 2000000
+    or 2M."""
     reason: GrantReason = GrantReason.TOP_UP
     """TopUp, Payment, Credit, Refund or Promotion."""
     reference: ShortLine | None = None
@@ -56,14 +57,11 @@ class TokenGrantSpec(Part):
             holds=None,
         ),
         Rule(
-            says='must be above zero: write for example "25.00"',
-            cel="type(self.amount) == int || self.amount.matches('[1-9]')",
-            holds=lambda self: isinstance(self.amount, int) or any(digit in self.amount for digit in "123456789"),
-            path="amount",
-        ),
-        Rule(
             says="must be later than effectiveFrom: a grant that never counts is no grant",
-            cel="!has(self.expiresAt) || !has(self.effectiveFrom) || self.expiresAt > self.effectiveFrom",
+            # What is no time is said by its own rule.
+            cel="!has(self.expiresAt) || !has(self.effectiveFrom)"
+            f" || !{cel_matches(TIME, 'self.expiresAt')} || !{cel_matches(TIME, 'self.effectiveFrom')}"
+            " || timestamp(self.expiresAt) > timestamp(self.effectiveFrom)",
             holds=lambda self: _later(self.expires_at, self.effective_from),
             path="expiresAt",
         ),

@@ -60,13 +60,6 @@ class QuotaLimit(Part):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="must be a whole number or a string: write 2000000 or 2M",
-            # An integral float would pass the schema alone; YAML's 2.0 is refused here as it is for us.
-            cel="type(self.amount) == int || type(self.amount) == string",
-            holds=lambda _: True,
-            path="amount",
-        ),
-        Rule(
             says="weights belong to unit WeightedTokens: change the unit or remove the weights",
             cel="!has(self.weights) || self.unit == 'WeightedTokens'",
             holds=lambda self: self.weights is None or self.unit == "WeightedTokens",

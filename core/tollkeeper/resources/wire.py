@@ -1,8 +1,10 @@
 """The leaf types of the wire: texts, amounts and times, each checked by one pattern on both sides.
 
-Every type here carries its check and its structural schema together, so that the API server and this process take and
-refuse the same values. Patterns stay inside what RE2 and Python's `re` read alike: no classes such as `\\d` or `\\s`,
-no lookaround. Lengths are counted in characters on both sides.
+Every type here carries its check, its words and its structural schema together, so that the API server and this process
+take and refuse the same values, and say the same of them. The schema states the pattern as a CEL rule with the words: a
+plain `pattern` would show its regular expression to whoever wrote the value. Patterns stay inside what RE2 and Python's
+`re` read alike: no classes such as `\\d` or `\\s`, no lookaround. Lengths are counted in characters on both sides; they
+bound what the rules may cost, for which the API server has a budget.
 """
 
 import re
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, StrictStr
 from pydantic_core import CoreSchema, core_schema
 
 from tollkeeper.errors import InvalidValue
@@ -20,28 +22,69 @@ from tollkeeper.windows import format_time
 LARGEST_COUNT = 999_999_999_999_999
 """The largest count of tokens or requests that a resource may state; sums of many stay within 64 bits."""
 
+NONZERO = "[1-9]"
+"""What a text is searched for that states more than zero, whatever its notation."""
+
+
+def cel_matches(pattern: str, of: str = "self") -> str:
+    """The CEL expression that a text matches a pattern whole."""
+    return f"{of}.matches(r'{_whole(pattern)}')"
+
+
+def _whole(pattern: str) -> str:
+    # Every character of a rule's pattern counts in what the API server thinks the rule costs.
+    return f"^({pattern})$" if "|" in pattern else f"^{pattern}$"
+
+
+def _worded(cel: str, says: str) -> dict[str, Any]:
+    """A rule on a value itself, as its schema states it."""
+    return {"x-kubernetes-validations": [{"rule": cel, "message": f"must be {says}"}]}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string of at most `longest` characters that `pattern` matches whole; `says` tells what to write instead."""
+    """A string of at most `longest` characters that `pattern` matches whole; `says` tells what to write instead.
+
+    `nonzero`: a digit from 1 to 9 must be in it. `looks_numeric`: without quotes, YAML makes a number of it; the schema
+    lets whole numbers through to the rule, which has the words.
+    """
 
     pattern: str
     longest: int
     says: str
+    nonzero: bool = False
+    looks_numeric: bool = False
 
-    def check(self, value: str) -> str:
+    def check(self, value: Any) -> str:
         """The value itself. Raises `InvalidValue` with what to write."""
+        if not isinstance(value, str):
+            quotes = "" if self.looks_numeric else "text in quotes: it must be "
+            raise InvalidValue(f"{_shown(value)} is not {quotes}{self.says}")
         if len(value) > self.longest:
             raise InvalidValue(f"{value[:40]!r}… has {len(value)} characters: shorten it to {self.longest}")
-        if re.fullmatch(self.pattern, value) is None:
+        if re.fullmatch(self.pattern, value) is None or (self.nonzero and re.search(NONZERO, value) is None):
             raise InvalidValue(f"{value!r} is not {self.says}")
         return value
 
+    @property
+    def cel(self) -> str:
+        """The same check of a string `self`."""
+        return cel_matches(self.pattern) + (f" && self.matches('{NONZERO}')" if self.nonzero else "")
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.check, core_schema.str_schema(strict=True))
+        return core_schema.no_info_plain_validator_function(self.check)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^({self.pattern})$", "maxLength": self.longest}
+        if self.looks_numeric:
+            rule = _worded(f"type(self) == string && {self.cel}", self.says)
+            return {"x-kubernetes-int-or-string": True, "maxLength": self.longest, **rule}
+        rule = _worded(self.cel, self.says)
+        return {"type": "string", "pattern": _whole(self.pattern), "maxLength": self.longest, **rule}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +99,39 @@ class IntOrText:
         """The value itself, an integer where it is one. Raises `InvalidValue` with what to write."""
         if isinstance(value, str):
             return self.text.check(value)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidValue(f"{value!r} is not {self.text.says}")
-        if not self.lowest <= value <= self.highest:
-            raise InvalidValue(f"{value} is not between {self.lowest} and {self.highest}")
+        if isinstance(value, bool) or not isinstance(value, int) or not self.lowest <= value <= self.highest:
+            raise InvalidValue(f"{_shown(value)} is not {self.text.says}")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {
-            "x-kubernetes-int-or-string": True,
-            "pattern": f"^({self.text.pattern})$",
-            "minimum": self.lowest,
-            "maximum": self.highest,
-            "maxLength": self.text.longest,
-        }
+        cel = f"type(self) == int ? self >= {self.lowest} && self <= {self.highest} : {self.text.cel}"
+        rule = _worded(cel, self.text.says)
+        return {"x-kubernetes-int-or-string": True, "maxLength": self.text.longest, **rule}
+
+
+@dataclass(frozen=True, slots=True)
+class AnyAmount:
+    """An integer, or a string of at most `longest` characters: the unit decides the rest, by a rule of the object."""
+
+    longest: int
+    says: str
+
+    def check(self, value: Any) -> int | str:
+        """The value itself. Raises `InvalidValue` with what to write."""
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise InvalidValue(f"{_shown(value)} is not {self.says}")
+        if isinstance(value, str) and len(value) > self.longest:
+            raise InvalidValue(f"{value[:40]!r}… has {len(value)} characters: shorten it to {self.longest}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"x-kubernetes-int-or-string": True, "maxLength": self.longest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +199,17 @@ def _no_two(items: tuple[Any, ...], name: Any) -> None:
         seen.add(key)
 
 
+_DAY_OF_YEAR = (
+    r"[12][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+    r"|([12][0-9](0[48]|[2468][048]|[13579][26])|(12|16|20|24|28)00)-02-29"
+)
+TIME = (
+    rf"({_DAY_OF_YEAR})T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{{1,6}})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+)
+"""An instant as RFC 3339 writes it, of a day that exists, in steps of a microsecond or more."""
+
 _RFC3339 = Text(
-    r"[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])",
+    TIME,
     longest=40,
     says='a time: write RFC 3339 with an offset, such as "2026-12-01T00:00:00Z"',
 )
@@ -151,61 +218,79 @@ _RFC3339 = Text(
 def _read_time(value: Any) -> datetime:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC)
-    if not isinstance(value, str):
-        raise InvalidValue(f"{value!r} is not {_RFC3339.says}")
-    try:
-        return datetime.fromisoformat(_RFC3339.check(value)).astimezone(UTC)
-    except (ValueError, OverflowError) as cause:
-        raise InvalidValue(f"{value!r} is not {_RFC3339.says}") from cause
+    return datetime.fromisoformat(_RFC3339.check(value)).astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class _TimeSchema:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        pattern = f"^({_RFC3339.pattern})$"
-        return {"type": "string", "format": "date-time", "pattern": pattern, "maxLength": _RFC3339.longest}
+        return {**_RFC3339.__get_pydantic_json_schema__(schema, handler), "format": "date-time"}
 
 
 Time = Annotated[
     datetime, BeforeValidator(_read_time), PlainSerializer(format_time, when_used="json-unless-none"), _TimeSchema()
 ]
-"""An instant: RFC 3339 on the wire, an aware datetime in UTC here."""
+"""An instant: RFC 3339 on the wire, an aware datetime in UTC here. The calendar stands in the pattern, leap years too:
+CEL has no way to ask whether a day exists without failing."""
 
-_MONEY = r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?"
+MONEY = r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?"
+"""Dollars from 0 to 999999999.999999999."""
+
 _PLAIN = r"(0|[1-9][0-9]{0,14})"
 _SUFFIXED = (
     r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,3}0{0,6})?k"
     r"|(0|[1-9][0-9]{0,8})(\.[0-9]{1,6}0{0,3})?M"
     r"|(0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?G"
 )
-_QUANTITY = rf"{_PLAIN}(\.0{{1,9}})?|{_SUFFIXED}"
-_EITHER = rf"{_PLAIN}(\.[0-9]{{1,9}})?|{_SUFFIXED}"
-_SAYS_QUANTITY = 'a quantity: write a whole number, or one with k, M or G, such as "2M" (Ki and Mi are not taken)'
-_SAYS_EITHER = 'an amount: write money as "25.00" (at most 9 decimals), tokens as 2000000 or "2M"'
+QUANTITY = rf"{_PLAIN}(\.0{{1,9}})?|{_SUFFIXED}"
+"""A whole count, plain or with k, M or G as powers of ten (M4)."""
+
 _LONGEST_AMOUNT = 32
+_QUOTED = "a quoted decimal string"
+_TAKES_QUANTITY = 'a whole number, or one with k, M or G such as "2M" (Ki and Mi are not taken)'
+_EITHER_WAY = f'money as {_QUOTED} such as "25.50", tokens as {_TAKES_QUANTITY}'
 
 Money = Annotated[
     str,
-    Text(_MONEY, _LONGEST_AMOUNT, 'an amount of money: write a decimal string with at most 9 decimals, such as "1.25"'),
+    Text(
+        MONEY,
+        _LONGEST_AMOUNT,
+        f'money, 0 or above: write {_QUOTED} with at most 9 decimals, such as "1.25"',
+        looks_numeric=True,
+    ),
 ]
 """Dollars from 0 to 999999999.999999999, never a number: YAML's `0.10` would be a float."""
 
-Quantity = Annotated[int | str, IntOrText(Text(_QUANTITY, _LONGEST_AMOUNT, _SAYS_QUANTITY), lowest=0)]
+Quantity = Annotated[
+    int | str, IntOrText(Text(QUANTITY, _LONGEST_AMOUNT, f"a count, 0 or above: write {_TAKES_QUANTITY}"), lowest=0)
+]
 """A count of tokens or requests (M4)."""
 
-UnitAmount = Annotated[int | str, IntOrText(Text(_EITHER, _LONGEST_AMOUNT, _SAYS_EITHER), lowest=0)]
-"""Money or tokens, by a unit that stands elsewhere."""
+UnitAmount = Annotated[int | str, AnyAmount(_LONGEST_AMOUNT, f"an amount: write {_EITHER_WAY}")]
+"""Money or tokens, by a unit that stands beside it; how it is written is a rule of the object (`amountrules`)."""
 
-SignedAmount = Annotated[
-    int | str, IntOrText(Text(rf"-?({_EITHER})", _LONGEST_AMOUNT, _SAYS_EITHER), lowest=-LARGEST_COUNT)
+PositiveAmount = Annotated[
+    int | str,
+    IntOrText(
+        Text(
+            rf"{_PLAIN}(\.[0-9]{{1,9}})?|{_SUFFIXED}",
+            _LONGEST_AMOUNT,
+            f"an amount above zero: write {_EITHER_WAY}",
+            nonzero=True,
+        ),
+        lowest=1,
+    ),
 ]
-"""Money or tokens, below zero too."""
-
-PositiveAmount = Annotated[int | str, IntOrText(Text(_EITHER, _LONGEST_AMOUNT, _SAYS_EITHER), lowest=1)]
-"""Money or tokens; that a string is above zero is a rule of the object."""
+"""Money or tokens above zero, by a unit that stands in another object."""
 
 Weight = Annotated[
-    str, Text(r"(0|[1-9][0-9]{0,3})(\.[0-9]{1,6})?", 12, 'a weight: write a decimal string such as "0.1" or "4"')
+    str,
+    Text(
+        r"(0|[1-9][0-9]{0,3})(\.[0-9]{1,6})?",
+        12,
+        f'a weight from 0 to 9999: write {_QUOTED} with at most 6 decimals, such as "0.1" or "4"',
+        looks_numeric=True,
+    ),
 ]
 """A factor from 0 to 9999.999999."""
 
@@ -242,13 +327,11 @@ DurationText = Annotated[
     Text(
         r"([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?",
         28,
-        "a duration: write days, hours, minutes and seconds, such as 30d, 36h or 1h30m",
+        "a duration above zero: write days, hours, minutes and seconds in this order, such as 30d, 36h or 1h30m",
+        nonzero=True,
     ),
 ]
-"""A length of time; that it is above zero is a rule of the object."""
+"""A length of time above zero."""
 
-ZoneText = Annotated[
-    str,
-    Text(r"[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*", 64, 'a time zone: write an IANA name such as "Europe/Madrid"'),
-]
-"""An IANA time zone's name; that it is known is a rule of the object."""
+ZoneText = Annotated[StrictStr, Field(max_length=64)]
+"""An IANA time zone's name; that it is one is a rule of the object, which knows all of them."""

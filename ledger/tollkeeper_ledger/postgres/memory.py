@@ -81,7 +81,11 @@ class Memory:
         """Which of these requests and marks are booked."""
         if not names:
             return frozenset()
-        rows = self._session.ask("SELECT id FROM requests WHERE id = ANY(%s)", (sorted(names),))
+        wanted = sorted(names)
+        rows = self._session.ask(
+            "SELECT id FROM requests WHERE id = ANY(%s) UNION ALL SELECT name FROM marks WHERE name = ANY(%s)",
+            (wanted, wanted),
+        )
         return frozenset(row[0] for row in rows)
 
     def taken_meanwhile(self, but: Collection[str]) -> frozenset[str]:
@@ -191,8 +195,9 @@ class Memory:
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         """See `State`."""
         rows = self._session.ask(
-            "SELECT t.body FROM requests r JOIN transactions t ON t.seq = r.seq AND t.time = r.time WHERE r.id = %s",
-            (request,),
+            "SELECT body FROM transactions WHERE seq IN "
+            "(SELECT seq FROM requests WHERE id = %s UNION ALL SELECT seq FROM marks WHERE name = %s)",
+            (request, request),
         )
         if not rows:
             self.seen.names.add(request)

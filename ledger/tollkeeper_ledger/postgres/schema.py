@@ -54,7 +54,24 @@ CREATE TABLE leases (
   lapsed BIGINT NOT NULL,
   PRIMARY KEY (holder, account)
 ) WITH (fillfactor = 70);
-CREATE TABLE requests (id TEXT COLLATE "C" PRIMARY KEY, seq BIGINT NOT NULL, time BIGINT NOT NULL);
+CREATE TABLE requests (
+  seq BIGINT NOT NULL UNIQUE,
+  id TEXT COLLATE "C" PRIMARY KEY,
+  finished BIGINT NOT NULL,
+  tenant TEXT NOT NULL, user_name TEXT, feature TEXT, assistant TEXT, session TEXT, investigation TEXT,
+  api_key TEXT, namespace TEXT, workload TEXT,
+  provider TEXT NOT NULL, model TEXT NOT NULL, tool TEXT,
+  status BIGINT NOT NULL, outcome TEXT NOT NULL
+);
+CREATE INDEX requests_by_time ON requests (finished, seq);
+CREATE TABLE marks (name TEXT COLLATE "C" PRIMARY KEY, seq BIGINT NOT NULL);
+CREATE TABLE occurrences (
+  account BIGINT NOT NULL,
+  dimension TEXT COLLATE "C" NOT NULL,
+  value TEXT COLLATE "C" NOT NULL,
+  usages BIGINT NOT NULL,
+  PRIMARY KEY (account, dimension, value)
+) WITH (fillfactor = 70);
 CREATE TABLE charges (
   account BIGINT NOT NULL,
   seq BIGINT NOT NULL,

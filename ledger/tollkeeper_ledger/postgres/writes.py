@@ -17,6 +17,7 @@ from tollkeeper_ledger.work import Work
 _COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
 _ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 13)
+_REQUEST_TYPES = (_INTEGER, _TEXT, _INTEGER, *[_TEXT] * 12, _INTEGER, _TEXT)
 _CHANGING = (
     "window_end", "allocation", "rolled_over", "granted", "spent", "held", "unreconciled", "overshoot", "requests", "blocked",
     "last_usage", "minimum",
@@ -74,11 +75,13 @@ class Commit:
             rows.append((booked_at(booking), seq, booking.transaction.id, body, head))
         times = {row[1]: row[0] for row in rows}
         lines = lines_of(bookings, list(times), self.numbers)
-        requests = [(*line, times[line[1]]) for line in sorted(lines.requests)]
-        self._insert("requests", (_TEXT, _INTEGER, _INTEGER), requests, free="(id)", what="a request")
+        requests = sorted(lines.requests, key=lambda row: row[1])
+        self._insert("requests", _REQUEST_TYPES, requests, free="(id)", what="a request")
+        self._insert("marks", (_TEXT, _INTEGER), sorted(lines.marks), free="(name)", what="a correction")
         self._insert("transactions", (_INTEGER, _INTEGER, _TEXT, _BYTES, _BYTES), rows)
         charges = [(account, seq, times[seq], amount, balance) for account, seq, amount, balance in lines.charges]
         self._insert("charges", (_INTEGER,) * 5, charges)
+        self._count_occurrences(sorted(lines.occurrences))
         payments = [(account, seq, times[seq], *rest) for account, seq, *rest in lines.payments]
         self._insert("payments", (_INTEGER, _INTEGER, _INTEGER, _TEXT, _INTEGER, _INTEGER), payments)
         self._session.change("UPDATE chain_head SET seq = %s, hash = %s WHERE chain = 'ledger'", (seq, head))
@@ -165,6 +168,14 @@ class Commit:
                 "amount = minutes.amount + excluded.amount, requests = minutes.requests + excluded.requests, "
                 "tokens = minutes.tokens + excluded.tokens, cost = minutes.cost + excluded.cost, "
                 "unpriced = minutes.unpriced + excluded.unpriced",
+                _by_column(rows),
+            )
+
+    def _count_occurrences(self, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            self._session.change(
+                f"INSERT INTO occurrences SELECT * FROM {_arrays((_INTEGER, _TEXT, _TEXT, _INTEGER))} "  # noqa: S608 - constants
+                "ON CONFLICT (account, dimension, value) DO UPDATE SET usages = occurrences.usages + excluded.usages",
                 _by_column(rows),
             )
 

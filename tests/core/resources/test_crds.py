@@ -117,7 +117,8 @@ def test_every_list_of_a_spec_is_bounded_and_typed(definition: dict[str, Any]) -
         if field.get("type") == "array":
             assert "maxItems" in field, path
             assert field.get("x-kubernetes-list-type") in ("map", "set", "atomic"), path
-        if field.get("type") == "string" and "enum" not in field:
+        is_text = field.get("type") == "string" or field.get("x-kubernetes-int-or-string")
+        if is_text and "enum" not in field:
             assert "maxLength" in field, path
 
 

@@ -36,6 +36,8 @@ def test_every_definition_is_accepted_and_structural(installed: Kubectl) -> None
         ("tokenquota.spec.limits.window", "When the count begins again."),
         ("tenant.spec.outputLimit", "set or lowered to what is held for it"),
         ("tokengrant.spec", "cannot be changed"),
+        ("tokenbudget.spec.allocation", 'with USD a quoted decimal string such as "250.00"'),
+        ("pricebook.spec.tools.perCall", 'as a quoted decimal string such as "0.04"'),
         ("pricebook.spec.unknownModels", "Refuse: refused wherever a Hard USD limit applies"),
         ("workloadgate", "the API server refuses new metered pods"),
     ],
@@ -84,7 +86,25 @@ def test_columns_show_the_status(installed: Kubectl, namespace: str) -> None:
     assert wide[0].split()[-3:] == ["HELD", "OVERSHOOT", "AS-OF"]
 
 
+@pytest.mark.parametrize("kind", ["PriceBook", "TokenQuota", "Tenant"])
+def test_the_largest_objects_keep_within_the_costs_that_rules_may_have(admission: Any, kind: str) -> None:
+    """The API server stops checking, and refuses, when an object's rules cost too much: longer lists than any in use."""
+    globs = [f"{'long-' * 10}{number}" for number in range(64)]
+    buckets = ("input", "output", "cacheRead", "cacheWrite", "cacheWrite1h", "reasoning", "audioInput", "image")
+    prices = dict.fromkeys(buckets, "999999999.999999999")
+    match = dict.fromkeys(("models", "providers", "features", "users"), globs)
+    whole = {"amount": "999999.999999999G", "window": {"every": "Day"}, "match": match}
+    specs: dict[str, Any] = {
+        "PriceBook": {"models": [{"provider": "a", "model": f"m{n}", "perMillion": prices} for n in range(512)]},
+        "TokenQuota": {"tenantRef": {"name": "research"}, "limits": [{"name": f"l{n}", **whole} for n in range(32)]},
+        "Tenant": {"level": "Team", "assistants": [{"name": f"a{n}", "models": globs} for n in range(256)]},
+    }
+    raw = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "largest"}, "spec": specs[kind]}
+    taken, said = admission.verdict(raw)
+    assert taken, said
+
+
 def test_a_refusal_names_field_reason_and_remedy(installed: Kubectl, namespace: str) -> None:
-    refusal = r"spec\.minimumBalance: Invalid value: must not be above zero: write \"0\" for a strict budget"
+    refusal = r"spec\.minimumBalance: Invalid value: must be money, 0 or below: .* \"0\" for a strict budget"
     with pytest.raises(KubectlError, match=refusal):
         apply(installed, namespace, "TokenBudget", "bad", tenantRef={"name": "research"}, minimumBalance="1")

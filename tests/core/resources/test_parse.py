@@ -105,8 +105,8 @@ def test_a_custom_window_counts_from_its_anchor() -> None:
 
 
 def test_a_minimum_above_zero_is_refused() -> None:
-    assert "must not be above zero" in faults_of(budget, minimumBalance="0.01")["spec.minimumBalance"]
-    assert "must not be above zero" in faults_of(budget, unit="Tokens", minimumBalance=1)["spec.minimumBalance"]
+    assert "must be money, 0 or below" in faults_of(budget, minimumBalance="0.01")["spec.minimumBalance"]
+    assert "0 or below" in faults_of(budget, unit="Tokens", minimumBalance=1)["spec.minimumBalance"]
 
 
 def test_a_low_balance_threshold_below_the_minimum_is_refused() -> None:
@@ -124,7 +124,7 @@ def test_a_low_balance_threshold_below_the_minimum_is_refused() -> None:
     ],
 )
 def test_an_amount_in_another_unit_is_refused(spec: dict[str, Any]) -> None:
-    assert any("is not in the unit of the budget" in says for says in faults_of(budget, **spec).values())
+    assert any(f"unit is {spec.get('unit', 'USD')}" in says for says in faults_of(budget, **spec).values())
 
 
 def test_rollover_without_a_period_is_refused() -> None:
@@ -219,6 +219,10 @@ def test_a_grant_is_positive_and_written_in_its_budgets_unit() -> None:
     assert grant(amount="2M").spec.amount_in(Unit.TOKENS) == 2_000_000
     with pytest.raises(InvalidValue, match=r"spec\.amount: .*the budget's unit is USD"):
         grant(amount="2M").spec.amount_in(Unit.USD)
+    with pytest.raises(
+        InvalidValue, match=r"spec\.amount: 25 is not an amount of money: write a quoted decimal string"
+    ):
+        grant(amount=25).spec.amount_in(Unit.USD)
     for amount in ("0", "0.00", 0, -1, "-1"):
         assert "spec.amount" in faults_of(grant, amount=amount)
 
@@ -287,7 +291,9 @@ def test_a_refusal_is_one_line_that_names_object_path_reason_and_remedy() -> Non
     with pytest.raises(InvalidResource) as refusal:
         budget(allocation=250.5, enforcment="Hard", match={"models": "gpt-5"}, period={"every": "Day", "timeZone": 1})
     text = str(refusal.value)
-    assert text.startswith("TokenBudget research/monthly: spec.allocation: 250.5 is not an amount: write money as")
+    assert text.startswith(
+        "TokenBudget research/monthly: spec.allocation: 250.5 is not an amount: write money as a quoted"
+    )
     assert "spec.enforcment: is unknown here: did you mean enforcement?" in text
     assert "spec.match.models:" in text
     assert "spec.period.timeZone:" in text

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.core.resources.objects import BOUND, EVERY_DAY, book, budget, quota, resource, tenant, tokens, window
 
-from tollkeeper.resources import API_VERSION, KINDS, InvalidResource, parse
+from tollkeeper.resources import API_VERSION, InvalidResource, parse
 
 pytestmark = pytest.mark.cluster
 
-EVERY_DAY = {"every": "Day", "timeZone": "Europe/Madrid"}
 EVERY_36H = {"duration": "1d12h", "anchor": "2026-11-01T00:00:00Z"}
-BOUND = {"tenantRef": {"name": "research"}}
 SELECTED = {
     "matchLabels": {"tollkeeper.dev/plan": "freemium"},
     "matchExpressions": [
@@ -132,11 +131,6 @@ VALID: list[tuple[str, Mapping[str, Any]]] = [
 ]
 
 
-def resource(kind: str, spec: Any, name: str = "monthly") -> dict[str, Any]:
-    metadata = {"name": name} | ({"namespace": "default"} if KINDS[kind].definition.namespaced else {})
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": copy.deepcopy(spec)}
-
-
 def our_verdict(raw: Mapping[str, Any]) -> tuple[bool, str]:
     try:
         parse(raw)
@@ -157,39 +151,17 @@ def test_both_take_what_the_interface_shows(admission: Any, kind: str, spec: Map
     assert assert_same_verdict(admission, resource(kind, spec))
 
 
-def budget(**changes: Any) -> dict[str, Any]:
-    return resource("TokenBudget", {**BOUND, **changes})
-
-
-def tokens(**changes: Any) -> dict[str, Any]:
-    return budget(unit="Tokens", **changes)
-
-
-def quota(**changes: Any) -> dict[str, Any]:
-    limit = {"name": "daily", "amount": "2M", "window": EVERY_DAY, **changes}
-    return resource("TokenQuota", {**BOUND, "limits": [limit]})
-
-
-def window(**fields: Any) -> dict[str, Any]:
-    return quota(window=fields)
-
-
 def grant(**changes: Any) -> dict[str, Any]:
     return resource("TokenGrant", {**GRANT, **changes})
-
-
-def tenant(**changes: Any) -> dict[str, Any]:
-    return resource("Tenant", {"level": "Team", **changes})
-
-
-def book(**changes: Any) -> dict[str, Any]:
-    return resource("PriceBook", changes)
 
 
 GATE = {"apiVersion": API_VERSION, "kind": "WorkloadGate", "metadata": {"name": "tollkeeper", "namespace": "default"}}
 
 TAKEN: dict[str, dict[str, Any]] = {
-    "whole dollars as a number": budget(allocation=250),
+    "no money as a number": budget(allocation=0, minimumBalance=0, lowBalanceThreshold=0, lending={"limit": 0}),
+    "a minimum of minus no thousand": tokens(minimumBalance="-0k"),
+    "a minimum of no thousand": tokens(minimumBalance="0.00k"),
+    "the last day of a leap year's February": window(duration="1h", anchor="2000-02-29T00:00:00Z"),
     "a minimum of minus nothing": budget(minimumBalance="-0.00"),
     "a threshold at the default minimum": budget(lowBalanceThreshold="-0.12"),
     "the last nano-dollar": budget(minimumBalance="-0.000000002", lowBalanceThreshold="-0.000000002"),
@@ -223,7 +195,9 @@ REFUSED: dict[str, dict[str, Any]] = {
     "money with a line end": budget(allocation="1\n"),
     "money in other digits": budget(allocation="٣"),
     "money without end": budget(allocation="1" * 40),
-    "a billion dollars": budget(allocation=10**9),
+    "whole dollars as a number": budget(allocation=250),
+    "a billion dollars": budget(allocation="1000000000"),
+    "no thousand dollars": budget(minimumBalance="0k"),
     "a negative allocation": budget(allocation="-1"),
     "a minimum above nothing": budget(minimumBalance="0.000000001"),
     "a threshold below the minimum by a nano-dollar": budget(
@@ -282,6 +256,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "an empty duration": window(duration="", anchor="2026-01-01T00:00:00Z"),
     "a duration out of order": window(duration="30m1h", anchor="2026-01-01T00:00:00Z"),
     "the thirtieth of February": window(duration="1h", anchor="2026-02-30T00:00:00Z"),
+    "the last day of no leap year's February": window(duration="1h", anchor="2100-02-29T00:00:00Z"),
     "a date for a time": window(duration="1h", anchor="2026-02-28"),
     "a time without offset": window(duration="1h", anchor="2026-02-28T00:00:00"),
     "a time finer than microseconds": window(duration="1h", anchor="2026-02-28T00:00:00.1234567Z"),

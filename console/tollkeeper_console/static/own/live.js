@@ -9,6 +9,7 @@
   let paused = false;
   let missed = false;
   let connected = false;
+  let asking = null; // the request whose answer the content waits for
 
   const show = () => {
     const state = paused ? "paused" : connected ? "live" : badge.dataset.state === "connecting" ? "connecting" : "lost";
@@ -21,7 +22,7 @@
   };
 
   const refresh = () => {
-    if (paused || document.hidden) {
+    if (paused || document.hidden || asking) {
       missed = true;
       if (paused) show();
       return;
@@ -57,6 +58,38 @@
     show();
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && missed) refresh(); });
+
+  // One request at a time: what came while the content was asked for is asked for afterwards, of the address that it then has.
+  const content = () => document.getElementById("content");
+  const answered = (event) => {
+    if (event.detail.ctx !== asking) return;
+    asking = null;
+    if (missed) setTimeout(refresh);
+  };
+  document.addEventListener("htmx:before:request", (event) => { asking = event.detail.ctx; });
+  for (const name of ["htmx:after:swap", "htmx:error", "htmx:finally:request"]) document.addEventListener(name, answered);
+
+  // News leave a filter alone that somebody is writing; whoever goes elsewhere finds its fields as the address has them.
+  const edited = (form) => form.contains(document.activeElement) || [...form.elements].some((field) =>
+    field.options ? [...field.options].some((one) => one.selected !== one.defaultSelected) : field.value !== field.defaultValue);
+  let news = false;
+  let filtering = false;
+  document.addEventListener("htmx:before:swap", (event) => {
+    const form = document.getElementById("filter-form");
+    const source = event.detail.ctx.sourceElement;
+    news = source === content();
+    filtering = source.closest("#usages-filter") !== null;
+    form?.toggleAttribute("hx-morph-skip", news && edited(form));
+  });
+  document.addEventListener("htmx:after:swap", () => {
+    const form = document.getElementById("filter-form");
+    form?.removeAttribute("hx-morph-skip");
+    if (!news) form?.reset();
+    if (!filtering) return;
+    status.textContent = document.getElementById("usages-count").textContent;
+    // What was pressed may be gone with the filter that it took away.
+    if (document.activeElement === document.body) document.querySelector("#usages-filter summary").focus();
+  });
 
   document.addEventListener("htmx:error", () => {
     trouble.textContent = "The console does not answer. What you see may be old; it is asked again at the next change.";

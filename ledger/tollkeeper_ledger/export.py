@@ -37,6 +37,8 @@ def verify(lines: Iterable[bytes]) -> Verified:
     balances: dict[str, Replayed] = {}
     for transaction in checked(lines, balances):
         head, seq = transaction["hash"], transaction["seq"]
+    if seq == 0:
+        raise ChainBroken("line 1: there is no transaction; the export is empty or was cut off")
     return Verified(seq, head, balances)
 
 

@@ -119,6 +119,7 @@ async def _ground(
         policy,
         now,
         also_ready={"gateway": lambda: parts.missing("gateway"), "console": lambda: parts.missing("console")},
+        oldest_unreported=lambda: parts.oldest_unreported(),
     )
     webhook = await _start_webhook(stack, settings, kube, operator, webhook_host)
     await _install(kube, webhook, webhook_host, install_all=install_all)
@@ -132,12 +133,13 @@ async def _ground(
 
 
 class _Parts:
-    """What has started, for `/readyz`."""
+    """What has started, for `/readyz` and for what statuses say of usage that is not booked yet."""
 
     def __init__(self) -> None:
         self.gateway: RunningGateway | None = None
         self.console: RunningConsole | None = None
         self.gateway_fault: Callable[[], str | None] = lambda: None
+        self.oldest_unreported: Callable[[], datetime | None] = lambda: None
 
     def missing(self, part: str) -> str | None:
         """None where the part runs, else what is wrong."""
@@ -230,8 +232,17 @@ async def _start_gateway(
     )
     running = await gateway.start()
     parts.gateway_fault = gateway.missing
-    stack.push_async_callback(gateway.stop)
+    parts.oldest_unreported = lambda: gateway.oldest_unreported
+    stack.push_async_callback(_stop_gateway, gateway)
     return running
+
+
+async def _stop_gateway(gateway: Gateway) -> None:
+    """Stop it, and say what it could not report: that is booked by the next start alone."""
+    await gateway.stop()
+    if waiting := gateway.unreported:
+        requests = "1 request waits" if waiting == 1 else f"{waiting} requests wait"
+        _log.warning(f"{requests} in the spool for the next start, which books what is there")
 
 
 async def _start_console(

@@ -1,6 +1,6 @@
 """The statuses of what limits: TokenBudget and TokenQuota, from their accounts (B1 to B5, M1, K6, R11, R42)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from tollkeeper.amounts import NANODOLLARS_PER_DOLLAR, Unit, format_amount
 from tollkeeper.conditions import Condition
 from tollkeeper.counted import Counted, is_keyed, used
 from tollkeeper.forecast import Forecast, NotEnoughHistory
-from tollkeeper.limits import AccountId, Limit
+from tollkeeper.limits import AccountId, Enforcement, Limit
 from tollkeeper.resources import TokenBudget, TokenQuota
 from tollkeeper.resources.standing import Span
 from tollkeeper.resources.tokenbudget import ForecastStatus, SpendForecast, TokenBudgetColumns, TokenBudgetStatus
@@ -65,7 +65,7 @@ def budget_status(
     )
     conditions = (
         *subject.standing("InForce", f"Binds {_bound(limit)}; {limit.enforcement} enforcement"),
-        _within(phase, (_story(counted, budget.spec.zone),)),
+        _within(phase, (_story(counted, budget.spec.zone), *_consequence(counted, phase))),
         freshness.condition(),
         *priced(unpriced),
     )
@@ -143,6 +143,20 @@ def _story(counted: Counted, zone: str) -> str:
     left, credit = format_amount(account.balance, limit.unit), format_amount(account.credit, limit.unit)
     floor = f" (may go to {format_amount(limit.minimum, limit.unit)})" if limit.minimum else ""
     return f"{name}{left} {limit.unit} left of {credit}{floor}{whose}{until}"
+
+
+def _consequence(counted: Counted, phase: Phase) -> Iterator[str]:
+    """What a used up budget does, and what ends it: only Hard blocks (B3), and workloads only where it gates them (K3)."""
+    limit = counted.limit
+    if phase is not Phase.INSUFFICIENT:
+        return
+    if limit.enforcement is not Enforcement.HARD:
+        yield f"{limit.enforcement} enforcement refuses nothing"
+        return
+    refused = "requests and new workloads" if limit.blocks_workloads else "the requests it counts"
+    reset = "it resets or " if counted.window.end else ""
+    remedy = "its allocation is raised" if is_keyed(limit) else "a TokenGrant is applied"
+    yield f"{refused} are refused until {reset}{remedy}"
 
 
 def _binding(ordered: Sequence[tuple[str, Counted]]) -> str:

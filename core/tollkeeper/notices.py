@@ -119,10 +119,9 @@ def _phase_notice(before: Status, now: Status) -> Iterator[Notice]:
     story = message_of(now, "WithinLimit")
     identity = f"{phase}/{_since(now, 'WithinLimit')}/{now.get('spent')}/{now.get('granted')}"
     if phase == Phase.INSUFFICIENT:
-        remedy = "requests and new workloads are refused until it resets or a TokenGrant is applied"
-        yield Notice(Reason.BUDGET_INSUFFICIENT, f"{story}; {remedy}", identity)
+        yield Notice(Reason.BUDGET_INSUFFICIENT, story, identity)
     elif was == Phase.INSUFFICIENT:
-        yield Notice(Reason.BUDGET_RESTORED, f"{story}; requests and new workloads pass again", identity)
+        yield Notice(Reason.BUDGET_RESTORED, f"{story}; it refuses nothing any more", identity)
     elif phase == Phase.LOW:
         yield Notice(Reason.BUDGET_LOW, f"{story}; a TokenGrant tops it up", identity)
 

@@ -36,6 +36,9 @@ STANDS_FOR: Mapping[str, str] = {
 }
 """A bucket without a price of its own costs what this one costs."""
 
+PRICE_BOUND = 100_000
+"""Dollars that no price reaches. So a request costs less than 10^18 nano-dollars for each 2^33 tokens, which 64 bits hold."""
+
 _MEMORY = 4096  # answers remembered by one list; models are named by callers, so the number must have a bound
 _FINEST = 18  # decimals of a price that are taken; finer ones are refused, so that fractions stay whole and small
 
@@ -54,7 +57,7 @@ class Price:
 
     `name` and `version` say where the price comes from; `label` is what a usage record carries. Buckets that are left
     out cost what their kind costs (`STANDS_FOR`). Raises `InvalidValue` for unknown buckets and for prices that are
-    negative, not finite, or finer than 18 decimals.
+    negative, not finite, `PRICE_BOUND` or more, or finer than 18 decimals.
     """
 
     provider: str
@@ -289,10 +292,10 @@ def _complete(per_million: Mapping[str, Decimal], name: str) -> list[Decimal]:
 
 
 def _checked(price: Decimal, what: str, name: str) -> Decimal:
-    if not price.is_finite() or price < 0 or _decimals(price) > _FINEST or price >= NANODOLLARS_PER_DOLLAR:
+    if not price.is_finite() or price < 0 or _decimals(price) > _FINEST or price >= PRICE_BOUND:
         raise InvalidValue(
-            f"{name} has {what}={price}, which is not a price: write dollars that are not negative, below a billion, "
-            f"with at most {_FINEST} decimals"
+            f"{name} has {what}={price}, which is not a price: write dollars that are not negative, "
+            f"below {PRICE_BOUND}, with at most {_FINEST} decimals"
         )
     return price
 

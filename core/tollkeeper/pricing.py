@@ -1,6 +1,7 @@
 """From PriceBooks to the price list in force (R10, M6)."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from tollkeeper.errors import InvalidValue
 from tollkeeper.prices import Price, PriceEntry, PriceList, ToolPrice
@@ -9,21 +10,26 @@ from tollkeeper.references import ref_of
 from tollkeeper.resources import PriceBook
 from tollkeeper.windows import format_time
 
+_Priced = tuple[str, str, datetime | None]
+"""Provider, model and the time from which a price holds."""
+
 
 def book_prices(books: Iterable[PriceBook], base: PriceList) -> tuple[PriceList, tuple[Problem, ...]]:
     """`base` under all books, and what is wrong with them.
 
-    A book whose prices cannot be is left out whole. Two prices of one book for the same provider and model from the same
-    time are a problem of that book: nobody can say which holds. Of several books with fallback prices the first by name counts.
-    Unknown models without a fallback stay unpriced; the rule that Hard USD limits refuse them (M6) is the meter's.
+    A book whose prices cannot be is left out whole. Two prices for the same provider and model from the same time are a
+    problem of the later one, by name of the book and place in it: nobody can say which holds. Of several books with
+    fallback prices the first by name counts. Unknown models without a fallback stay unpriced; the rule that Hard USD limits
+    refuse them (M6) is the meter's.
     """
     entries: list[PriceEntry] = []
     tools: list[ToolPrice] = []
     problems: list[Problem] = []
     fallback: Price | None = None
     chosen = ""
+    priced: dict[_Priced, tuple[str, int]] = {}
     for book in sorted(books, key=lambda book: book.name):
-        problems += _doubles(book)
+        problems += _doubles(book, priced)
         try:
             own, own_tools, own_fallback = _prices(book)
             base.with_books(own, own_tools)
@@ -66,13 +72,14 @@ def _fallback(book: PriceBook, version: str) -> Price | None:
     return Price("", "", name, version, given.per_million.by_bucket(), given.dollars_per_request)
 
 
-def _doubles(book: PriceBook) -> Iterator[Problem]:
-    first: dict[tuple[object, ...], int] = {}
+def _doubles(book: PriceBook, priced: dict[_Priced, tuple[str, int]]) -> Iterator[Problem]:
+    """Prices of a book for what is `priced` before; what it prices first is added."""
     for number, one in enumerate(book.spec.models):
-        earlier = first.setdefault((one.provider, one.model, one.effective_from), number)
-        if earlier != number:
+        elsewhere, earlier = priced.setdefault((one.provider, one.model, one.effective_from), (book.name, number))
+        if (elsewhere, earlier) != (book.name, number):
             since = f"from {format_time(one.effective_from)}" if one.effective_from else "without effectiveFrom"
-            reason = f"{one.provider} {one.model} {since} has a price already, at spec.models[{earlier}]"
+            place = f"spec.models[{earlier}]" + (f" of the PriceBook {elsewhere}" if elsewhere != book.name else "")
+            reason = f"{one.provider} {one.model} {since} has a price already, at {place}"
             remedy = "remove one of the two, or give them different times in effectiveFrom"
             yield Problem(ref_of(book), f"spec.models[{number}]", "PriceTwice", reason, remedy)
 

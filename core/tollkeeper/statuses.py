@@ -16,7 +16,7 @@ from typing import Any
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit, format_amount
 from tollkeeper.books import GrantState
-from tollkeeper.conditions import Condition, written
+from tollkeeper.conditions import Condition, to_second, written
 from tollkeeper.gates import GateVerdict
 from tollkeeper.limits import Limit
 from tollkeeper.policy import TenantNode
@@ -84,15 +84,25 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """When the numbers were read (`as_of`), and what kept them from being read again, if anything (I5)."""
+    """When the numbers were read (`as_of`), and what kept them from being read again, if anything (I5).
+
+    `lacks_since` is when the oldest request ended that is not in them because it could not be booked for too long.
+    """
 
     as_of: datetime
     stale_because: str | None = None
+    lacks_since: datetime | None = None
 
     def condition(self) -> Condition:
         """The `UsageFresh` condition."""
         if self.stale_because is not None:
             return Condition("UsageFresh", False, "LedgerUnreadable", self.stale_because)
+        if self.lacks_since is not None:
+            told = (
+                f"Usage since {to_second(self.lacks_since)} is not in the numbers: it waits in the gateway's spool to be "
+                "booked; the gateway's log says what keeps it from that"
+            )
+            return Condition("UsageFresh", False, "UsageUnreported", told)
         return Condition("UsageFresh", True, "UpToDate", "The numbers are those of the ledger")
 
 
@@ -168,7 +178,7 @@ def price_book_status(book: PriceBook, subject: Subject, now: datetime) -> dict[
     """The status of a PriceBook."""
     models, tools = len(book.spec.models), len(book.spec.tools)
     status = PriceBookStatus(columns=PriceBookColumns(models=models, tools=tools))
-    told = f"{models} prices of models are in force"
+    told = "1 price of a model is in force" if models == 1 else f"{models} prices of models are in force"
     return finished(status, subject.standing("InForce", told), subject, now)
 
 

@@ -108,14 +108,13 @@ def span_of(windows: Iterable[Window], now: datetime) -> str:
 
 def priced(unpriced: Unpriced) -> tuple[Condition, ...]:
     """The condition that tells of it; none where every model has a price."""
-    if not unpriced.models:
-        return ()
-    told = [f"{one.name} ({one.used})" for one in unpriced.named]
+    told = ", ".join(f"{one.name} ({one.used})" for one in unpriced.named)
     unnamed = sum(one.requests for one in unpriced.models[NAMED:]) + unpriced.others
-    more = f" and {_requests(unnamed)} of other models" if unnamed else ""
-    message = (
-        f"used without a price, which counts as costing nothing: {', '.join(told)}{more}; for each model: {_REMEDY}"
-    )
+    if not told and not unnamed:
+        return ()
+    more = f"{_requests(unnamed)} of other models" if unnamed else ""
+    used = " and ".join(part for part in (told, more) if part)
+    message = f"used without a price, which counts as costing nothing: {used}; for each model: {_REMEDY}"
     return (Condition(PRICED, False, "UnknownModels", message),)
 
 

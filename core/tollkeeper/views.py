@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from tollkeeper.accounts import Account
 from tollkeeper.limits import Limit
+from tollkeeper.unpriced import UnpricedModel
 from tollkeeper.usage import Outcome
 
 Order = Literal["newest", "oldest"]
@@ -85,6 +86,18 @@ class UsageChoices:
 
 
 @dataclass(frozen=True, slots=True)
+class UnpricedPart:
+    """What a part of an account's usages has without a price, by model in the order of first use (M6).
+
+    `until` is the place in the ledger of the part's last usage, and `is_last` whether there was none after it.
+    """
+
+    models: Sequence[UnpricedModel]
+    until: int
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PeriodRow:
     """One window in which a limit counted for a key, and the account that holds it; `None` is the edge of a prepaid one."""
 
@@ -95,7 +108,10 @@ class PeriodRow:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRow:
-    """One booked grant, or one correction: `grant` is then the reason that was given for it."""
+    """One booked grant, what was left of one when its time was over (negative, `Expired`), or one correction.
+
+    Of a correction `grant` is the reason that was given for it.
+    """
 
     seq: int
     time: datetime
@@ -173,6 +189,11 @@ class LedgerReader(Protocol):
 
     def usage_choices(self, account: str, *, most: int) -> UsageChoices:
         """What occurs among an account's usages: of each dimension the `most` that occur in most usages."""
+        ...
+
+    def unpriced(self, account: str, *, after: int, most: int) -> UnpricedPart:
+        """Exactly what the next `most` usages of an account have without a price: those behind the place `after`, oldest
+        first. A part that has nothing of it may be longer."""
         ...
 
     def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the wire's own name

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+from pathlib import Path
 
 from tollkeeper_cluster import Cluster, ClusterError, LocalCluster, find_cluster
 from tollkeeper_cluster.progress import shown_on
@@ -63,14 +64,15 @@ async def _play(settings: DemoSettings, cluster: Cluster, run: Run, teller: Tell
         await stage.start_up()
         teller.say(f"ready: gateway {stage.address('gateway')}, console {stage.address('console')}")
         await Story(stage).tell()
-        teller.say(f"\nThe console: {stage.address('console')}/budgets/research/monthly")
         if not settings.once:
+            teller.say(f"\nThe console: {stage.address('console')}/budgets/research/monthly")
             environment = " ".join(f"{name}={value}" for name, value in cluster.environment().items() if name != "PATH")
+            programs = f"{cluster.kubectl.parent}:{Path(sys.executable).parent}"
             teller.say(
                 "Everything stays up; Ctrl-C ends it. In another terminal:\n"
-                f"export {environment} TOLLKEEPER_DATA_DIR={stage.data} PATH={cluster.kubectl.parent}:$PWD/.venv/bin:$PATH"
+                f"export {environment} TOLLKEEPER_DATA_DIR={stage.data} PATH={programs}:$PATH"
             )
-            await asyncio.Event().wait()
+            await stage.stays_up()
     finally:
         stage.close()
 

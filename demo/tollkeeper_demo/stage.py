@@ -58,14 +58,15 @@ class Program:
             try:
                 async with asyncio.timeout(READY_SECONDS):
                     while not await _answers(session, url):
-                        self._still_runs()
+                        self.still_runs()
                         await asyncio.sleep(0.05)
             except TimeoutError as late:
                 raise StoryError(
                     f"tollkeeper {self.name}: not ready after {READY_SECONDS:.0f} s; it said last: {self.last_words()}"
                 ) from late
 
-    def _still_runs(self) -> None:
+    def still_runs(self) -> None:
+        """Raise `StoryError` with its last words when it has ended."""
         if self._run.status(self.name) is not None:
             raise StoryError(f"tollkeeper {self.name} ended: {self.last_words()}")
 
@@ -147,6 +148,13 @@ class Stage:
         self.up.start()
         await self.up.ready(self.address("operator", "/readyz"))
         await self.up.ready(self.address("gateway_metrics", "/readyz"))
+
+    async def stays_up(self) -> None:
+        """Wait while the programs run. Raises `StoryError` when one has ended."""
+        while True:
+            for program in (self.up, self.provider):
+                program.still_runs()
+            await asyncio.sleep(1)
 
     async def run(
         self, *arguments: str, shown: str | None = None, stdin: str | None = None, fails: bool = False

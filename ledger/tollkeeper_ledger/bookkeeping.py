@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
-from tollkeeper.amounts import Unit
+from tollkeeper.amounts import LARGEST, Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
@@ -117,9 +117,13 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
 
 
 def charge(work: Work, policy: PolicySet, record: UsageRecord, now: datetime) -> None:
-    """Book a settled request on every account it names; a second report of it changes nothing (I3)."""
+    """Book a settled request on every account it names; a second report of it changes nothing (I3).
+
+    Raises `InvalidValue` for amounts that fit no column, of the request or of an account that it is charged to.
+    """
     if work.is_booked(record.id):
         return
+    _check_size(record)
     entries: list[Entry] = []
     lines: list[ChargeLine] = []
     for one in record.charges:
@@ -134,6 +138,15 @@ def charge(work: Work, policy: PolicySet, record: UsageRecord, now: datetime) ->
         lines.append(ChargeLine(one.account, one.amount, account.balance))
     transaction = Transaction(new_id(), now.isoformat(), "usage", tuple(entries), _usage_of(record))
     work.book(Booking(transaction, record, tuple(lines)))
+
+
+def _check_size(record: UsageRecord) -> None:
+    amounts = [amount for one in record.charges for amount in (one.amount, one.held)]
+    greatest = max(record.cost or 0, record.buckets.total, *amounts)
+    if greatest > LARGEST:
+        raise InvalidValue(
+            f"request {record.id}: {greatest} is too large: a request uses at most {LARGEST} of any unit"
+        )
 
 
 def _charge_one(

@@ -7,6 +7,10 @@ class LedgerUnavailable(Unavailable):
     """The ledger cannot be written or read now (disk full, file locked); nothing of the call was booked."""
 
 
+class Unstorable(TollkeeperError):
+    """One call asks for what the ledger cannot store; nothing of it was booked, and asking again changes nothing."""
+
+
 class LedgerInUse(TollkeeperError):
     """Another process writes this ledger; two writers would not know of each other's leases."""
 

@@ -165,7 +165,9 @@ def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGr
     line = ChargeLine(account.id, grant.amount, credited.balance)
     work.book(Booking(transaction, payments=((line, grant.id),)))
     work.grants[grant.id] = BookedGrant(grant, transaction.id)
-    expire_due(work, limit, credited, now)
+    if share.is_over(now):
+        # It was over before it was booked: nothing was spent or held out of it, and it pays for nothing from before.
+        _take_out(work, limit, credited, BookedShare(account.id, share), share.amount, now, ends=True)
     return work.grants[grant.id]
 
 
@@ -197,11 +199,20 @@ def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Acc
         grant = booked.share.grant
         if booked.expired or grant not in due or (due[grant] == 0 and left[grant] > 0):
             continue
-        free = due[grant]
-        account = rules.credit(account, limit, granted=-free)
-        work.put(account, limit.unit)
-        kept = replace(booked.share, amount=booked.share.amount - free)
-        work.shares[account.id, grant] = replace(booked, share=kept, expired=left[grant] == free)
-        entries = transfer(account.id, limit.unit, free, source="balance", target="grants") if free else ()
-        work.book(Booking(Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})))
+        account = _take_out(work, limit, account, booked, due[grant], now, ends=left[grant] == due[grant])
     return account
+
+
+def _take_out(
+    work: Work, limit: Limit, account: Account, booked: BookedShare, amount: int, now: datetime, *, ends: bool
+) -> Account:
+    """Take an amount of a grant whose time is over out of its account; `ends`: nothing is held of it any more."""
+    lessened = rules.credit(account, limit, granted=-amount)
+    work.put(lessened, limit.unit)
+    kept = replace(booked.share, amount=booked.share.amount - amount)
+    work.shares[account.id, kept.grant] = replace(booked, share=kept, expired=ends)
+    entries = transfer(account.id, limit.unit, amount, source="balance", target="grants") if amount else ()
+    transaction = Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": kept.grant})
+    line = ChargeLine(account.id, -amount, lessened.balance)
+    work.book(Booking(transaction, payments=((line, kept.grant),) if amount else ()))
+    return lessened

@@ -21,22 +21,28 @@ from tollkeeper.views import (
     PaymentRow,
     PeriodRow,
     SpendPoint,
+    UnpricedPart,
     UsageChoices,
     UsageFilter,
     UsageRow,
 )
 from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
+from tollkeeper_ledger.unpriced import ON_SQLITE, part_of
 from tollkeeper_ledger.usages import Asking, page_of, usage_row
 
 CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation"}
 """What corrections are called among payments."""
+
+EXPIRED = "Expired"
+"""What a payment is called that takes out what was left of a grant."""
 
 
 class Questions:
     """See `LedgerReader`. A storage says how to lend a snapshot, and by what else than `seq` its rows find transactions."""
 
     same_transaction = "t.seq = {line}.seq"
+    json = ON_SQLITE
 
     def _lent(self) -> AbstractContextManager[Asking]:
         raise NotImplementedError
@@ -120,6 +126,13 @@ class Questions:
                 )
             ]
         return choices_of(rows)
+
+    def unpriced(self, account: str, *, after: int, most: int) -> UnpricedPart:
+        """See `LedgerReader`."""
+        join = self.same_transaction.format(line="c")
+        with self._lent() as snapshot:
+            number = _number(snapshot, account)
+            return part_of(snapshot, number, after=after, most=most, json=self.json, same_transaction=join)
 
     def periods(self, account: str, *, most: int) -> Sequence[PeriodRow]:
         """See `LedgerReader`."""
@@ -207,4 +220,6 @@ def _payment_row(row: Sequence[Any]) -> PaymentRow:
         details = correction["usage"]
         reason = CORRECTIONS.get(correction["kind"], str(correction["kind"]))
         reference, grant = details.get("reference") or details.get("request_id"), details["reason"]
+    elif amount < 0:
+        reason = EXPIRED
     return PaymentRow(seq, booked, amount, reason, reference, grant, balance, transaction, to_time(expires_at))

@@ -14,7 +14,9 @@ from typing import IO, Any
 import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account
+from tollkeeper.amounts import LARGEST
 from tollkeeper.books import Grant
+from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
@@ -34,6 +36,18 @@ from tollkeeper_ledger.rows import (
 from tollkeeper_ledger.schema import migrate
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, Change
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+
+ADD_TO_MINUTE = (
+    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "
+    "amount = amount + excluded.amount, requests = requests + excluded.requests, "
+    "tokens = tokens + excluded.tokens, cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced "
+    # SQLite makes a float of a sum beyond 64 bits, in silence: such a row is left as it is, which the count of rows tells.
+    "WHERE typeof(amount + excluded.amount) = 'integer' AND typeof(tokens + excluded.tokens) = 'integer' "
+    "AND typeof(cost + excluded.cost) = 'integer'"
+)
+
+_NOT_ITS_STATE = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+"""What SQLite says of values and statements, and not of its file: the same again would fail again."""
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long a commit waits for another process that has the file locked."""
@@ -198,7 +212,10 @@ class SqliteStore:
         return work
 
     def commit(self, work: Work) -> None:
-        """Make a work durable, all of it or nothing. Raises `LedgerUnavailable`; memory and file are then unchanged."""
+        """Make a work durable, all of it or nothing; when this raises, memory and file are unchanged.
+
+        Raises `LedgerUnavailable` while the file cannot be written, and anything else for values that it cannot store.
+        """
         seq, head = self._seq, self._head
         rows = []
         for booking in work.bookings:
@@ -215,7 +232,7 @@ class SqliteStore:
             # What SQLite does not take, such as a number beyond 64 bits, is no `sqlite3.Error`.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _NOT_ITS_STATE):
                 raise _unavailable(self.path, error) from error
             raise
         self._seq, self._head = seq, head
@@ -279,12 +296,10 @@ class SqliteStore:
         many(COUNT_OCCURRENCES, lines.occurrences)
         many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
         many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
-        many(
-            "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "
-            "amount = amount + excluded.amount, requests = requests + excluded.requests, "
-            "tokens = tokens + excluded.tokens, cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced",
-            minutes_of(work.bookings, numbers),
-        )
+        minutes = minutes_of(work.bookings, numbers)
+        added = many(ADD_TO_MINUTE, minutes)
+        if minutes and added.rowcount != len(minutes):
+            raise InvalidValue(f"a minute's tokens or cost pass {LARGEST}, which no column holds")
 
     def _number(self, work: Work) -> dict[str, int]:
         """The row numbers of all accounts that the work's lines stand on."""

@@ -1,9 +1,10 @@
 """Group commit: one thread takes all steps that wait, runs them as one work and commits it once.
 
-A step is a function of a `Work`; it may run more than once where a storage has several writers, so it has no effect but its
-changes and its answer. Its future is resolved after the commit that holds it, so an answer is durable. A step
-that raises gets its own error and leaves the others alone; a commit that fails fails all of its batch, and nothing of it
-is booked.
+A step is a function of a `Work`. Its future is resolved after the commit that holds it, so an answer is durable. A step
+that raises gets its own error and leaves the others alone. A commit that the storage does not take now fails all of its batch,
+and nothing of it is booked; one that fails for another reason is done over once, each step alone, so that only the step
+at fault is refused. So a step may run more than once, also where a storage has several writers: it has no effect but its
+changes and its answer.
 """
 
 import queue
@@ -12,13 +13,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from tollkeeper.errors import TollkeeperError
-from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper.errors import TollkeeperError, Unavailable
+from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
 from tollkeeper_ledger.storage import Store
 from tollkeeper_ledger.work import State, Work
 
 Result = TypeVar("Result")
 Step = Callable[[Work], Any]
+Answer = tuple[Any, BaseException | None]
 
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 8192
@@ -36,7 +38,11 @@ class LedgerWriter:
         self._thread.start()
 
     def submit(self, step: Callable[[Work], Result]) -> Future[Result]:
-        """Run a step in the next batch. The future raises what the step raised, or `LedgerUnavailable`."""
+        """Run a step in the next batch.
+
+        The future raises what the step raised; `LedgerUnavailable` while the ledger cannot be written; another error, such
+        as `Unstorable`, for a step whose changes cannot be stored.
+        """
         future: Future[Result] = Future()
         if self._closed:
             future.set_exception(LedgerUnavailable(f"ledger {self.store.name}: it is being closed"))
@@ -57,7 +63,7 @@ class LedgerWriter:
     def _run(self) -> None:
         while batch := self._next_batch():
             # From here on a step can no longer be taken back; one that was is not begun.
-            self._commit([(step, future) for step, future in batch if future.set_running_or_notify_cancel()])
+            self._do([(step, future) for step, future in batch if future.set_running_or_notify_cancel()])
 
     def _next_batch(self) -> list[tuple[Step, Future[Any]]]:
         """Wait for one step and take along what else waits; empty at the end."""
@@ -74,12 +80,25 @@ class LedgerWriter:
             batch.append(more)
         return batch
 
-    def _commit(self, batch: list[tuple[Step, Future[Any]]]) -> None:
-        answers: list[tuple[Any, BaseException | None]] = []
+    def _do(self, batch: list[tuple[Step, Future[Any]]]) -> None:
+        answers, failure = self._transact([step for step, _ in batch])
+        if failure is not None and len(batch) > 1 and not isinstance(failure, Unavailable):
+            for one in batch:
+                self._do([one])
+            return
+        for (_, future), (value, refused) in zip(batch, answers, strict=True):
+            if error := refused or failure:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+    def _transact(self, steps: list[Step]) -> tuple[list[Answer], TollkeeperError | None]:
+        """Make what the steps change durable: their answers, and why that failed."""
+        answers: list[Answer] = []
 
         def change(state: State) -> Work:
             work = Work(state)
-            answers[:] = [_attempt(step, work) for step, _ in batch]
+            answers[:] = [_attempt(step, work) for step in steps]
             return work
 
         failure: TollkeeperError | None = None
@@ -87,22 +106,16 @@ class LedgerWriter:
             work = self.store.transact(change)
         except TollkeeperError as unbooked:
             failure = unbooked
-        except Exception as fault:  # noqa: BLE001 - a fault of ours in one batch must not end the one writer
-            failure = LedgerUnavailable(f"ledger {self.store.name}: nothing of this batch was booked: {fault!r}")
+        except Exception as fault:  # noqa: BLE001 - the one writing thread must outlive whatever one batch holds
+            failure = Unstorable(f"ledger {self.store.name}: {fault!r}; nothing of this was booked")
             failure.__cause__ = fault
         else:
             if not work.is_empty:
                 self._committed(frozenset(work.accounts))
-        if len(answers) < len(batch):
-            answers = [(None, None)] * len(batch)
-        for (_, future), (value, refused) in zip(batch, answers, strict=True):
-            if error := refused or failure:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
+        return answers if len(answers) == len(steps) else [(None, None)] * len(steps), failure
 
 
-def _attempt(step: Step, work: Work) -> tuple[Any, BaseException | None]:
+def _attempt(step: Step, work: Work) -> Answer:
     """Run a step on a work of its own; take its changes over only when it succeeds. What the storage raises ends the batch."""
     own = Work(work)
     try:

@@ -65,6 +65,8 @@ class Balances:
 
     books: Books
     threads: ThreadPoolExecutor
+    lacks_since: datetime | None = None
+    """Since when usage is missing in the ledger because no gateway could report it; None where none is late."""
     _held: dict[LimitRef, _Held] = field(default_factory=dict)
     _read_at: datetime | None = None
     _fault: str | None = None
@@ -77,7 +79,7 @@ class Balances:
 
     def freshness(self, now: datetime) -> Freshness:
         """How old the numbers are, and why they are not newer."""
-        return Freshness(self._read_at or now, self._fault)
+        return Freshness(self._read_at or now, self._fault, self.lacks_since)
 
     def counted(self, ref: LimitRef) -> Counted | None:
         """A limit's window and accounts, if it is in force and its accounts were read."""

@@ -49,6 +49,8 @@ class Decisions:
     events: EventLog
     metrics: Metrics
     prices: PriceList
+    oldest_unreported: Callable[[], datetime | None] = lambda: None
+    """When the oldest request ended that a gateway of this process could not report yet."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     gathered: Gathered | None = None
     verdicts: dict[str, GateVerdict] = field(default_factory=dict)
@@ -89,6 +91,7 @@ class Decisions:
     async def decide(self) -> None:
         """One pass over everything that changed. What the ledger could not answer is asked again in the next."""
         now = self.clock()
+        self._look_for_late_usage(now)
         if self._policy_is_old:
             self._compile()
         try:
@@ -103,7 +106,17 @@ class Decisions:
             self.fault = None
             self._schedule_everything()
         self._judge(now)
-        self.metrics.accounts.set(self.balances.count())
+        self._measure()
+
+    def _look_for_late_usage(self, now: datetime) -> None:
+        oldest = self.oldest_unreported()
+        lacks_since = oldest if oldest and (now - oldest).total_seconds() > self.settings.late else None
+        if lacks_since != self.balances.lacks_since:
+            # All are told when it begins and when it ends; a later beginning alone can wait for their next writing.
+            turned = lacks_since is None or self.balances.lacks_since is None
+            self.balances.lacks_since = lacks_since
+            if turned:
+                self._schedule_everything()
 
     def _compile(self) -> None:
         self._policy_is_old = False
@@ -166,9 +179,14 @@ class Decisions:
 
     def _take(self, moved: Iterable[Moved]) -> None:
         """Accounts moved: their objects are to be written; they are judged and told of when all was read."""
+        turned: dict[LimitRef, Limit] = {}
         for one in moved:
             self._moved.append(one)
             self._schedule_moved(one)
+            if phase_changed(one):
+                turned[one.limit.ref] = one.limit
+        for limit in turned.values():
+            self._schedule_limit(limit)
 
     async def _look_at_grants(self, now: datetime) -> None:
         for ref in self.grants.to_look_at(self.policy.value, now):
@@ -210,6 +228,11 @@ class Decisions:
         self._moved.clear()
         self._rolled.clear()
 
+    def _measure(self) -> None:
+        self.metrics.accounts.set(self.balances.count())
+        for state, wanted in (("open", True), ("closed", False)):
+            self.metrics.gates.labels(state).set(sum(one.open is wanted for one in self.verdicts.values()))
+
     def _judge_one(self, namespace: str, now: datetime) -> None:
         policy = self.policy.value
         ids = [bound.account.text for bound in accounts_gating(policy, namespace, now)]
@@ -223,12 +246,12 @@ class Decisions:
 
     def _touched(self, moved: Sequence[Moved]) -> frozenset[str]:
         """The namespaces whose gates may say something else: by a phase that changed, or by amounts that they tell."""
+        turned = {one.limit.ref for one in moved if phase_changed(one)}
         touched: set[str] = set()
-        for one in moved:
-            if not one.limit.blocks_workloads:
-                continue
-            gated = self._gated_by(one.limit)
-            touched |= gated if phase_changed(one) else {name for name in gated if self._tells_amounts(name)}
+        # Of a limit with a key for each user thousands may have moved; its gates are looked at once.
+        for limit in {one.limit.ref: one.limit for one in moved if one.limit.blocks_workloads}.values():
+            gated = self._gated_by(limit)
+            touched |= gated if limit.ref in turned else {name for name in gated if self._tells_amounts(name)}
         return frozenset(touched)
 
     def _tells_amounts(self, namespace: str) -> bool:
@@ -237,26 +260,20 @@ class Decisions:
 
     def _gated_by(self, limit: Limit) -> frozenset[str]:
         if limit.ref not in self._namespaces:
-            nodes = self.policy.value.tenants.values()
-            self._namespaces[limit.ref] = frozenset[str]().union(
-                *(node.namespaces for node in nodes if limit.tenants.intersection(node.chain))
-            )
+            nodes = self.gathered.bound_by(limit) if self.gathered else ()
+            self._namespaces[limit.ref] = frozenset[str]().union(*(node.namespaces for node in nodes))
         return self._namespaces[limit.ref]
 
     def _schedule_moved(self, one: Moved) -> None:
-        if phase_changed(one):
-            self._schedule_limit(one.limit)
-        else:
-            self.schedule.later(owner_ref(one.limit))
+        self.schedule.later(owner_ref(one.limit))
         for grant in self.grants.of_budget(one.limit.ref):
             self.schedule.later(grant)
 
     def _schedule_limit(self, limit: Limit) -> None:
         """Have everything written at once that a limit's phase says something about."""
         self.schedule.soon(owner_ref(limit))
-        for node in self.policy.value.tenants.values():
-            if limit.tenants.intersection(node.chain):
-                self.schedule.soon(ObjectRef("Tenant", "", node.name))
+        for node in self.gathered.bound_by(limit) if self.gathered else ():
+            self.schedule.soon(ObjectRef("Tenant", "", node.name))
 
     def look_at_everything(self) -> None:
         """Have every status and gate compared and written at once: nothing may wait for a pause that has no reason."""

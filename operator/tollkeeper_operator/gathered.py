@@ -10,7 +10,8 @@ from typing import Any
 from tollkeeper.compile import compile_policy
 from tollkeeper.errors import InvalidValue
 from tollkeeper.keys import KEY_FIELD, ApiKey
-from tollkeeper.policy import PolicySet
+from tollkeeper.limits import Limit
+from tollkeeper.policy import PolicySet, TenantNode
 from tollkeeper.prices import PriceList
 from tollkeeper.problems import ObjectRef, Problem
 from tollkeeper.references import Resources, read, ref_of
@@ -26,13 +27,20 @@ POLICY_KINDS = tuple(kind.name for kind in OUR_KINDS if kind is not WORKLOAD_GAT
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """One consistent view. `governed` are the namespaces that have a gate (K1)."""
+    """One consistent view. `governed` are the namespaces that have a gate (K1), `beneath` has each tenant with its
+    descendants: those that a limit bound to it binds."""
 
     policy: PolicySet
     tree: TenantTree
     resources: Mapping[ObjectRef, AnyResource]
     problems: Mapping[ObjectRef, tuple[Problem, ...]]
     governed: frozenset[str]
+    beneath: Mapping[str, tuple[TenantNode, ...]]
+
+    def bound_by(self, limit: Limit) -> tuple[TenantNode, ...]:
+        """The tenants whose requests a limit counts, each once."""
+        nodes = {node.name: node for tenant in limit.tenants for node in self.beneath.get(tenant, ())}
+        return tuple(nodes.values())
 
 
 def gather(feed: Feed, base: PriceList, version: int) -> Gathered:
@@ -47,7 +55,16 @@ def gather(feed: Feed, base: PriceList, version: int) -> Gathered:
         resources=_by_ref(resources),
         problems=_by_object((*unreadable, *damaged, *compiled.problems)),
         governed=governed(compiled.tree, namespaces),
+        beneath=_beneath(compiled.policy.tenants.values()),
     )
+
+
+def _beneath(tenants: Iterable[TenantNode]) -> dict[str, tuple[TenantNode, ...]]:
+    beneath: dict[str, list[TenantNode]] = defaultdict(list)
+    for node in tenants:
+        for above in node.chain:
+            beneath[above].append(node)
+    return {name: tuple(nodes) for name, nodes in beneath.items()}
 
 
 def _by_ref(resources: Resources) -> dict[ObjectRef, AnyResource]:

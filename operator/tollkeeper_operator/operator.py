@@ -37,6 +37,7 @@ class Operator:
     """Keeps the policy in force what the cluster's objects say, and the objects' statuses what the ledger says.
 
     `also_ready` adds checks of whoever embeds it to `/readyz`: by name, None where it is well, else what is wrong.
+    `oldest_unreported` says when the oldest request ended whose usage a gateway could not report yet; None: there is none.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Operator:
         clock: Callable[[], datetime],
         *,
         also_ready: Mapping[str, Callable[[], str | None]] | None = None,
+        oldest_unreported: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -67,6 +69,7 @@ class Operator:
             events=self._events,
             metrics=self.metrics,
             prices=PriceList.bundled(),
+            oldest_unreported=oldest_unreported,
         )
         self._watches = Watches(kube, self._feed, settings, self._decisions.look_at_everything)
         writer = StatusWriter(kube, self._feed, self._events, self.metrics, settings.heartbeat)

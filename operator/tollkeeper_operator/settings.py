@@ -26,6 +26,8 @@ class OperatorSettings:
     """How old a forecast becomes while spending goes on."""
     unpriced: float = 5.0
     """How far apart the ledger is asked for usage without a price of one object while usage goes on (M6)."""
+    late: float = 15.0
+    """How old usage may become before it is booked without statuses saying that their numbers lack it (I5)."""
     writes_at_once: int = 8
     """How many writes to the API server are under way at once."""
     stalled: float = 15.0

@@ -169,7 +169,6 @@ class Writing:
         as_of = decisions.balances.freshness(now).as_of
         status = gate_status(verdict, Subject.of(raw), as_of, now)
         await self.writer.write(ref, status, notices_of(ref.kind), now)
-        self._count_gates()
 
     async def _create(self, ref: ObjectRef) -> Raw:
         manifest = {
@@ -202,9 +201,3 @@ class Writing:
             self.writer.failed(ref, fault)
             raise
         self.writer.forget(ref)
-        self._count_gates()
-
-    def _count_gates(self) -> None:
-        verdicts = self.decisions.verdicts.values()
-        for state, wanted in (("open", True), ("closed", False)):
-            self.decisions.metrics.gates.labels(state).set(sum(one.open is wanted for one in verdicts))

@@ -36,11 +36,10 @@ def authenticate(policy: PolicySet, secret: str | None) -> tuple[ApiKey, TenantN
         )
     key = policy.keys.get(fingerprint(secret))
     if key is None or key.revoked is not None:
-        shown = "_".join(secret.split("_")[:2]) + "_…" if secret.startswith(PREFIX) else "which does not begin with tk_"
-        raise RequestRefused(
-            Denial.KEY_INVALID,
-            f"Incorrect API key provided: {shown}: it is unknown here or was revoked. Ask for a new one.",
-        )
+        why = "it does not begin with tk_, as the keys of this gateway do"
+        if secret.startswith(PREFIX):
+            why = f"{'_'.join(secret.split('_')[:2])}_… is unknown here or was revoked"
+        raise RequestRefused(Denial.KEY_INVALID, f"Incorrect API key provided: {why}. Ask for a new one.")
     tenant = policy.tenants.get(key.tenant)
     if tenant is None:
         raise RequestRefused(

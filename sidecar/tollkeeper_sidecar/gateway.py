@@ -27,6 +27,7 @@ from tollkeeper_sidecar.spool import Spool
 from tollkeeper_sidecar.tasks import Faults, start_task
 
 RECOVERY_RETRY_SECONDS: Final = 5.0
+LONGEST_RECOVERY_RETRY_SECONDS: Final = 60.0
 FINISH_SECONDS: Final = 10.0
 METRICS_DRAIN_SECONDS: Final = 1.0
 KEEP_ALIVE_SECONDS: Final = 4.0
@@ -114,6 +115,7 @@ class Gateway:
             for name, text in (
                 ("spool_bytes", "Bytes in the spool."),
                 ("unreported_requests", "Settled requests that are not booked yet."),
+                ("set_aside_requests", "Settled requests that the authority cannot book; it is asked again."),
                 ("requests_in_memory_alone", "Settled requests that the disk did not take."),
                 ("open_holds", "Requests that hold something."),
                 ("waiting_requests", "Requests that wait for a lease."),
@@ -150,19 +152,24 @@ class Gateway:
             started.callback(task.cancel)
 
     async def _recover_later(self, faults: Faults) -> None:
+        pause = RECOVERY_RETRY_SECONDS
         recovered = False
         while not recovered:
-            await asyncio.sleep(RECOVERY_RETRY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_RECOVERY_RETRY_SECONDS)
             recovered = await self._recovered(faults)
 
     async def _recovered(self, faults: Faults) -> bool:
         """Try once. Raises `SpoolError` for a folder that cannot be read: that needs a person."""
         try:
-            await recover(self._folder, self._authority, boot_id())
+            done = await recover(self._folder, self._authority, boot_id())
         except SpoolError:
             raise
         except Exception as error:  # noqa: BLE001 - what an earlier gateway left must not keep this one from its work
             faults.met(error)
+            return False
+        if done.fault is not None:
+            faults.met(done.fault)
             return False
         faults.overcome()
         return True
@@ -181,9 +188,19 @@ class Gateway:
                 finished = False
         await self._spool.close(finished=finished)
 
+    @property
+    def unreported(self) -> int:
+        """Settled requests that are not booked yet; once it is stopped, those that it leaves in the spool."""
+        return self._reporter.waiting
+
+    @property
+    def oldest_unreported(self) -> datetime | None:
+        """When the oldest settled request ended that is not booked yet."""
+        return self._reporter.oldest
+
     def missing(self) -> str | None:
         """None where requests are taken, else what is wrong."""
-        if (fault := self._ended() or self._holder.fault or self._reporter.fault) is not None:
+        if (fault := self._ended() or self._holder.fault) is not None:
             return fault
         if self._spool.fault is not None:
             return self._spool.fault
@@ -201,6 +218,7 @@ class Gateway:
         values = {
             "spool_bytes": self._spool.size,
             "unreported_requests": self._reporter.waiting,
+            "set_aside_requests": self._reporter.set_aside,
             "requests_in_memory_alone": self._reporter.not_on_disk,
             "open_holds": self._spool.open_holds,
             "waiting_requests": self._holder.desk.waiting,

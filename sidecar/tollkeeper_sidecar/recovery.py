@@ -6,19 +6,25 @@
 - After a crash of the machine (another boot id) holds may be missing, since they are not synced. Such a holder is not
   closed: its leases lapse by themselves, all of them unreconciled. An error is on the safe side.
 - The same where a file is damaged; it is kept aside as `<holder>.damaged`.
+- A record that cannot be booked (see `delivery`) stands as unreconciled usage with what it held, and its spool stays. What
+  cannot be done for one holder keeps nobody from the others; all is tried again later.
 """
 
 import asyncio
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Authority
+from tollkeeper.usage import UsageRecord
+from tollkeeper_sidecar.delivery import deliver
 from tollkeeper_sidecar.errors import SpoolError
 from tollkeeper_sidecar.spool import SUFFIX, lock
 from tollkeeper_sidecar.spool_format import SpoolContent, read_files
@@ -32,12 +38,16 @@ _log = structlog.get_logger("tollkeeper.gateway")
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What was done for earlier holders: how many, their records, their open holds, and how many spools are damaged."""
+    """What was done for earlier holders: how many, their records, their open holds, and how many spools are damaged.
+
+    `fault` is what keeps a spool from being done with, the first of several; `None` when nothing is left.
+    """
 
     holders: int = 0
     records: int = 0
     open_holds: int = 0
     damaged: int = 0
+    fault: Exception | None = None
 
 
 def boot_id() -> str:
@@ -49,10 +59,9 @@ def boot_id() -> str:
 
 
 async def recover(directory: Path, authority: Authority, boot: str) -> Recovered:
-    """Settle the spools of all earlier holders in a folder.
+    """Settle the spools of all earlier holders in a folder. What `Recovered.fault` keeps can be recovered later.
 
-    Raises `Unavailable` when the authority does not take them (what is left can be recovered later) and `SpoolError` when
-    they cannot be read.
+    Raises `Unavailable` when the authority does not answer (the same), and `SpoolError` when the folder cannot be read.
     """
     done = Recovered()
     for folder in await asyncio.to_thread(_left_behind, directory):
@@ -62,6 +71,10 @@ async def recover(directory: Path, authority: Authority, boot: str) -> Recovered
             continue
         try:
             done = await _recover_one(folder, authority, boot, done)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is wrong with one spool must not keep the others
+            done = replace(done, fault=done.fault or error)
         finally:
             os.close(descriptor)
     return done
@@ -70,11 +83,12 @@ async def recover(directory: Path, authority: Authority, boot: str) -> Recovered
 async def _recover_one(folder: Path, authority: Authority, boot: str, done: Recovered) -> Recovered:
     content = await asyncio.to_thread(_read, folder)
     records = list(content.records.values())
-    for start in range(0, len(records), REPORTED_AT_ONCE):
-        await authority.report(records[start : start + REPORTED_AT_ONCE])
+    unbooked, fault = await _deliver_all(authority, records)
     same_boot = bool(boot) and content.boot == boot
     if content.damage is None and content.holder is not None and same_boot:
-        await authority.close(content.holder, content.kept())
+        await authority.close(content.holder, _kept(content, unbooked))
+    if unbooked:
+        return replace(done, fault=done.fault or fault)
     _log_recovered(folder, content, closed=content.damage is None and same_boot)
     await asyncio.to_thread(_put_away, folder, content.damage)
     return Recovered(
@@ -82,7 +96,38 @@ async def _recover_one(folder: Path, authority: Authority, boot: str, done: Reco
         records=done.records + len(records),
         open_holds=done.open_holds + len(content.open_holds),
         damaged=done.damaged + (content.damage is not None),
+        fault=done.fault,
     )
+
+
+async def _deliver_all(
+    authority: Authority, records: Sequence[UsageRecord]
+) -> tuple[Sequence[UsageRecord], Exception | None]:
+    """Report records; the answer is those that are not booked, and why the first of them is not.
+
+    Where nothing of a whole batch is taken the rest is not tried: it is not one record that is at fault.
+    """
+    refused: list[UsageRecord] = []
+    faults: list[Exception] = []
+
+    def odd(record: UsageRecord, error: Exception) -> None:
+        refused.append(record)
+        faults.append(error)
+
+    for start in range(0, len(records), REPORTED_AT_ONCE):
+        if start and len(refused) == start:
+            return records, faults[0]
+        await deliver(authority, records[start : start + REPORTED_AT_ONCE], lambda _: None, odd)
+    return refused, faults[0] if faults else None
+
+
+def _kept(content: SpoolContent, refused: Sequence[UsageRecord]) -> dict[str, int]:
+    """What an ended holder keeps: what is open, and what stands for usage that is not booked yet."""
+    kept = Counter(content.kept())
+    for record in refused:
+        for charge in record.charges:
+            kept[charge.account] += charge.held
+    return dict(kept)
 
 
 def _log_recovered(folder: Path, content: SpoolContent, *, closed: bool) -> None:

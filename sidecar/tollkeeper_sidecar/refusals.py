@@ -52,9 +52,10 @@ def refused_by(
     numbers = _numbers(refusal) if _may_see(refusal, limits.get(refusal.account), policy, caller) else ""
     if refusal.reason is Reason.CONTENDED:
         wait = _retry_after(refusal, now)
-        message = f"{refusal.ref} has no room right now: what is left is held by requests in flight{numbers}. Retry in {wait} s."
+        why = "what is left is held by requests in flight" if _held_by_others(refusal) else f"it {_gone(refusal)}"
+        message = f"{refusal.ref} has no room right now: {why}{numbers}. Retry in {wait} s."
         return RequestRefused(Denial.CONTENDED, message, retry_after=wait)
-    message = f"{refusal.ref} is used up{numbers}. {_reset_of(refusal)} {_remedy(refusal)}"
+    message = f"{refusal.ref} {_gone(refusal)}{numbers}. {_reset_of(refusal)} {_remedy(refusal)}"
     return RequestRefused(Denial.USED_UP, message, resets=refusal.resets)
 
 
@@ -105,7 +106,8 @@ def _numbers(refusal: Refusal) -> str:
     noun = _NOUNS[refusal.unit]
 
     def shown(amount: int) -> str:
-        return f"{format_amount(amount, refusal.unit)} {noun}"
+        told = format_amount(amount, refusal.unit)
+        return f"{told} {noun.removesuffix('s') if told == '1' else noun}"
 
     if refusal.phase is Phase.INSUFFICIENT and refusal.balance - refusal.minimum >= refusal.need:
         # Rule B3: this request would fit, and the account is blocked all the same.
@@ -115,10 +117,19 @@ def _numbers(refusal: Refusal) -> str:
     return f" (balance {shown(refusal.balance)}, minimum {shown(refusal.minimum)}, {why})"
 
 
+def _held_by_others(refusal: Refusal) -> bool:
+    """Whether there is room for the request once others give back what they hold."""
+    return refusal.phase is not Phase.INSUFFICIENT and refusal.balance - refusal.minimum >= refusal.need
+
+
+def _gone(refusal: Refusal) -> str:
+    """Whether nothing is left for anybody, or only too little for this request."""
+    return "is used up" if refusal.phase is Phase.INSUFFICIENT else "has too little left for this request"
+
+
 def _retry_after(refusal: Refusal, now: datetime) -> int:
     """A second where requests in flight may give back; the time until the reset where only that helps."""
-    held_by_others = refusal.phase is not Phase.INSUFFICIENT and refusal.balance - refusal.minimum >= refusal.need
-    if refusal.resets is None or held_by_others:
+    if refusal.resets is None or _held_by_others(refusal):
         return 1
     return min(LONGEST_RETRY_SECONDS, max(1, -((now - refusal.resets) // timedelta(seconds=1))))
 

@@ -1,13 +1,15 @@
 """Reporting: settled records from here to the authority, in batches, until they are booked (I2, H4).
 
-Whatever the authority answers, reporting goes on. A record that it cannot book for a reason that nobody foresaw is
-found by halving the batch, and waits behind all others: it is never dropped, and holds up nobody.
+Whatever the authority answers, reporting goes on. A record that it cannot book is found (see `delivery`) and set aside:
+it is never dropped, is tried again after pauses that grow to a bound, and holds up nobody.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from itertools import islice
 
 import structlog
@@ -15,6 +17,7 @@ import structlog
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Authority
 from tollkeeper.usage import UsageRecord
+from tollkeeper_sidecar.delivery import deliver
 from tollkeeper_sidecar.errors import SpoolError
 from tollkeeper_sidecar.spool import Spool
 from tollkeeper_sidecar.tasks import Faults, start_task
@@ -26,6 +29,10 @@ AT_ONCE = 100
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 5.0
 
+FIRST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 60.0
+"""After so long what was set aside is tried again."""
+
 _log = structlog.get_logger("tollkeeper.gateway")
 
 
@@ -33,7 +40,7 @@ class Reporter:
     """Takes settled records to disk and to the authority. Use as an async context manager.
 
     `booked` is told each batch that the authority has. A record that could not be written to the spool is kept in memory,
-    written again with each round, and reported all the same.
+    written again with each round, and reported all the same. What is set aside does not keep the spool from being freed.
     """
 
     def __init__(
@@ -49,14 +56,20 @@ class Reporter:
         self._booked = booked
         self._every = every_seconds
         self._waiting: deque[UsageRecord] = deque()
+        self._aside: dict[str, UsageRecord] = {}
+        self._retry_at = 0.0
+        self._retry_pause = FIRST_RETRY_SECONDS
         self._not_on_disk: dict[str, UsageRecord] = {}
         self._any = asyncio.Event()
         self._now = asyncio.Event()
         self._stopping = False
         self._failures = 0
-        self._at_most = LARGEST_BATCH
         self._faults = Faults(
             "usage waits in the spool: the authority does not take it", "the authority takes usage again"
+        )
+        self._odd = Faults(
+            "a settled request is set aside: the authority cannot book it, and is asked again from time to time",
+            "what was set aside is booked",
         )
         self._files = Faults("files of the spool that are not needed any more stay", "the spool's files go again")
 
@@ -70,8 +83,19 @@ class Reporter:
 
     @property
     def waiting(self) -> int:
-        """Records that are not booked yet."""
-        return len(self._waiting)
+        """Records that are not booked yet, those set aside among them."""
+        return len(self._waiting) + len(self._aside)
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest record's request ended, of those that are not booked yet."""
+        first = (*islice(self._waiting, 1), *self._aside.values())
+        return min((record.finished_at for record in first), default=None)
+
+    @property
+    def set_aside(self) -> int:
+        """Records that the authority answered it cannot book."""
+        return len(self._aside)
 
     @property
     def not_on_disk(self) -> int:
@@ -82,11 +106,6 @@ class Reporter:
     def is_working(self) -> bool:
         """Whether the reporter runs."""
         return not self._task.done()
-
-    @property
-    def fault(self) -> str | None:
-        """What nobody foresaw and keeps usage from being booked; it is tried again."""
-        return self._faults.unexpected
 
     def add(self, record: UsageRecord) -> bool:
         """Take a settled record; true when the spool has it, so that it can be made durable."""
@@ -107,7 +126,7 @@ class Reporter:
         self._any.set()
         self._now.set()
         _, late = await asyncio.wait([self._task], timeout=seconds)
-        return not late and not self._waiting
+        return not late and not self.waiting
 
     def _write(self, record: UsageRecord) -> bool:
         try:
@@ -132,8 +151,9 @@ class Reporter:
             for record in tuple(self._not_on_disk.values()):
                 self._write(record)
             await self._report()
-            if not self._waiting and not self._stopping:
+            if not self.waiting and not self._stopping:
                 self._any.clear()
+        await self._report(last=True)
 
     def _pause(self) -> float:
         if self._failures:
@@ -141,39 +161,79 @@ class Reporter:
             return min(FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 10), LONGEST_BACKOFF_SECONDS)
         return self._every
 
-    async def _report(self) -> None:
-        """Report batch after batch while the authority takes them."""
-        while batch := list(islice(self._waiting, self._at_most)):
-            try:
-                await self._authority.report(batch)
-            except Exception as error:  # noqa: BLE001 - usage must go on to be booked, whatever one record holds
-                self._not_taken(batch, error)
-                return
-            self._taken(batch)
+    async def _report(self, *, last: bool = False) -> None:
+        """Report batch after batch while the authority takes them, and what is set aside when its time has come."""
+        try:
+            while batch := list(islice(self._waiting, LARGEST_BATCH)):
+                await deliver(self._authority, batch, self._taken, self._put_aside)
+            if self._aside and (last or time.monotonic() >= self._retry_at):
+                await self._retry()
+        except Unavailable as error:
+            self._failures += 1
+            self._faults.met(error)
 
     def _taken(self, batch: Sequence[UsageRecord]) -> None:
-        self._failures = 0
-        self._at_most = min(2 * self._at_most, LARGEST_BATCH)
-        for record in batch:
+        for _ in batch:
             self._waiting.popleft()
+        self._are_booked(batch)
+
+    def _put_aside(self, record: UsageRecord, error: Exception) -> None:
+        self._waiting.popleft()
+        self._answered()
+        if not self._aside:
+            self._wait_to_retry(FIRST_RETRY_SECONDS)
+        self._aside[record.id] = record
+        self._odd.met(error, request=record.id)
+
+    async def _retry(self) -> None:
+        """Try what is set aside again, until of so many nothing is taken; those wait behind the others from then on."""
+        self._wait_to_retry(min(2 * self._retry_pause, LONGEST_RETRY_SECONDS))
+        left = tuple(self._aside.values())
+        for start in range(0, len(left), AT_ONCE):
+            batch = left[start : start + AT_ONCE]
+            await deliver(self._authority, batch, self._taken_at_last, self._put_behind)
+            refused = [record for record in batch if record.id in self._aside]
+            await self._move_on(refused)
+            if len(refused) == len(batch):
+                return
+        if not self._aside:
+            self._odd.overcome()
+
+    def _put_behind(self, record: UsageRecord, _: Exception) -> None:
+        self._aside[record.id] = self._aside.pop(record.id)
+
+    def _taken_at_last(self, batch: Sequence[UsageRecord]) -> None:
+        for record in batch:
+            del self._aside[record.id]
+        self._are_booked(batch)
+
+    def _wait_to_retry(self, seconds: float) -> None:
+        self._retry_pause = seconds
+        self._retry_at = time.monotonic() + seconds
+
+    def _answered(self) -> None:
+        self._failures = 0
+        self._faults.overcome()
+
+    def _are_booked(self, batch: Sequence[UsageRecord]) -> None:
+        self._answered()
+        for record in batch:
             self._not_on_disk.pop(record.id, None)
-        if not self._waiting or self._at_most == LARGEST_BATCH:
-            # Until then a record that was set aside waits still, and the fault with it.
-            self._faults.overcome()
         self._booked(batch)
+        self._free_files(record.id for record in batch)
+
+    def _free_files(self, booked: Iterable[str]) -> None:
         try:
-            self._spool.booked(record.id for record in batch)
+            self._spool.booked(booked)
         except OSError as error:
             # What is in them was booked: reporting it again after a start books nothing twice.
             self._files.met(error)
         else:
             self._files.overcome()
 
-    def _not_taken(self, batch: Sequence[UsageRecord], error: Exception) -> None:
-        self._failures += 1
-        self._faults.met(error)
-        if isinstance(error, Unavailable):
-            return
-        if len(batch) == 1:
-            self._waiting.rotate(-1)
-        self._at_most = max(1, len(batch) // 2)
+    async def _move_on(self, refused: Sequence[UsageRecord]) -> None:
+        """Let no record that is set aside keep whole files of booked ones: the spool has a bound."""
+        try:
+            await self._spool.move_on([one for one in refused if one.id not in self._not_on_disk])
+        except (SpoolError, OSError) as error:
+            self._files.met(error)

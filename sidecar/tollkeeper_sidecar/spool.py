@@ -16,7 +16,7 @@ import fcntl
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,13 +119,28 @@ class Spool:
         A record that could not be written down here has an open hold still: it ends now.
         """
         for request in requests:
-            if segment := self._where.pop(request, None):
-                segment.unbooked.discard(request)
+            if self._where.pop(request, None):
+                for segment in self._segments:
+                    segment.unbooked.discard(request)
             elif request in self._holds:
                 with contextlib.suppress(SpoolError):
                     self.void(request)
         while len(self._segments) > 1 and not self._segments[0].unbooked:
             self._segments.popleft().path.unlink(missing_ok=True)
+
+    async def move_on(self, records: Sequence[UsageRecord]) -> None:
+        """Write records that stay unbooked down once more, in the newest file, so that older ones can go.
+
+        Raises `SpoolError`; each record is in one file at least then, which stays.
+        """
+        for record in records:
+            if self._where.get(record.id, self._segments[-1]) is not self._segments[-1]:
+                self.settle(record)
+        await self.durable()
+        moved = {record.id for record in records}
+        for segment in self._segments:
+            segment.unbooked -= {request for request in moved if self._where.get(request, segment) is not segment}
+        self.booked(())
 
     async def close(self, *, finished: bool) -> None:
         """Let go of the files; `finished`: nothing in them is needed, so they are deleted."""

@@ -2,7 +2,7 @@
 
 A line is the CRC-32 of its payload in eight hex digits, a space, and the payload as JSON. Payloads: `head` (the holder, the
 boot it lived in), `hold` (a request's id and amounts by account), `void` (a request that used nothing), `used` (a settled
-`UsageRecord`). A `used` or `void` ends the hold of its request.
+`UsageRecord`). A `used` or `void` ends the hold of its request. Writing a number beyond 64 bits raises `SpoolError`.
 """
 
 import zlib
@@ -14,6 +14,7 @@ import orjson
 
 from tollkeeper.errors import InvalidValue
 from tollkeeper.usage import UsageRecord
+from tollkeeper_sidecar.errors import SpoolError
 
 VERSION = 1
 
@@ -110,5 +111,8 @@ def _apply(content: SpoolContent, payload: dict[str, Any]) -> None:
 
 
 def _line(payload: dict[str, Any]) -> bytes:
-    raw = orjson.dumps(payload)
+    try:
+        raw = orjson.dumps(payload)
+    except orjson.JSONEncodeError as error:
+        raise SpoolError(f"a line of the spool cannot be written: {error}") from error
     return b"%08x %s\n" % (zlib.crc32(raw), raw)

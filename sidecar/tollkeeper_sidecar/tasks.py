@@ -39,17 +39,17 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._kinds)
 
-    def met(self, error: Exception) -> None:
-        """The work failed; whoever does it tries again, after a pause that grows to a bound."""
+    def met(self, error: Exception, **where: str) -> None:
+        """The work failed; whoever does it tries again, after a pause that grows to a bound. `where` is told with it."""
         foreseen = isinstance(error, Unavailable)
         self.unexpected = None if foreseen else f"{self._lost}: {error!r}"
         if type(error) in self._kinds:
             return
         self._kinds.add(type(error))
         if foreseen:
-            _log.warning(self._lost, error=str(error))
+            _log.warning(self._lost, error=str(error), **where)
         else:
-            _log.error(self._lost, error=repr(error), at=_place_of(error))
+            _log.error(self._lost, error=repr(error), at=_place_of(error), **where)
 
     def overcome(self) -> None:
         """The work succeeded."""

@@ -33,3 +33,19 @@ def test_a_past_period_is_chosen_and_left_again_though_nothing_is_booked_in_this
     expect(page.locator("#balance")).to_have_text("$250.00")
     assert page.url.endswith("/budgets/research/monthly?user=bob")
     page.close()
+
+
+def test_back_from_a_past_period_the_choice_is_that_of_the_page_and_not_what_was_chosen_last(
+    books: Bookings, console: ThreadedConsole, chromium: Browser
+) -> None:
+    books.use(BUDGET, DOLLAR, ago=timedelta(days=31))
+    page = chromium.new_page()
+    page.goto(console.url + "/budgets/research/monthly")
+    period = page.get_by_label("Period")
+    period.select_option(OCTOBER)
+    page.get_by_role("button", name="Show period").click()
+    expect(page.get_by_text("time · this period is over")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text("time · resets in")).to_be_visible()
+    expect(period.locator("option:checked")).to_have_text(NOVEMBER)
+    page.close()

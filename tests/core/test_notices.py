@@ -56,11 +56,12 @@ def test_a_new_budget_is_told_of_only_when_it_is_in_trouble() -> None:
     assert [notice.reason for notice in budget_notices({}, budget("Insufficient"))] == [Reason.BUDGET_INSUFFICIENT]
 
 
-def test_used_up_is_a_warning_that_says_what_to_do_and_restored_is_none() -> None:
+def test_used_up_is_a_warning_and_restored_is_none() -> None:
     (gone,) = budget_notices(budget("Low"), budget("Insufficient"))
     (back,) = budget_notices(budget("Insufficient"), budget())
     assert (gone.type, back.type) == ("Warning", "Normal")
-    assert "TokenGrant" in gone.message
+    assert gone.message == "5.00 USD left"
+    assert back.message == "5.00 USD left; it refuses nothing any more"
 
 
 def test_stale_numbers_and_a_passed_bound_are_told_once() -> None:

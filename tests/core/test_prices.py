@@ -12,6 +12,7 @@ from genai_prices.types import Usage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tollkeeper.amounts import LARGEST
 from tollkeeper.errors import InvalidValue
 from tollkeeper.price_data import bundled_quote
 from tollkeeper.prices import Price, PriceEntry, PriceList, Tier, ToolPrice
@@ -143,10 +144,17 @@ def test_the_price_of_a_request_is_added_once() -> None:
     assert price.cost(Buckets()) == price.bound(0, 0) == 10_000_000
 
 
-@pytest.mark.parametrize("text", ["-1", "NaN", "Infinity", "1e-19", "1e9"])
+@pytest.mark.parametrize("text", ["-1", "NaN", "Infinity", "1e-19", "100000"])
 def test_what_is_not_a_price_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue, match="which is not a price"):
         priced(input=text)
+
+
+def test_no_price_times_the_most_tokens_of_an_answer_comes_near_what_64_bits_hold() -> None:
+    dearest = {bucket: Decimal("99999.999999999") for bucket in BUCKETS}
+    price = Price("p", "m", "test", "1", dearest, per_request=Decimal("99999.999999999"))
+    assert price.cost(Buckets(input=2**32, output=2**32)) < LARGEST // 10
+    assert price.bound(2**32, 2**32) < LARGEST // 10
 
 
 def test_an_unknown_bucket_is_refused_by_name() -> None:

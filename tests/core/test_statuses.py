@@ -1,7 +1,7 @@
 """Statuses: pairs of what is known and the status that it makes, and what holds for all of them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -237,3 +237,12 @@ def test_an_account_of_a_key_is_named_by_its_key() -> None:
     window = Calendar.FOREVER.window_at(NOW)
     assert Counted(limit, window, (account,)).top() == ()
     assert [top.key for top in Counted(keyed, window, (account,)).top()] == ["ada"]
+
+
+def test_usage_that_waits_too_long_to_be_booked_makes_numbers_stale_and_an_unreadable_ledger_is_told_first() -> None:
+    since = NOW - timedelta(minutes=2)
+    late = Freshness(NOW, lacks_since=since).condition()
+    assert (late.type, late.status, late.reason) == ("UsageFresh", False, "UsageUnreported")
+    assert late.message.startswith("Usage since 2026-11-21T11:58:00Z is not in the numbers")
+    assert Freshness(NOW, "disk full", since).condition().message == "disk full"
+    assert Freshness(NOW).condition().status is True

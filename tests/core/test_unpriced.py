@@ -62,6 +62,14 @@ def test_a_condition_says_which_models_how_much_and_what_to_do() -> None:
     assert "spec.models of a PriceBook" in condition.message
 
 
+def test_usage_of_models_that_are_not_known_is_told_even_where_every_known_one_has_a_price() -> None:
+    unpriced = Unpriced((used("a"),), others=3).only(lambda _provider, _model: False)
+    (condition,) = priced(unpriced)
+    assert (condition.type, condition.status) == ("Priced", False)
+    assert "costing nothing: 3 requests of other models; " in condition.message
+    assert list(unpriced_notices({}, unpriced, "2026-11-01")) == []
+
+
 def test_a_model_whose_name_begins_like_anothers_is_told_as_well() -> None:
     before = status(*priced(Unpriced((used("gpt-x-mini"),))))
     (notice,) = unpriced_notices(before, Unpriced((used("gpt-x-mini"), used("gpt-x", 3, 40, first=2))), "2026-11-01")

@@ -119,6 +119,14 @@ def test_two_prices_of_a_model_from_one_time_are_refused(first: Any, second: Any
     )
 
 
+def test_a_price_that_another_book_has_already_is_refused_and_the_other_book_named() -> None:
+    former = book("former", models=[{**PRICE, "model": "gpt-4"}, PRICE])
+    (refusal,) = said(book(models=[PRICE]), former)
+    assert (
+        "openai gpt-5* without effectiveFrom has a price already, at spec.models[1] of the PriceBook former" in refusal
+    )
+
+
 def test_prices_of_a_model_from_different_times_are_one_history() -> None:
     history = book(models=[PRICE, {**PRICE, "effectiveFrom": JULY}, {**PRICE, "provider": "azure"}])
     assert check(history, Resources.of(FAMILY), SPACES, NOW) == ()

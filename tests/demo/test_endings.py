@@ -182,6 +182,16 @@ def test_a_second_ctrl_c_does_not_wait_for_a_program_that_hangs(start: Callable[
     assert "Traceback" not in demo.log.read_text()
 
 
+def test_it_says_so_and_ends_when_a_program_of_it_has_ended(start: Callable[..., Demo]) -> None:
+    demo = start()
+    demo.until("Everything stays up")
+    (up,) = (pid for pid, _ in demo.seen if "tollkeeper up" in command(pid))
+    os.kill(up, signal.SIGKILL)
+    assert demo.process.wait(GONE_SECONDS) == 1
+    assert "demo: tollkeeper up ended" in demo.log.read_text()
+    wait_for("the demo to be gone", demo.is_gone, GONE_SECONDS)
+
+
 def test_a_closed_terminal_ends_it(start: Callable[..., Demo]) -> None:
     ours, theirs = pty.openpty()
     demo = start(terminal=theirs)

@@ -113,11 +113,10 @@ async def test_a_price_ends_it_and_priced_usage_never_begins_it(start: Start, na
             await running.kube.delete(PRICE_BOOK, namespace)
 
 
-async def test_models_are_counted_exactly_however_the_ledger_is_read(
+async def test_a_restart_finds_every_model_whatever_was_used_since(
     start: Start, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpriced, "PAGE", 3)
-    monkeypatch.setattr(unpriced, "MOST_PAGES", 3)
+    monkeypatch.setattr(unpriced, "AT_ONCE", 3)
     ref, limit_ref = (ObjectRef("TokenBudget", namespace, "monthly"), LimitRef("TokenBudget", namespace, "monthly"))
     async with start() as running:
         await running.apply(tenant(namespace) + soft(namespace))
@@ -137,8 +136,12 @@ async def test_models_are_counted_exactly_however_the_ledger_is_read(
 
             await running.spend(namespace, None, times=4, model="early")
             assert await looked(usage) == {"early": 4, "others": 0}
-            await running.spend(namespace, DOLLAR // 100, times=4)
+            await running.spend(namespace, DOLLAR // 100, times=10)
+            assert await looked(usage) == {"early": 4, "others": 0}
+            assert await looked(UnpricedUsage(running.ledger, threads, 0.0)) == {"early": 4, "others": 0}
             await running.spend(namespace, None, times=4, model="late")
             assert await looked(usage) == {"early": 4, "late": 4, "others": 0}
-            # One that begins now reads no further back than its bound, and says how many it does not know.
-            assert await looked(UnpricedUsage(running.ledger, threads, 0.0)) == {"early": 1, "late": 4, "others": 3}
+            assert await looked(UnpricedUsage(running.ledger, threads, 0.0)) == {"early": 4, "late": 4, "others": 0}
+            # Of names that callers make up only so many are told apart; no request of theirs is lost.
+            monkeypatch.setattr(unpriced, "MOST_MODELS", 1)
+            assert await looked(UnpricedUsage(running.ledger, threads, 0.0)) == {"early": 4, "others": 4}

@@ -101,6 +101,12 @@ def test_keys_that_are_wrong_revoked_or_of_no_tenant_are_refused() -> None:
         assert SECRET not in refusal.value.message
 
 
+def test_another_providers_key_is_told_that_it_is_none_of_this_gateways_and_not_repeated() -> None:
+    with pytest.raises(RequestRefused, match="it does not begin with tk_, as the keys of this gateway do") as refusal:
+        authenticate(policy(), "sk-other")
+    assert "sk-other" not in refusal.value.message
+
+
 def test_the_providers_key_replaces_the_callers_and_our_headers_stay_here() -> None:
     sent = CIMultiDictProxy(
         CIMultiDict(

@@ -67,6 +67,18 @@ def test_a_window_that_resets_within_the_minute_is_waited_for(seconds: float, re
     assert answer_of(told(one)).headers["Retry-After"] == retry_after
 
 
+def test_a_window_without_room_that_resets_soon_blames_no_requests_in_flight() -> None:
+    gone = refusal(limit(), reason=Reason.CONTENDED, resets=NOW + timedelta(seconds=30))
+    assert "no room right now: it is used up (" in told(gone).message
+    held = replace(gone, phase=Phase.SUFFICIENT, balance=10**9)
+    assert "held by requests in flight" in told(held).message
+
+
+def test_a_request_too_large_for_what_is_left_is_not_told_that_the_limit_is_used_up() -> None:
+    message = told(refusal(limit(), phase=Phase.SUFFICIENT)).message
+    assert "research/monthly has too little left for this request (balance" in message
+
+
 def test_a_prepaid_budget_says_that_it_does_not_reset() -> None:
     refused = told(refusal(limit(), resets=None))
     assert "does not reset" in refused.message

@@ -105,6 +105,12 @@ async def test_a_pod_opts_out_only_where_its_namespace_lets_it(closed: str, appl
     assert apply(workload("Deployment", metered="false")) == ""
 
 
+async def test_a_pod_whose_label_is_neither_true_nor_false_is_refused(apply: Apply) -> None:
+    until = time.monotonic() + DEADLINE
+    while 'is "true" or "false"' not in apply(pod(f"odd-{time.monotonic_ns()}", metered="yes")):
+        assert time.monotonic() < until
+
+
 @pytest.mark.parametrize("verb", ["status", "delete", "create"])
 async def test_nobody_but_the_operator_writes_gates(closed: str, cluster: LocalCluster, verb: str) -> None:
     async with await edge.connect(kubeconfig=cluster.kubeconfig) as administrator:
@@ -128,7 +134,7 @@ async def test_a_namespace_with_a_gate_can_be_deleted(cluster: LocalCluster, kub
 
 
 async def test_the_api_server_finds_no_fault_in_the_expressions(operator: Kube) -> None:
-    for name in ("gate-pods", "gate-templates", "opt-out", "gate-writers"):
+    for name in ("gate-pods", "gate-templates", "opt-out", "metered-label", "gate-writers"):
         until = time.monotonic() + DEADLINE
         while "typeChecking" not in (await operator.get(kinds.POLICY, f"tollkeeper-{name}")).get("status", {}):
             assert time.monotonic() < until

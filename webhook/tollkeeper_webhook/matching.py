@@ -38,3 +38,6 @@ METERED_POD: Manifest = {"matchLabels": {METERED_LABEL: "true"}}
 UNMARKED_POD: Manifest = {
     "matchExpressions": [{"key": METERED_LABEL, "operator": "NotIn", "values": ["true", "false"]}]
 }
+ODDLY_MARKED_POD: Manifest = {
+    "matchExpressions": [{"key": METERED_LABEL, "operator": "Exists"}, *UNMARKED_POD["matchExpressions"]]
+}

@@ -7,6 +7,7 @@
   template cannot be selected, so every new workload meets it: it therefore ignores what goes wrong (a missing gate,
   our kinds removed), and leaves the refusal to the pods' own policy.
 - `tollkeeper-opt-out`: in a labelled namespace a pod may opt out only where the namespace lets it (K4).
+- `tollkeeper-metered-label`: the label says "true" or "false"; a pod that says "yes" would run unmetered.
 - `tollkeeper-gate-writers`: the operator alone writes gates, terminating namespaces apart (K2).
 """
 
@@ -19,6 +20,7 @@ from tollkeeper_webhook.matching import (
     METERED_POD,
     NAMESPACE_LABEL,
     NAMESPACE_LETS_OPT_OUT,
+    ODDLY_MARKED_POD,
     POD_LABEL,
     PODS,
     TEMPLATES,
@@ -36,7 +38,7 @@ def policies(operator_username: str) -> list[Manifest]:
 
     Apply them after the CRDs are served. Names are fixed, so applying again updates.
     """
-    return [*_gate_of_pods(), *_gate_of_templates(), *_opt_out(), *_gate_writers(operator_username)]
+    return [*_gate_of_pods(), *_gate_of_templates(), *_opt_out(), *_label(), *_gate_writers(operator_username)]
 
 
 def _gate_of_pods() -> list[Manifest]:
@@ -76,6 +78,16 @@ def _opt_out() -> list[Manifest]:
         _policy(name, [PODS, *TEMPLATES], [check]),
         _binding(name, {"namespaceSelector": METERED_NAMESPACE}),
     ]
+
+
+def _label() -> list[Manifest]:
+    name = "tollkeeper-metered-label"
+    check = {
+        "expression": f"{POD_LABEL} in ['', 'true', 'false']",
+        "message": f'The label {METERED_LABEL} is "true" or "false", in small letters; correct it, or remove it.',
+        "reason": "Invalid",
+    }
+    return [_policy(name, [PODS], [check]), _binding(name, {"objectSelector": ODDLY_MARKED_POD})]
 
 
 def _gate_writers(operator_username: str) -> list[Manifest]:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tollkeeper.resources.meta import AGE, API_VERSION, Column, Kind, Observed, Part, Resource, Rule, Status
-from tollkeeper.resources.wire import CallerName, Glob, MapBy, Money, Time, WholeNumber
+from tollkeeper.resources.wire import CallerName, Glob, MapBy, Price, Time, WholeNumber
 
 
 class UnknownModels(StrEnum):
@@ -22,23 +22,23 @@ class PerMillion(Part):
     """Dollars for a million tokens of each bucket, as quoted decimal strings such as "1.25". A bucket without a price of
     its own costs what its kind costs."""
 
-    input: Money
+    input: Price
     """Fresh input tokens."""
-    output: Money
+    output: Price
     """Output tokens; "0" for models that answer without any, such as embeddings."""
-    cache_read: Money | None = None
+    cache_read: Price | None = None
     """Input tokens read from the provider's cache; left out: as input."""
-    cache_write: Money | None = None
+    cache_write: Price | None = None
     """Input tokens written to the provider's cache for five minutes; left out: as input."""
-    cache_write_1h: Money | None = Field(default=None, alias="cacheWrite1h")
+    cache_write_1h: Price | None = Field(default=None, alias="cacheWrite1h")
     """Input tokens written to the provider's cache for an hour; left out: as cacheWrite."""
-    reasoning: Money | None = None
+    reasoning: Price | None = None
     """Reasoning tokens; left out: as output."""
-    audio_input: Money | None = None
+    audio_input: Price | None = None
     """Audio that goes in; left out: as input."""
-    audio_output: Money | None = None
+    audio_output: Price | None = None
     """Audio that comes out; left out: as output."""
-    image: Money | None = None
+    image: Price | None = None
     """Images that go in; left out: as input."""
 
     def by_bucket(self) -> Mapping[str, Decimal]:
@@ -62,7 +62,7 @@ class FallbackPrice(Part):
 
     per_million: PerMillion
     """Dollars for a million tokens, as quoted decimal strings such as "1.25"."""
-    per_request: Money = "0"
+    per_request: Price = "0"
     """Dollars for each request beside its tokens, as a quoted decimal string such as "0.001"."""
 
     @property
@@ -89,7 +89,7 @@ class ToolPrice(Part):
 
     name: CallerName
     """The tool's name, as callers write it."""
-    per_call: Money
+    per_call: Price
     """Dollars for each call, as a quoted decimal string such as "0.04"."""
 
     @property

@@ -215,7 +215,7 @@ class TokenBudgetColumns(Observed):
     resets: str = ""
     """When a new period begins, on the budget's own clock."""
     as_of: str = ""
-    """How old the knowledge is that the row is made of."""
+    """The time of the knowledge that the row is made of."""
 
 
 class TokenBudgetStatus(Status):
@@ -256,7 +256,7 @@ class TokenBudgetStatus(Status):
     last_usage_time: Time | None = None
     """When the last request was charged."""
     as_of: Time | None = None
-    """How old the knowledge is that this status is made of."""
+    """The time of the knowledge that this status is made of."""
     columns: TokenBudgetColumns = TokenBudgetColumns()
     """What `kubectl get` shows."""
 
@@ -289,6 +289,6 @@ class TokenBudget(Resource):
             AGE,
             Column("Held", ".status.held", says="Set aside for requests in flight", wide=True),
             Column("Overshoot", ".status.overshoot", says="The most by which a bound was passed", wide=True),
-            Column("As-Of", ".status.columns.asOf", says="How old this knowledge is", wide=True),
+            Column("As-Of", ".status.columns.asOf", says="The time of this knowledge", wide=True),
         ),
     )

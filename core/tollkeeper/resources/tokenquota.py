@@ -153,7 +153,7 @@ class TokenQuotaStatus(Status):
     limits: Annotated[tuple[LimitStatus, ...], MapBy(("name",))] = ()
     """Each limit by name."""
     as_of: Time | None = None
-    """How old the knowledge is that this status is made of."""
+    """The time of the knowledge that this status is made of."""
     columns: TokenQuotaColumns = TokenQuotaColumns()
     """What `kubectl get` shows."""
 

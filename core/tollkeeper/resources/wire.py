@@ -261,6 +261,17 @@ Money = Annotated[
 ]
 """Dollars from 0 to 999999999.999999999, never a number: YAML's `0.10` would be a float."""
 
+Price = Annotated[
+    str,
+    Text(
+        r"(0|[1-9][0-9]{0,4})(\.[0-9]{1,9})?",
+        _LONGEST_AMOUNT,
+        f'money, 0 or above and below 100000: write {_QUOTED} with at most 9 decimals, such as "1.25"',
+        looks_numeric=True,
+    ),
+]
+"""Dollars from 0 to 99999.999999999 for a million tokens, a request or a call: see `prices.PRICE_BOUND`."""
+
 Quantity = Annotated[
     int | str, IntOrText(Text(QUANTITY, _LONGEST_AMOUNT, f"a count, 0 or above: write {_TAKES_QUANTITY}"), lowest=0)
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
 
 PATIENCE_SECONDS = 3.0
 """How long a commit waits for a server that went away before it says so."""
@@ -33,6 +33,13 @@ _LOST = (
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.IdleInTransactionSessionTimeout,
 )
+
+_NOT_ITS_STATE = (
+    psycopg.errors.NumericValueOutOfRange,
+    psycopg.errors.CharacterNotInRepertoire,
+    psycopg.errors.NotNullViolation,
+)
+"""What PostgreSQL says of values, and not of itself: the same again would fail again."""
 
 Row = tuple[Any, ...]
 Connection = psycopg.Connection[Row]
@@ -88,17 +95,19 @@ class Session:
         self._connection: Connection | None = None
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run a statement and answer its rows. Raises `Interrupted`."""
+        """Run a statement and answer its rows. Raises `Interrupted`, and `Unstorable` for values that fit no column."""
         return self._run(sql, values)[0]
 
     def change(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Run a statement and answer how many rows it changed. Raises `Interrupted`."""
+        """Run a statement and answer how many rows it changed. Raises as `ask` does."""
         return self._run(sql, values)[1]
 
     def _run(self, sql: str, values: Sequence[Any]) -> tuple[list[Row], int]:
         try:
             cursor = self._connected().execute(sql.encode(), values or None)
             return cursor.fetchall() if cursor.description else [], cursor.rowcount
+        except _NOT_ITS_STATE as error:
+            raise Unstorable(f"ledger {self.name}: {one_line(error)}; nothing of this was booked") from error
         except psycopg.Error as error:
             raise self.interrupted(error) from error
 

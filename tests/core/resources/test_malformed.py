@@ -32,7 +32,7 @@ TOKENS = "unit is Tokens, so write a whole number, or one with k, M or G, such a
 COUNT = 'a count, 0 or above: write a whole number, or one with k, M or G such as "2M" (Ki and Mi are not taken)'
 AMOUNT = 'write money as a quoted decimal string such as "25.50", tokens as a whole number, or one with k, M or G such as "2M"'
 ABOVE = f"an amount above zero: {AMOUNT}"
-PRICE = 'money, 0 or above: write a quoted decimal string with at most 9 decimals, such as "1.25"'
+PRICE = 'money, 0 or above and below 100000: write a quoted decimal string with at most 9 decimals, such as "1.25"'
 WEIGHT = 'a weight from 0 to 9999: write a quoted decimal string with at most 6 decimals, such as "0.1" or "4"'
 DURATION = "a duration above zero: write days, hours, minutes and seconds in this order, such as 30d, 36h or 1h30m"
 TIME = 'a time: write RFC 3339 with an offset, such as "2026-12-01T00:00:00Z"'
@@ -107,6 +107,7 @@ MALFORMED: dict[str, Malformed] = {
         'unknown time zone: write an IANA name such as "Europe/Madrid" or "UTC"',
     ),
     "a price below zero": Malformed(priced(input="-1"), "spec.models[0].perMillion.input", PRICE),
+    "a price of a hundred thousand": Malformed(priced(input="100000"), "spec.models[0].perMillion.input", PRICE),
     "a price without quotes": Malformed(priced(cacheRead=1), "spec.models[0].perMillion.cacheRead", PRICE),
     "a price with a currency": Malformed(book(tools=[{"name": "a", "perCall": "$1"}]), "spec.tools[0].perCall", PRICE),
     "a fallback without quotes": Malformed(

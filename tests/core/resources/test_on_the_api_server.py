@@ -91,7 +91,7 @@ def test_the_largest_objects_keep_within_the_costs_that_rules_may_have(admission
     """The API server stops checking, and refuses, when an object's rules cost too much: longer lists than any in use."""
     globs = [f"{'long-' * 10}{number}" for number in range(64)]
     buckets = ("input", "output", "cacheRead", "cacheWrite", "cacheWrite1h", "reasoning", "audioInput", "image")
-    prices = dict.fromkeys(buckets, "999999999.999999999")
+    prices = dict.fromkeys(buckets, "99999.999999999")
     match = dict.fromkeys(("models", "providers", "features", "users"), globs)
     whole = {"amount": "999999.999999999G", "window": {"every": "Day"}, "match": match}
     specs: dict[str, Any] = {

@@ -175,6 +175,27 @@ def test_an_expired_grant_takes_only_what_was_left_of_it(desk: Desk) -> None:
     assert (account(desk).granted, account(desk).balance) == (200, 0)
 
 
+def test_a_grant_that_was_over_before_it_was_booked_pays_for_nothing_that_was_spent(desk: Desk) -> None:
+    desk.book_grant(grant(500), LIMIT)
+    desk.lease("g1", Want(ACCOUNT, 1300, 1300))
+    desk.charge(record("g1", Charge(ACCOUNT, 1300, 1300)))
+    late = grant(400, "late", expires_at=NOW - timedelta(days=1))
+    for _ in range(2):
+        state = desk.book_grant(late, LIMIT)
+        assert (state.expired, state.remaining) == (True, 0)
+    assert (account(desk).granted, account(desk).balance) == (500, 200)
+    assert desk.book_grant(grant(500), LIMIT).remaining == 200
+
+
+def test_what_expires_of_a_grant_stands_among_the_payments(desk: Desk) -> None:
+    expiring = grant(400, expires_at=NOW + timedelta(days=1))
+    for now in (NOW, NOW + timedelta(days=2)):
+        desk.book_grant(expiring, LIMIT, now)
+    with desk.reader() as reader:
+        rows = reader.payments(ACCOUNT, page=1, order="oldest").rows
+    assert [(row.reason, row.amount, row.balance) for row in rows] == [("TopUp", 400, 1400), ("Expired", -400, 1000)]
+
+
 def test_a_new_window_begins_with_its_rollover_and_what_is_left_of_grants(ledger: LedgerAt) -> None:
     limit = budget(rollover=250)
     desk = Desk(ledger, limit)

@@ -27,7 +27,7 @@ PRICES = """
 apiVersion: tollkeeper.dev/v1alpha1
 kind: PriceBook
 metadata: {name: dear}
-spec: {models: [{provider: openai, model: gpt-5, perMillion: {input: "1000000", output: "0"}}]}
+spec: {models: [{provider: openai, model: gpt-5, perMillion: {input: "50000", output: "0"}}]}
 """
 
 
@@ -37,7 +37,7 @@ def data(tmp_path: Path) -> Path:
     account = soft.account_at((), NOW)[0].text
     for number in range(5):
         charge = Charge(account, DOLLAR, 0)
-        desk.charge(record("g", charge, request=f"r{number}", buckets=Buckets(input=2), cost=DOLLAR))
+        desk.charge(record("g", charge, request=f"r{number}", buckets=Buckets(input=40), cost=DOLLAR))
     desk.store.close()
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "all.yaml").write_text(POLICIES.format(allocation="2.00"))

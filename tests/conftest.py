@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,9 @@ from tollkeeper_cluster.progress import shown_on
 # A property fails for what it says, never for how busy the machine is.
 settings.register_profile("tollkeeper", deadline=None)
 settings.load_profile("tollkeeper")
+
+# Programs inherit what is ignored: under `nohup` none that a test starts would end with its terminal.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _CLUSTER_FIXTURES = {"cluster", "kubectl", "namespace"}
 _namespace_numbers = itertools.count(1)

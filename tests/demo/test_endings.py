@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "tollkeeper_demo"]
 AS_MAKE = ["/bin/sh", "-c", f"{sys.executable} -m tollkeeper_demo; exit $?"]
 """A parent that waits for the demo as `make` does."""
-GONE_SECONDS = 15.0
+GONE_SECONDS = 60.0
 
 
 def free_ports() -> dict[str, str]:

@@ -168,7 +168,7 @@ MALFORMED: list[tuple[str, Manifest, str]] = [
     (
         "a price without quotes",
         ours("PriceBook", "plain", {"tools": [{"name": "search", "perCall": 0.04}]}),
-        "spec.tools[0].perCall: 0.04 is not money, 0 or above and below 100000: write a quoted decimal string with at most 9 decimals",
+        "spec.tools[0].perCall: 0.04 is not money, 0 or above and below 100000: write a quoted decimal string",
     ),
     (
         "a count with decimals",

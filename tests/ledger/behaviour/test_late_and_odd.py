@@ -14,7 +14,7 @@ from tollkeeper.leases import Want
 from tollkeeper.limits import Limit
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
-from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.errors import Unstorable
 from tollkeeper_ledger.storage import LedgerAt
 from tollkeeper_ledger.work import Booking, Work
 from tollkeeper_ledger.writer import LedgerWriter
@@ -85,7 +85,7 @@ def test_a_fault_in_one_batch_books_nothing_of_it_and_does_not_end_the_writer(le
         line = type(booking.charges[0])(ACCOUNT, 2**63, 0)
         work.bookings[-1] = Booking(booking.transaction, booking.record, (line,))
 
-    assert isinstance(writer.submit(beyond_a_column).exception(10), LedgerUnavailable)
+    assert isinstance(writer.submit(beyond_a_column).exception(10), Unstorable)
     after = writer.submit(lambda work: opening.open_account(work, LIMIT, (), NOW)).result(10)
     writer.close()
     assert (after.spent, after.balance) == (0, 1000)

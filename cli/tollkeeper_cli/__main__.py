@@ -14,8 +14,12 @@ from tollkeeper_cli.output import reader_may_leave
 COMMANDS: Mapping[str, str] = {
     "up": "tollkeeper_cli.up:up_command",
     "keys": "tollkeeper_cli.keys:keys_group",
+    "adjust": "tollkeeper_cli.adjust:adjust_command",
+    "refund": "tollkeeper_cli.adjust:refund_command",
+    "reconcile": "tollkeeper_cli.reconcile:reconcile_command",
     "export": "tollkeeper_cli.books:export_command",
     "verify": "tollkeeper_cli.books:verify_command",
+    "what-if": "tollkeeper_cli.what_if:what_if_command",
     "crds": "tollkeeper_cli.crds:crds_command",
     "provider": "tollkeeper_cli.simulated:provider_command",
 }

@@ -12,12 +12,11 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
 from tollkeeper_cli.output import reader_may_leave, standard_output, whole_or_not_at_all
-from tollkeeper_cli.settings import load
+from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_ledger.errors import ChainBroken, LedgerUnavailable
 from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.reader import SqliteReader
+from tollkeeper_ledger.storage import LedgerAt, open_reader
 
-LEDGER_FILE = "ledger.db"
 LONGEST_LINE = 64 * 2**20
 """Bytes; no transaction is that long. What has no line ends is read up to here, and is no export."""
 
@@ -35,8 +34,8 @@ LONGEST_LINE = 64 * 2**20
 def export_command(config: Path | None, data_dir: Path | None, output: Path | None) -> None:
     """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
     with told_in_one_line():
-        ledger = (data_dir or load(config).storage.directory) / LEDGER_FILE
-        if not ledger.is_file():
+        ledger = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
+        if isinstance(ledger, Path) and not ledger.is_file():
             raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
         with contextlib.ExitStack() as stack:
             lines = stack.enter_context(_lines_of(ledger))
@@ -47,10 +46,10 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
 
 
 @contextlib.contextmanager
-def _lines_of(ledger: Path) -> Iterator[Iterator[bytes]]:
+def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
     """The chain of a ledger file as lines. Raises `LedgerUnavailable` for a file that cannot be read, or is none."""
     try:
-        with contextlib.closing(SqliteReader(ledger)) as reader:
+        with contextlib.closing(open_reader(ledger)) as reader:
             # A generator holds one of the reader's connections until it ends, or is closed.
             chain = cast("Generator[tuple[bytes, bytes], None, None]", reader.chain())
             with contextlib.closing(chain):

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -16,8 +17,9 @@ import structlog
 from tollkeeper.crd import crds
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
-from tollkeeper_cli.books import LEDGER_FILE
+from tollkeeper_cli import control
 from tollkeeper_cli.listening import require_free_ports
+from tollkeeper_cli.operations import perform
 from tollkeeper_cli.settings import InvalidSettings, Settings
 from tollkeeper_cli.stopping import unless
 from tollkeeper_cli.temporary import swept_temporary_folder
@@ -103,9 +105,10 @@ async def _ground(
 ) -> _Ground:
     """Open the ledger, claim the cluster for it, and let the API server know our kinds, policies and webhook."""
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
-    ledger = settings.storage.directory / LEDGER_FILE
-    authority = await stack.enter_async_context(LedgerAuthority(ledger, policy, now))
-    stack.enter_context(swept_temporary_folder(settings.storage.directory))
+    directory = settings.storage.directory
+    authority = await stack.enter_async_context(LedgerAuthority(settings.storage.ledger, policy, now))
+    await stack.enter_async_context(control.serving(directory, partial(perform, authority)))
+    stack.enter_context(swept_temporary_folder(directory))
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
     tenure = Tenure(kube, authority.ledger, now)
     await tenure.claim()
@@ -124,7 +127,7 @@ async def _ground(
         "webhook": f"https://{webhook_host}:{webhook.port}",
         "webhook_health": f"http://{settings.host}:{webhook.health_port}",
         "cluster": kube.host,
-        "ledger": str(ledger),
+        "ledger": authority.place,
     }
     return _Ground(policy, authority, tenure, operator, told)
 

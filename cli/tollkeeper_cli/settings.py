@@ -10,6 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from pydantic_core import ErrorDetails
 
 from tollkeeper.errors import InvalidValue
+from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
+
+LEDGER_FILE = "ledger.db"
 
 
 def _port(raw: object) -> object:
@@ -27,6 +30,12 @@ def _url(raw: object) -> object:
 def _upstream_name(raw: object) -> object:
     if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9-]*", raw):
         raise ValueError(f"{raw!r} is not a name: write small letters, digits and '-', beginning with a letter")
+    return raw
+
+
+def _database(raw: object) -> object:
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError("it names no database: write an address such as postgresql://user@host/database")
     return raw
 
 
@@ -79,9 +88,18 @@ class UpstreamSettings(_Settings):
 
 
 class StorageSettings(_Settings):
-    """Where the ledger and the gateway's spool lie."""
+    """Where the ledger and the gateway's spool lie: in a folder, the ledger as a SQLite file, unless `postgres` says where.
+
+    A password does not belong into the file: libpq reads `PGPASSWORD`, `PGPASSFILE` or a `service`.
+    """
 
     directory: Path = Path("tollkeeper-data")
+    postgres: Annotated[str, BeforeValidator(_database)] | None = None
+
+    @property
+    def ledger(self) -> LedgerAt:
+        """Where the ledger lies."""
+        return PostgresLedger(self.postgres) if self.postgres else self.directory / LEDGER_FILE
 
 
 class PortSettings(_Settings):

@@ -118,10 +118,8 @@ def charge(
         recent=(*account.recent, amount)[-RECENT_REQUESTS:],
         last_usage=max(now, account.last_usage or now),
     )
-    passed = max(0, charged.spent - charged.cap(limit)) if limit.is_hard else 0
-    beyond = max(0, amount - from_held - from_unreconciled)
-    over = charged.overshoot + min(passed, beyond)
-    return latched(replace(charged, overshoot=over), limit, room_before=account.room(limit))
+    charged = _with_overshoot(charged, limit, amount - from_held - from_unreconciled)
+    return latched(charged, limit, room_before=account.room(limit))
 
 
 def lapse(account: Account, limit: Limit, amount: int) -> Account:
@@ -133,6 +131,16 @@ def lapse(account: Account, limit: Limit, amount: int) -> Account:
 def reconcile(account: Account, limit: Limit, amount: int) -> Account:
     """Unreconciled usage turned out not to have happened."""
     return latched(replace(account, unreconciled=account.unreconciled - amount), limit, room_before=account.room(limit))
+
+
+def correct(account: Account, limit: Limit, amount: int) -> Account:
+    """Give back `amount` of what was spent, or with a negative one charge what was not: a refund or a correction.
+
+    A correction changes `spent` and nothing else, so the balance keeps its formula and grants that it frees burn again
+    in their order. Its limits (`amount <= spent`) are the caller's to check; a charge that passes the cap is overshoot.
+    """
+    corrected = replace(account, spent=account.spent - amount)
+    return latched(_with_overshoot(corrected, limit, -amount), limit, room_before=account.room(limit))
 
 
 def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: int = 0, granted: int = 0) -> Account:
@@ -150,6 +158,12 @@ def with_minimum(account: Account, limit: Limit) -> Account:
     """Take over the limit's minimum as it is now; one that was lowered makes room (B3)."""
     room_before = account.balance - account.minimum
     return latched(replace(account, minimum=limit.minimum), limit, room_before=room_before)
+
+
+def _with_overshoot(account: Account, limit: Limit, beyond: int) -> Account:
+    """Count what was just spent `beyond` its hold, as far as it passed the cap."""
+    passed = max(0, account.spent - account.cap(limit)) if limit.is_hard else 0
+    return replace(account, overshoot=account.overshoot + min(passed, max(0, beyond)))
 
 
 def latched(account: Account, limit: Limit, *, room_before: int) -> Account:

@@ -1,8 +1,22 @@
-"""How grants are burned: after allocation and rollover, by priority, then expiry, then age. Pure arithmetic."""
+"""How grants are burned, expire and go over into the next window. Pure arithmetic.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+- Burn order (B8): allocation and rollover first, then grants by priority (a smaller one first), then by expiry, then by
+  age. What burns depends on the sum that was used alone, so the order of bookings never matters.
+- A grant expires with what is neither used nor held: what was burned of it before stays burned, and what is held was
+  admitted while it was good; of that, what turns out not to be used expires then. Its burned part counts like allocation.
+- What is left of an unexpired grant goes over into the next window, whole; of the rest of the balance as much goes over
+  as the limit's rollover permits. What is still held goes over when it turns out not to be used.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from tollkeeper.accounts import Account
+from tollkeeper.limits import Limit
+
+LONGEST_GAP = 1000
+"""How many windows without an account a rollover is followed through."""
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -17,6 +31,10 @@ class Share:
     created: datetime
     expires_at: datetime | None
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
 
 def remaining(shares: Sequence[Share], *, base: int, used: int) -> dict[str, int]:
     """What is left of each grant when `used` is spent out of `base` (allocation and rollover) first, then of the grants."""
@@ -27,3 +45,79 @@ def remaining(shares: Sequence[Share], *, base: int, used: int) -> dict[str, int
         left[share.grant] = share.amount - burned
         over -= burned
     return left
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """An account's credit by where it comes from: `base` burns first, then the `shares` of unexpired grants."""
+
+    base: int
+    used: int
+    shares: tuple[Share, ...]
+
+    @classmethod
+    def of(cls, account: Account, shares: Iterable[Share], *, with_held: bool = False) -> "Purse":
+        """The purse of an account whose unexpired grants are `shares`; what expired ones burned is part of the base."""
+        alive = tuple(shares)
+        used = account.spent + account.unreconciled + (account.held if with_held else 0)
+        return cls(account.credit - sum(share.amount for share in alive), used, alive)
+
+    def left(self) -> dict[str, int]:
+        """What is left of each grant."""
+        return remaining(self.shares, base=self.base, used=self.used)
+
+    def lapsing(self, now: datetime) -> dict[str, int]:
+        """What is taken out of each grant whose time is over, 0 included."""
+        left = self.left()
+        return {share.grant: left[share.grant] for share in self.shares if share.is_over(now)}
+
+    def expired(self, now: datetime) -> "Purse":
+        """The purse without the grants whose time is over: what they burned is base now."""
+        over = self.lapsing(now)
+        burned = sum(share.amount - over[share.grant] for share in self.shares if share.grant in over)
+        return Purse(self.base + burned, self.used, tuple(s for s in self.shares if s.grant not in over))
+
+    def run(self, usages: Iterable[tuple[datetime, int]], until: datetime) -> "Purse":
+        """The purse at `until`, after usages in the order of their times; a run equals two over its halves."""
+        purse = self
+        for at, amount in usages:
+            purse = purse.expired(at)
+            purse = replace(purse, used=purse.used + amount)
+        return purse.expired(until)
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """What goes over from one window's account into the next one's."""
+
+    rolled_over: int
+    shares: tuple[Share, ...]
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """What goes over of each grant."""
+        return {share.grant: share.amount for share in self.shares}
+
+
+def carry(limit: Limit, previous: Account, shares: Iterable[Share], start: datetime | None, now: datetime) -> Carry:
+    """What goes over from `previous`, whose unexpired grants are `shares`, into the window that begins at `start`.
+
+    Windows between them in which nothing was counted give their allocation to the rollover, which never exceeds the
+    limit's.
+    """
+    purse = Purse.of(previous, shares, with_held=True)
+    left = purse.left()
+    carried = tuple(
+        replace(share, amount=left[share.grant])
+        for share in purse.shares
+        if left[share.grant] > 0 and not share.is_over(now)
+    )
+    own = previous.balance - previous.held - sum(left.values())
+    rolled = min(limit.rollover, max(0, own))
+    at = previous.window_end
+    for _ in range(LONGEST_GAP):
+        if limit.rollover == 0 or at is None or start is None or at >= start:
+            break
+        rolled = min(limit.rollover, rolled + limit.allocation)
+        at = limit.calendar.window_at(at).end
+    return Carry(rolled, carried)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit
+from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import Limit, LimitRef
 from tollkeeper.usage import UsageRecord
 
@@ -31,13 +32,21 @@ SHARE_AHEAD = 16
 class Want:
     """What a holder asks of one account: at least `need`, for this request up to `desired`, and `ahead` for those to come.
 
-    The account's window is the one in which the request is admitted (B6).
+    `account` names the window too: the one in which the request is admitted (B6). Raises `InvalidValue` for amounts that
+    no holder can mean: below 0, or less desired than needed.
     """
 
     account: str
     need: int
     desired: int
     ahead: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.need <= self.desired and self.ahead >= 0):
+            raise InvalidValue(
+                f"a want of {self.account} has need {self.need}, desired {self.desired}, ahead {self.ahead}: "
+                "it takes 0 <= need <= desired and ahead >= 0"
+            )
 
 
 @dataclass(frozen=True, slots=True)

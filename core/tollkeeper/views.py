@@ -108,7 +108,10 @@ class PeriodRow:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRow:
-    """One booked grant, or with a negative amount what was left of it when its time was over (`reason` is `Expired`)."""
+    """One booked grant, what was left of one when its time was over (negative, `Expired`), or one correction.
+
+    Of a correction `grant` is the reason that was given for it.
+    """
 
     seq: int
     time: datetime

@@ -23,6 +23,7 @@ from tollkeeper.errors import InvalidValue
 
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
+_FOREVER = "forever"
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 ZONE_NAME = re.compile(r"[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 NOT_ZONES = frozenset({"Local", "Factory"})
@@ -52,7 +53,12 @@ class Window:
 
     def key(self) -> str:
         """The window's stable name in an account's identity (B7): its start in RFC 3339, or `forever`."""
-        return "forever" if self.end is None else format_time(self.start)
+        return _FOREVER if self.end is None else format_time(self.start)
+
+
+def start_of(key: str) -> datetime | None:
+    """The start of the window that `Window.key` named; `None` for one without an end."""
+    return None if key == _FOREVER else datetime.fromisoformat(key)
 
 
 @dataclass(frozen=True, slots=True)

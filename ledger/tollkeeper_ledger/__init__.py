@@ -4,8 +4,10 @@
 - `schema`: the tables, and how a database is brought to the version in use.
 - `work`: what one commit changes, kept apart until it is durable.
 - `bookkeeping`: the rules: open, lease, charge, lapse, close, grant.
-- `sqlite`: storage in one SQLite file with one writer.
-- `reader`: what console, status and reports ask.
+- `storage`: what the ledger needs of a storage; opens either.
+- `sqlite`, `reader`: storage in one SQLite file with one writer.
+- `postgres`: storage in a PostgreSQL database that several writers share.
+- `questions`: what console, status and reports ask, in SQL for both.
 - `writer`: group commit; the one thread that writes.
 - `export`: the chain as JSON Lines, and its check without a database.
 

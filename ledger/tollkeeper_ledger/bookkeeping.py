@@ -20,7 +20,7 @@ from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Charge, UsageRecord
 from tollkeeper.windows import Calendar
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.opening import open_account
+from tollkeeper_ledger.opening import expire_due, open_account, settle_carry
 from tollkeeper_ledger.work import Booking, ChargeLine, Lease, Work
 
 
@@ -106,10 +106,13 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
     if known is None or given_back <= 0:
         return
     book, unit = known
+    limit = limit_of(policy, account, book, unit)
     if lease.lapsed:
-        _book_reconciled(work, _limit_of(policy, account, book, unit), book, unit, given_back, now)
+        changed = _book_reconciled(work, limit, book, unit, given_back, now)
     else:
-        work.put(rules.release(book, given_back), unit)
+        changed = rules.release(book, given_back)
+        work.put(changed, unit)
+    settle_carry(work, limit, book, changed, now)
     work.put_lease(replace(lease, outstanding=lease.outstanding - given_back))
 
 
@@ -156,19 +159,22 @@ def _charge_one(
             return None
         known = opened
     account, unit = known
+    limit = limit_of(policy, one.account, account, unit)
+    account = expire_due(work, limit, account, now)
     lease = work.lease(record.holder, one.account)
     # A holder that lives gives back by itself what a request did not use; one that has ended no longer can.
     ended = lease.lapsed and work.holder(record.holder).closed
     stood = min(one.held if ended else one.amount, lease.outstanding)
     charged = rules.charge(
         account,
-        _limit_of(policy, one.account, account, unit),
+        limit,
         one.amount,
         from_held=0 if lease.lapsed else stood,
         from_unreconciled=stood if lease.lapsed else 0,
         now=now,
     )
     work.put(charged, unit)
+    settle_carry(work, limit, account, charged, now)
     if stood:
         work.put_lease(replace(lease, outstanding=lease.outstanding - stood))
     return charged, unit, stood if lease.lapsed else 0
@@ -195,7 +201,7 @@ def _lapse_one(work: Work, policy: PolicySet, lease: Lease, now: datetime) -> No
     if known is None:
         return
     account, unit = known
-    work.put(rules.lapse(account, _limit_of(policy, lease.account, account, unit), lease.outstanding), unit)
+    work.put(rules.lapse(account, limit_of(policy, lease.account, account, unit), lease.outstanding), unit)
     work.put_lease(replace(lease, lapsed=True))
     entries = transfer(lease.account, unit, lease.outstanding, source="balance", target="unreconciled")
     work.book(Booking(Transaction(new_id(), now.isoformat(), "lapse", entries, {"holder": lease.holder})))
@@ -209,7 +215,7 @@ def revive(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
             continue
         account, unit = known
         if lease.outstanding > 0:
-            limit = _limit_of(policy, lease.account, account, unit)
+            limit = limit_of(policy, lease.account, account, unit)
             back = _book_reconciled(work, limit, account, unit, lease.outstanding, now)
             work.put(rules.hold(back, lease.outstanding), unit)
         # An empty one too: what is granted on it next is held, not unreconciled.
@@ -233,7 +239,7 @@ def _book_reconciled(work: Work, limit: Limit, account: Account, unit: str, amou
     return reconciled
 
 
-def _limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
+def limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
     """The limit of an account; where its object is gone or counts in another unit now, one that only counts."""
     ref = parse_account(text).ref
     limit = policy.limit(ref)

@@ -1,12 +1,16 @@
 """The chain as JSON Lines (C2), and its check, which needs nothing but the lines."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
+from tollkeeper.amounts import LARGEST
+from tollkeeper.limits import AccountId
 from tollkeeper_ledger.chain import GENESIS, Entry, check_zero_sum, link
 from tollkeeper_ledger.errors import ChainBroken
+from tollkeeper_ledger.replay import SIDES, Replayed, apply
 
 
 def export(chain: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
@@ -20,39 +24,91 @@ def export(chain: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A chain that holds: how many transactions, and its last hash in hex."""
+    """A chain that holds: how many transactions, its last hash in hex, and what each account adds up to."""
 
     transactions: int
     head: str
+    balances: Mapping[str, Replayed]
 
 
 def verify(lines: Iterable[bytes]) -> Verified:
-    """Recompute every hash and sum. Raises `ChainBroken` at the first line that does not hold, saying which and why."""
-    previous, seq = GENESIS, 0
-    for number, line in enumerate(lines, start=1):
-        seq += 1
-        previous = _check(line, number, seq, previous)
+    """Recompute every hash, sum and balance. Raises `ChainBroken` at the first line that does not hold, saying why."""
+    head, seq = GENESIS.hex(), 0
+    balances: dict[str, Replayed] = {}
+    for transaction in checked(lines, balances):
+        head, seq = transaction["hash"], transaction["seq"]
     if seq == 0:
         raise ChainBroken("line 1: there is no transaction; the export is empty or was cut off")
-    return Verified(seq, previous.hex())
+    return Verified(seq, head, balances)
 
 
-def _check(line: bytes, number: int, seq: int, previous: bytes) -> bytes:
+def checked(lines: Iterable[bytes], balances: dict[str, Replayed]) -> Iterator[dict[str, Any]]:
+    """The transactions of an export, each after its place, its hash, its entries and their sums were found to hold.
+
+    `balances` holds what the accounts add up to before a transaction when it is handed out, and after it when the next
+    one is. Raises `ChainBroken` at the first that does not hold.
+    """
+    previous = GENESIS
+    for number, line in enumerate(lines, start=1):
+        transaction = _linked(line, number, previous)
+        where = f"line {number}: transaction {number}"
+        entries = [_entry(raw, f"{where}, entry {place}") for place, raw in enumerate(transaction["entries"], start=1)]
+        check_zero_sum(entries, where)
+        after = {name: balances[name] for name in {_account(entry) for entry in entries} & balances.keys()}
+        apply(after, entries, where)
+        _check_size(after, where)
+        yield transaction
+        balances |= after
+        previous = bytes.fromhex(transaction["hash"])
+
+
+def _linked(line: bytes, number: int, previous: bytes) -> dict[str, Any]:
+    """The transaction of a line, whose hash follows from the one before it."""
     try:
-        raw = orjson.loads(line)
-        stated, follows = bytes.fromhex(raw.pop("hash")), bytes.fromhex(raw.pop("prev"))
-        entries = [Entry(e["account"], e["unit"], e["amount"]) for e in raw["entries"]]
-        body = orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)
-        found = raw["seq"]
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        transaction: dict[str, Any] = orjson.loads(line)
+        stated, follows = bytes.fromhex(transaction["hash"]), bytes.fromhex(transaction["prev"])
+        told = {name: value for name, value in transaction.items() if name not in ("hash", "prev")}
+        body = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+        found = transaction["seq"]
+        transaction["entries"] = list(transaction["entries"])
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ChainBroken(
             f"line {number}: it is not an exported transaction ({error}); the export is damaged"
         ) from error
-    if found != seq:
-        raise ChainBroken(f"line {number}: transaction {found} stands where {seq} belongs; one was removed or moved")
+    if found != number:
+        raise ChainBroken(f"line {number}: transaction {found} stands where {number} belongs; one was removed or moved")
     if follows != previous:
-        raise ChainBroken(f"line {number}: transaction {seq} does not follow from the one before it")
+        raise ChainBroken(f"line {number}: transaction {number} does not follow from the one before it")
     if link(previous, body) != stated:
-        raise ChainBroken(f"line {number}: transaction {seq} was changed; its hash does not fit its content")
-    check_zero_sum(entries, f"line {number}: transaction {seq}")
-    return stated
+        raise ChainBroken(f"line {number}: transaction {number} was changed; its hash does not fit its content")
+    return transaction
+
+
+def _entry(raw: Any, where: str) -> Entry:
+    """An entry whose account, side, unit and amount can be what they say."""
+    try:
+        entry = Entry(raw["account"], raw["unit"], raw["amount"])
+        account, _, side = entry.account.rpartition("#")
+        unit = AccountId.parse(account).unit
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ChainBroken(f"{where}: it is not an entry ({error})") from error
+    if side not in SIDES:
+        raise ChainBroken(f"{where}: {entry.account!r} is none of an account's sides")
+    if unit != entry.unit:
+        raise ChainBroken(f"{where}: it is in {entry.unit}, and {account} is counted in {unit}")
+    if type(entry.amount) is not int:
+        raise ChainBroken(f"{where}: {entry.amount!r} is not a whole number")
+    if abs(entry.amount) > LARGEST:
+        raise ChainBroken(f"{where}: {entry.amount} is larger than any amount can be ({LARGEST})")
+    return entry
+
+
+def _account(entry: Entry) -> str:
+    return entry.account.rpartition("#")[0]
+
+
+def _check_size(balances: Mapping[str, Replayed], where: str) -> None:
+    for account, sums in balances.items():
+        for side in SIDES:
+            if abs(getattr(sums, side)) > LARGEST:
+                raise ChainBroken(f"{where}: {side} of {account} is larger than any amount can be ({LARGEST})")

@@ -1,6 +1,11 @@
-"""Opening accounts and putting credit into them: allocation, rollover, grants and what is carried of them."""
+"""Opening accounts and putting credit into them: allocation, rollover, grants and what is carried of them.
 
-from collections.abc import Iterable
+A closed window stays open for what is late (B6): a usage, a lease that comes back, a correction. Whatever that changes
+in what the window had left changes what the next one was given, by a `carry` transaction there (`settle_carry`); so no
+grant or rollover is spent twice, or lost because it was held when the window ended.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,7 +14,7 @@ from tollkeeper.accounts import Account
 from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
-from tollkeeper.grants import Share, remaining
+from tollkeeper.grants import Carry, Purse, Share, carry
 from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
@@ -18,97 +23,47 @@ from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine
 MOST_CREDIT = LARGEST // 2
 """No account is granted more: sums of balances must fit 64 bits, whatever allocation and rollover add in later windows."""
 
-LONGEST_GAP = 1000
-"""How many windows without an account a rollover is followed through."""
-
 
 def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) -> Account:
-    """The account that counts `key` at `now`; opened if it is new; with the limit's allocation as it is now."""
+    """The account that counts `key` at `now`; opened if it is new; with the limit's amounts and grants as they are."""
     identity, window = limit.account_at(key, now)
     known = work.account(identity.text)
     if known is None:
         begins = window.start if window.end else None
         fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
-        previous = work.previous_account(identity.text) if _carries(limit) else None
-        carried = _carried(work, previous, now) if previous else ()
-        rolled = _rolled_over(work, limit, previous, fresh) if previous else 0
-        granted = sum(share.amount for share in carried)
-        return _credit(
-            work,
-            limit,
-            fresh,
-            allocation=limit.allocation,
-            rolled_over=rolled,
-            granted=granted,
-            carried=carried,
-            now=now,
-        )
-    account, _ = known
+        carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
+        return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
+    account = expire_due(work, limit, known[0], now)
     if account.minimum != limit.minimum:
         account = rules.with_minimum(account, limit)
         work.put(account, limit.unit)
     if account.allocation != limit.allocation:
         account = _credit(work, limit, account, allocation=limit.allocation - account.allocation, now=now)
-    return _carry_late(work, limit, account, now) if _takes_grants(limit) else account
-
-
-def _takes_grants(limit: Limit) -> bool:
-    """A grant names no key and a budget: other limits have none."""
-    return limit.ref.kind == "TokenBudget" and not (limit.per or limit.each_tenant)
+    return account
 
 
 def _carries(limit: Limit) -> bool:
-    """Whether anything may go from one window of a limit into the next."""
-    return limit.rollover > 0 or _takes_grants(limit)
+    """Whether anything may go from one window of a limit into the next: a grant names a budget, and no key."""
+    takes_grants = limit.ref.kind == "TokenBudget" and not (limit.per or limit.each_tenant)
+    return limit.rollover > 0 or takes_grants
 
 
-def _carry_late(work: Work, limit: Limit, account: Account, now: datetime) -> Account:
-    """What of a grant was held when its window ended goes along once it turns out not to have been used."""
-    previous = work.previous_account(account.id)
+def _carried(work: Work, limit: Limit, fresh: Account, now: datetime) -> Carry:
+    previous = work.previous_account(fresh.id)
     if previous is None:
-        return account
-    here = {booked.share.grant: booked for booked in work.shares_of(account.id)}
-    late = [share for share in _carried(work, previous, now) if not _is_settled(share, here.get(share.grant))]
-    more = sum(share.amount - (here[share.grant].share.amount if share.grant in here else 0) for share in late)
-    return _credit(work, limit, account, carried=late, granted=more, now=now) if late else account
+        return Carry(0, ())
+    previous = expire_due(work, limit, previous, now)
+    return carry(limit, previous, _alive(work, previous), fresh.window_start, now)
 
 
-def _is_settled(share: Share, here: BookedShare | None) -> bool:
-    return here is not None and (here.expired or here.share.amount >= share.amount)
+def _alive(work: Work, account: Account) -> tuple[Share, ...]:
+    """What unexpired grants put into an account."""
+    return tuple(booked.share for booked in work.shares_of(account.id) if not booked.expired) if account.granted else ()
 
 
-def _carried(work: Work, previous: Account, now: datetime) -> tuple[Share, ...]:
-    """What is left of unexpired grants goes along into the next window; what is held there may still be used there."""
-    left = remaining_of(work, previous, held=previous.held)
-    alive = (b.share for b in work.shares_of(previous.id) if not b.expired and not _is_over(b.share, now))
-    return tuple(replace(share, amount=left[share.grant]) for share in alive if left[share.grant] > 0)
-
-
-def _is_over(share: Share, now: datetime) -> bool:
-    return share.expires_at is not None and share.expires_at <= now
-
-
-def remaining_of(work: Work, account: Account, *, held: int = 0) -> dict[str, int]:
-    """What is left of each grant of an account, if `held` were used too."""
-    shares = [booked.share for booked in work.shares_of(account.id)]
-    base = account.allocation + account.rolled_over
-    return remaining(shares, base=base, used=account.spent + account.unreconciled + held)
-
-
-def _rolled_over(work: Work, limit: Limit, previous: Account, fresh: Account) -> int:
-    """What goes over from the window before, through windows without an account, at most the limit's rollover.
-
-    What is held there may still be used there, and what is left of grants goes its own way, or ends with them.
-    """
-    of_grants = sum(remaining_of(work, previous, held=previous.held).values())
-    rolled = min(limit.rollover, max(0, previous.balance - previous.held - of_grants))
-    at = previous.window_end
-    for _ in range(LONGEST_GAP):
-        if limit.rollover == 0 or at is None or fresh.window_start is None or at >= fresh.window_start:
-            break
-        rolled = min(limit.rollover, rolled + limit.allocation)
-        at = limit.calendar.window_at(at).end
-    return rolled
+def remaining_of(work: Work, account: Account) -> dict[str, int]:
+    """What is left of each unexpired grant of an account."""
+    return Purse.of(account, _alive(work, account)).left()
 
 
 def _credit(
@@ -118,26 +73,69 @@ def _credit(
     *,
     now: datetime,
     allocation: int = 0,
-    rolled_over: int = 0,
-    granted: int = 0,
-    carried: Iterable[Share] = (),
+    carried: Carry | None = None,
 ) -> Account:
+    shares = carried.shares if carried else ()
+    granted, rolled_over = sum(share.amount for share in shares), carried.rolled_over if carried else 0
     credited = rules.credit(account, limit, allocation=allocation, rolled_over=rolled_over, granted=granted)
     work.put(credited, limit.unit)
-    for share in carried:
+    for share in shares:
         work.shares[account.id, share.grant] = BookedShare(account.id, share)
-    entries: list[Entry] = []
-    for side, amount in (("allocation", allocation), ("rollover", rolled_over), ("grants", granted)):
-        if amount:
-            entries += transfer(account.id, limit.unit, amount, source=side, target="balance")
+    entries = _entries(account, limit, (("allocation", allocation), ("rollover", rolled_over), ("grants", granted)))
     work.book(Booking(Transaction(new_id(), now.isoformat(), "allocate", tuple(entries))))
     return credited
+
+
+def _entries(account: Account, limit: Limit, amounts: Iterable[tuple[str, int]]) -> list[Entry]:
+    moved = (
+        transfer(account.id, limit.unit, amount, source=side, target="balance") for side, amount in amounts if amount
+    )
+    return [entry for pair in moved for entry in pair]
+
+
+def settle_carry(work: Work, limit: Limit, before: Account, after: Account, now: datetime) -> None:
+    """Hand on what a late change of a closed window's account changes in what the next window was given."""
+    if after.window_end is not None and after.window_end <= now:
+        shares = _alive(work, after)
+        _hand_on(work, limit, (before, shares), (after, shares), now)
+
+
+Holding = tuple[Account, Sequence[Share]]
+
+
+def _hand_on(work: Work, limit: Limit, before: Holding, after: Holding, now: datetime) -> None:
+    account = after[0]
+    following = work.next_account(account.id) if account.window_end and account.window_end <= now else None
+    if following is None:
+        return
+    was, is_now = (carry(limit, *holding, following.window_start, now) for holding in (before, after))
+    held_before = _alive(work, following)
+    changes = _changed_shares(work, following, was, is_now)
+    rolled = is_now.rolled_over - was.rolled_over
+    granted = sum(change for _, change in changes)
+    if not rolled and not changes:
+        return
+    changed = rules.credit(following, limit, rolled_over=rolled, granted=granted)
+    work.put(changed, limit.unit)
+    for share, change in changes:
+        work.shares[following.id, share.grant] = BookedShare(following.id, replace(share, amount=share.amount + change))
+    entries = _entries(following, limit, (("rollover", rolled), ("grants", granted)))
+    work.book(Booking(Transaction(new_id(), now.isoformat(), "carry", tuple(entries), {"from": account.id})))
+    _hand_on(work, limit, (following, held_before), (changed, _alive(work, changed)), now)
+
+
+def _changed_shares(work: Work, following: Account, was: Carry, is_now: Carry) -> list[tuple[Share, int]]:
+    """The grants of which more or less goes over, as they stand in the next window, and by how much each changes."""
+    expired = {booked.share.grant for booked in work.shares_of(following.id) if booked.expired}
+    standing = {booked.share.grant: booked.share for booked in work.shares_of(following.id)}
+    known = {share.grant: share for share in (*was.shares, *is_now.shares)}
+    changes = ((s, is_now.amounts.get(g, 0) - was.amounts.get(g, 0)) for g, s in known.items() if g not in expired)
+    return [(standing.get(s.grant, replace(s, amount=0)), change) for s, change in changes if change]
 
 
 def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantState:
     """Book a grant once; one that is booked answers how it stands. Raises `InvalidValue` for budgets counted `per:`."""
     booked = work.grant(grant.id)
-    is_new = booked is None
     if booked is None:
         if limit.per or limit.each_tenant:
             raise InvalidValue(
@@ -146,10 +144,9 @@ def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantSt
             )
         booked = _book_new(work, grant, limit, now)
     account = open_account(work, limit, (), now)
-    if grant.expires_at is None or grant.expires_at > now:
-        return GrantState(grant.id, booked.transaction, remaining_of(work, account).get(grant.id, 0), expired=False)
-    left = _expire(work, limit, account, grant.id, now, whole=is_new)
-    return GrantState(grant.id, booked.transaction, left, expired=left == 0)
+    left = remaining_of(work, account).get(grant.id, 0)
+    is_over = grant.expires_at is not None and grant.expires_at <= now
+    return GrantState(grant.id, booked.transaction, left, expired=is_over and left == 0)
 
 
 def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGrant:
@@ -164,35 +161,58 @@ def _book_new(work: Work, grant: Grant, limit: Limit, now: datetime) -> BookedGr
     share = Share(grant.id, grant.amount, grant.priority, grant.created, grant.expires_at)
     work.shares[account.id, grant.id] = BookedShare(account.id, share)
     entries = transfer(account.id, limit.unit, grant.amount, source="grants", target="balance")
-    details = {"grant": grant.id, "name": grant.name, "reason": grant.reason, "reference": grant.reference}
-    transaction = Transaction(new_id(), now.isoformat(), "grant", entries, details)
+    transaction = Transaction(new_id(), now.isoformat(), "grant", entries, _details(grant))
     line = ChargeLine(account.id, grant.amount, credited.balance)
     work.book(Booking(transaction, payments=((line, grant.id),)))
     work.grants[grant.id] = BookedGrant(grant, transaction.id)
+    if share.is_over(now):
+        # It was over before it was booked: nothing was spent or held out of it, and it pays for nothing from before.
+        _take_out(work, limit, credited, BookedShare(account.id, share), share.amount, now, ends=True)
     return work.grants[grant.id]
 
 
-def _expire(work: Work, limit: Limit, account: Account, grant: str, now: datetime, *, whole: bool) -> int:
-    """Take out what is left of a grant whose time is over; what was burned of it stays booked.
+def _details(grant: Grant) -> dict[str, object]:
+    """What the chain says of a grant: enough to burn it again in the same order."""
+    return {
+        "grant": grant.id,
+        "name": grant.name,
+        "reason": grant.reason,
+        "reference": grant.reference,
+        "priority": grant.priority,
+        "created": grant.created.isoformat(),
+        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+    }
 
-    What is held out of it stays as well until it is settled or given back, so that nothing in flight passes the cap (I1);
-    the answer is how much that is. At 0 the grant is expired for good. `whole`: it was over before it was booked, so
-    nothing was ever spent or held out of it, and it pays for nothing that was spent before.
+
+def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Account:
+    """Take out what is left of grants whose time is over; what was burned of them stays.
+
+    What is held out of them stays as well until it is settled or given back, so that nothing in flight passes the cap (I1);
+    a grant of which nothing is held any more has expired for good.
     """
-    share = next((s for s in work.shares_of(account.id) if s.share.grant == grant and not s.expired), None)
-    if share is None:
-        return 0
-    left, free = (remaining_of(work, account, held=held)[grant] for held in (0, account.held))
-    if whole:
-        left = free = share.share.amount
-    if free == 0 and left > 0:
-        return left
-    lessened = rules.credit(account, limit, granted=-free)
+    if not account.granted:
+        return account
+    alive = _alive(work, account)
+    due = Purse.of(account, alive, with_held=True).lapsing(now)
+    left = Purse.of(account, alive).left() if due else {}
+    for booked in work.shares_of(account.id) if due else ():
+        grant = booked.share.grant
+        if booked.expired or grant not in due or (due[grant] == 0 and left[grant] > 0):
+            continue
+        account = _take_out(work, limit, account, booked, due[grant], now, ends=left[grant] == due[grant])
+    return account
+
+
+def _take_out(
+    work: Work, limit: Limit, account: Account, booked: BookedShare, amount: int, now: datetime, *, ends: bool
+) -> Account:
+    """Take an amount of a grant whose time is over out of its account; `ends`: nothing is held of it any more."""
+    lessened = rules.credit(account, limit, granted=-amount)
     work.put(lessened, limit.unit)
-    kept = replace(share.share, amount=share.share.amount - free)
-    work.shares[account.id, grant] = replace(share, share=kept, expired=left == free)
-    entries = transfer(account.id, limit.unit, free, source="balance", target="grants") if free else ()
-    line = ChargeLine(account.id, -free, lessened.balance)
-    transaction = Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": grant})
-    work.book(Booking(transaction, payments=((line, grant),) if free else ()))
-    return left - free
+    kept = replace(booked.share, amount=booked.share.amount - amount)
+    work.shares[account.id, kept.grant] = replace(booked, share=kept, expired=ends)
+    entries = transfer(account.id, limit.unit, amount, source="balance", target="grants") if amount else ()
+    transaction = Transaction(new_id(), now.isoformat(), "expire", entries, {"grant": kept.grant})
+    line = ChargeLine(account.id, -amount, lessened.balance)
+    work.book(Booking(transaction, payments=((line, kept.grant),) if amount else ()))
+    return lessened

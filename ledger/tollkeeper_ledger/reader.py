@@ -1,4 +1,4 @@
-"""What console, status and reports ask: a `LedgerReader` over connections that only read.
+"""What console, status and reports ask of a SQLite file: a `LedgerReader` over connections that only read.
 
 Every question sees one committed state. Connections are lent from a small pool, so any thread may ask.
 """
@@ -7,41 +7,37 @@ import queue
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tollkeeper.accounts import RECENT_REQUESTS, Account
-from tollkeeper.limits import AccountId, Limit
-from tollkeeper.views import (
-    ALL_USAGES,
-    AccountTotals,
-    Order,
-    Page,
-    PaymentRow,
-    PeriodRow,
-    SpendPoint,
-    UnpricedPart,
-    UsageChoices,
-    UsageFilter,
-    UsageRow,
-)
 from tollkeeper_ledger.errors import LedgerUnavailable
-from tollkeeper_ledger.filters import DIMENSIONS, choices_of
-from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
-from tollkeeper_ledger.unpriced import part_of
-from tollkeeper_ledger.usages import page_of, usage_row
+from tollkeeper_ledger.questions import Questions
+from tollkeeper_ledger.rows import to_time
 
 CONNECTIONS = 4
-EXPIRED = "Expired"
-"""What a payment is called that takes out what was left of a grant."""
-
 WAIT_SECONDS = 5.0
 
-_USAGE = "SELECT c.amount, c.balance, t.body FROM charges c JOIN transactions t ON t.seq = c.seq WHERE c.account = ?"
+
+class SqliteAsking:
+    """A snapshot that a connection's transaction sees."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """See `Asking`."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """See `Asking`."""
+        return self._connection.execute(sql, values).fetchone()
+
+    def each(self, sql: str) -> Iterator[Any]:
+        """All rows, one by one."""
+        yield from self._connection.execute(sql)
 
 
-class SqliteReader:
+class SqliteReader(Questions):
     """Reads one ledger file. Raises `LedgerUnavailable` when it cannot answer within a few seconds."""
 
     def __init__(self, path: Path) -> None:
@@ -59,14 +55,14 @@ class SqliteReader:
             self._pool.get(timeout=WAIT_SECONDS).close()
 
     @contextmanager
-    def _lent(self) -> Iterator[sqlite3.Connection]:
+    def _lent(self) -> Iterator[SqliteAsking]:
         try:
             connection = self._pool.get(timeout=WAIT_SECONDS)
         except queue.Empty as error:
             raise LedgerUnavailable(f"ledger {self._path}: too many questions at once; try again") from error
         try:
             connection.execute("BEGIN")
-            yield connection
+            yield SqliteAsking(connection)
         except sqlite3.Error as error:
             raise LedgerUnavailable(f"ledger {self._path}: {error}") from error
         finally:
@@ -74,164 +70,16 @@ class SqliteReader:
                 connection.execute("ROLLBACK")
             self._pool.put(connection)
 
-    def accounts_of(self, limit: Limit, window: str | None = None) -> Sequence[Account]:
-        """See `LedgerReader`."""
-        ref = limit.ref
-        where = "kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND unit = ?"
-        where += " AND window = ?" if window else ""
-        values = (ref.kind, ref.namespace, ref.name, ref.limit, limit.unit, *((window,) if window else ()))
-        with self._lent() as connection:
-            rows = connection.execute(
-                f"SELECT {BALANCE_COLUMNS}, number FROM accounts WHERE {where} ORDER BY window, key",  # noqa: S608 - constants
-                values,
-            ).fetchall()
-            return [account_of(row, _recent(connection, row[14])) for row in rows]
-
-    def account(self, account: str) -> Account | None:
-        """See `LedgerReader`."""
-        with self._lent() as connection:
-            row = connection.execute(
-                f"SELECT {BALANCE_COLUMNS}, number FROM accounts WHERE id = ?",  # noqa: S608 - constant columns
-                (account,),
-            ).fetchone()
-            return account_of(row, _recent(connection, row[14])) if row else None
-
-    def periods(self, account: str, *, most: int) -> Sequence[PeriodRow]:
-        """See `LedgerReader`."""
-        identity = AccountId.parse(account)
-        ref = identity.ref
-        with self._lent() as connection:
-            rows = connection.execute(
-                "SELECT id, window_start, window_end FROM accounts WHERE kind = ? AND namespace = ? AND name = ? "
-                "AND limit_name = ? AND key = ? AND unit = ? ORDER BY window DESC LIMIT ?",
-                (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, most),
-            ).fetchall()
-        return [PeriodRow(known, to_time(start), to_time(end)) for known, start, end in rows]
-
-    def totals(self, account: str) -> AccountTotals:
-        """See `LedgerReader`."""
-        with self._lent() as connection:
-            number = _number(connection, account)
-            sums = connection.execute(
-                "SELECT sum(requests), sum(tokens), sum(cost), sum(unpriced) FROM minutes WHERE account = ?", (number,)
-            ).fetchone()
-            ends = [
-                connection.execute(f"{_USAGE} ORDER BY c.seq {order} LIMIT 1", (number,)).fetchone()
-                for order in ("ASC", "DESC")
-            ]
-        first, last = (usage_row(end).time if end else None for end in ends)
-        usages, tokens, cost, unpriced = (value or 0 for value in sums)
-        return AccountTotals(usages, tokens, cost, unpriced, first, last)
-
-    def usages(
-        self,
-        account: str,
-        *,
-        page: int,
-        size: int = 20,
-        order: Order = "newest",
-        wanted: UsageFilter = ALL_USAGES,
-    ) -> Page[UsageRow]:
-        """See `LedgerReader`."""
-        with self._lent() as connection:
-            number = _number(connection, account)
-            return page_of(connection, number, wanted, page=page, size=size, order=order)
-
-    def usage_choices(self, account: str, *, most: int) -> UsageChoices:
-        """See `LedgerReader`."""
-        with self._lent() as connection:
-            number = _number(connection, account)
-            rows = [
-                row
-                for dimension in DIMENSIONS
-                for row in connection.execute(
-                    "SELECT dimension, value FROM occurrences WHERE account = ? AND dimension = ? "
-                    "ORDER BY usages DESC, value LIMIT ?",
-                    (number, dimension, most),
-                )
-            ]
-        return choices_of(rows)
-
-    def unpriced(self, account: str, *, after: int, most: int) -> UnpricedPart:
-        """See `LedgerReader`."""
-        with self._lent() as connection:
-            return part_of(connection, _number(connection, account), after=after, most=most)
-
-    def usage(self, account: str, id: str) -> UsageRow | None:  # noqa: A002 - the protocol's own name
-        """See `LedgerReader`."""
-        with self._lent() as connection:
-            number = _number(connection, account)
-            row = connection.execute(
-                _USAGE + " AND c.seq = (SELECT seq FROM requests WHERE id = ?)",  # noqa: S608 - constants
-                (number, id),
-            ).fetchone()
-        return usage_row(row) if row else None
-
-    def payments(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[PaymentRow]:
-        """See `LedgerReader`."""
-        direction = "DESC" if order == "newest" else "ASC"
-        with self._lent() as connection:
-            number = _number(connection, account)
-            total = connection.execute("SELECT count(*) FROM payments WHERE account = ?", (number,)).fetchone()[0]
-            rows = connection.execute(
-                "SELECT p.seq, t.time, p.amount, g.reason, g.reference, g.name, p.balance, t.id, g.expires_at "  # noqa: S608 - constant order
-                "FROM payments p JOIN grants g ON g.id = p.grant_id JOIN transactions t ON t.seq = p.seq "
-                f"WHERE p.account = ? ORDER BY p.seq {direction} LIMIT ? OFFSET ?",
-                (number, size, (page - 1) * size),
-            ).fetchall()
-        return Page([_payment_row(row) for row in rows], total, page, size)
-
-    def spend(self, account: str, *, slice_seconds: int, since: datetime, until: datetime) -> Sequence[SpendPoint]:
-        """See `LedgerReader`; `slice_seconds` is a multiple of 60."""
-        minutes = max(1, slice_seconds // 60)
-        first, last = (to_micros(time) or 0 for time in (since, until))
-        with self._lent() as connection:
-            rows = connection.execute(
-                "SELECT minute / ? * ?, sum(amount), sum(requests), sum(tokens) FROM minutes "
-                "WHERE account = ? AND minute >= ? AND minute < ? GROUP BY 1 ORDER BY 1",
-                (minutes, minutes, _number(connection, account), first // 60_000_000, -(-last // 60_000_000)),
-            ).fetchall()
-        return [SpendPoint(_minute(row[0]), *row[1:]) for row in rows]
-
     def metadata(self) -> Mapping[str, Any]:
         """See `LedgerReader`."""
-        with self._lent() as connection:
-            row = connection.execute("SELECT seq, hash, time FROM transactions ORDER BY seq DESC LIMIT 1").fetchone()
-            size = connection.execute(
-                "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-            ).fetchone()
+        with self._lent() as snapshot:
+            row = snapshot.row("SELECT seq, hash, time FROM transactions ORDER BY seq DESC LIMIT 1")
+            size = snapshot.row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
         seq, head, time = row or (0, b"", None)
         return {"transactions": seq, "head": head.hex(), "last_time": to_time(time), "size_bytes": size[0]}
 
     def chain(self) -> Iterator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
-        with self._lent() as connection:
-            for body, digest in connection.execute("SELECT body, hash FROM transactions ORDER BY seq"):
+        with self._lent() as snapshot:
+            for body, digest in snapshot.each("SELECT body, hash FROM transactions ORDER BY seq"):
                 yield bytes(body), bytes(digest)
-
-
-def _recent(connection: sqlite3.Connection, number: int) -> tuple[int, ...]:
-    rows = connection.execute(
-        "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (number, RECENT_REQUESTS)
-    ).fetchall()
-    return tuple(amount for (amount,) in reversed(rows))
-
-
-def _number(connection: sqlite3.Connection, account: str) -> int:
-    row = connection.execute("SELECT number FROM accounts WHERE id = ?", (account,)).fetchone()
-    return int(row[0]) if row else -1
-
-
-def _minute(minute: int) -> datetime:
-    time = to_time(minute * 60_000_000)
-    assert time is not None  # noqa: S101 - of an integer
-    return time
-
-
-def _payment_row(row: Sequence[Any]) -> PaymentRow:
-    seq, time, amount, reason, reference, grant, balance, transaction, expires_at = row
-    booked = to_time(time)
-    assert booked is not None  # noqa: S101 - the column is NOT NULL
-    if amount < 0:
-        reason = EXPIRED
-    return PaymentRow(seq, booked, amount, reason, reference, grant, balance, transaction, to_time(expires_at))

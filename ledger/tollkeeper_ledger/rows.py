@@ -1,11 +1,13 @@
-"""Values to rows and back: the one place that knows how accounts and times lie in SQLite."""
+"""Values to rows and back: the one place that knows how accounts and times lie in a database."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tollkeeper.accounts import Account
+from tollkeeper.grants import Share
 from tollkeeper.limits import AccountId
+from tollkeeper_ledger.work import BookedShare, Booking
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -85,3 +87,16 @@ def account_of(row: Sequence[Any], recent: tuple[int, ...] = ()) -> Account:
         minimum=row[13],
         recent=recent,
     )
+
+
+def share_of(account: str, row: Sequence[Any]) -> BookedShare:
+    """A grant's part in an account: grant, amount, expired, priority, created, expires_at."""
+    grant, amount, expired, priority, created, expires_at = row
+    made = to_time(created)
+    assert made is not None  # noqa: S101 - the column is NOT NULL
+    return BookedShare(account, Share(grant, amount, priority, made, to_time(expires_at)), bool(expired))
+
+
+def booked_at(booking: Booking) -> int:
+    """The booking time of a transaction, in microseconds: its own text, read back."""
+    return to_micros(datetime.fromisoformat(booking.transaction.time)) or 0

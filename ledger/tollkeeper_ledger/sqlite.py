@@ -7,32 +7,35 @@ commit that fails leaves both as they were.
 import fcntl
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
+
+import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.amounts import LARGEST
 from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
-from tollkeeper.grants import Share
 from tollkeeper.limits import AccountId, LimitRef
-from tollkeeper.windows import Calendar
+from tollkeeper.windows import start_of
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
-from tollkeeper_ledger.filters import (
-    COUNT_OCCURRENCES,
-    INSERT_REQUEST,
-    Seen,
-    occurrence_rows,
-    request_row,
-    seen_in,
+from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
+from tollkeeper_ledger.lines import accounts_of, lines_of, minutes_of
+from tollkeeper_ledger.rows import (
+    BALANCE_COLUMNS,
+    UPSERT_ACCOUNT,
+    account_of,
+    account_row,
+    booked_at,
+    share_of,
+    to_micros,
+    to_time,
 )
-from tollkeeper_ledger.rows import BALANCE_COLUMNS, EPOCH, UPSERT_ACCOUNT, account_of, account_row, to_micros, to_time
 from tollkeeper_ledger.schema import migrate
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, Holder, Lease, Work
+from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, Change
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 ADD_TO_MINUTE = (
     "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "
@@ -42,9 +45,6 @@ ADD_TO_MINUTE = (
     "WHERE typeof(amount + excluded.amount) = 'integer' AND typeof(tokens + excluded.tokens) = 'integer' "
     "AND typeof(cost + excluded.cost) = 'integer'"
 )
-
-REMEMBERED_ACCOUNTS = 20_000
-"""So many accounts are kept in memory: those of windows long gone must not fill it. Others are read from the file."""
 
 _NOT_ITS_STATE = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 """What SQLite says of values and statements, and not of its file: the same again would fail again."""
@@ -61,6 +61,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = str(path)
         self._lock = _own(path)
         try:
             self._connection = sqlite3.connect(
@@ -97,10 +98,6 @@ class SqliteStore:
         self._connection.close()
         self._lock.close()
 
-    def live_holders(self) -> Sequence[str]:
-        """Holders with leases that have not lapsed."""
-        return [holder for holder, leases in self._leases.items() if any(not lease.lapsed for lease in leases.values())]
-
     # What bookkeeping reads: see `work.State`.
 
     def account(self, account: str) -> tuple[Account, str] | None:
@@ -128,13 +125,24 @@ class SqliteStore:
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
         identity = AccountId.parse(account)
-        if identity.window == Calendar.FOREVER.window_at(EPOCH).key():
-            return None
-        ref, starts = identity.ref, to_micros(datetime.fromisoformat(identity.window))
+        ref, starts = identity.ref, to_micros(start_of(identity.window))
         row = self._connection.execute(
             "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
             "AND unit = ? AND window < ? AND window_end <= ? ORDER BY window DESC LIMIT 1",
             (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, starts),
+        ).fetchone()
+        known = self.account(row[0]) if row else None
+        return known[0] if known else None
+
+    def next_account(self, account: str) -> Account | None:
+        """See `State`."""
+        identity = AccountId.parse(account)
+        ref = identity.ref
+        row = self._connection.execute(
+            "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
+            "AND unit = ? AND window > ? AND window_start >= (SELECT window_end FROM accounts WHERE id = ?) "
+            "ORDER BY window LIMIT 1",
+            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, account),
         ).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None
@@ -149,7 +157,19 @@ class SqliteStore:
 
     def is_booked(self, request: str) -> bool:
         """See `State`."""
-        return self._connection.execute("SELECT 1 FROM requests WHERE id = ?", (request,)).fetchone() is not None
+        found = self._connection.execute(
+            "SELECT 1 FROM requests WHERE id = ? UNION ALL SELECT 1 FROM marks WHERE name = ?", (request, request)
+        )
+        return found.fetchone() is not None
+
+    def transaction(self, request: str) -> Mapping[str, Any] | None:
+        """See `State`."""
+        row = self._connection.execute(
+            "SELECT body FROM transactions WHERE seq IN "
+            "(SELECT seq FROM requests WHERE id = ? UNION ALL SELECT seq FROM marks WHERE name = ?)",
+            (request, request),
+        ).fetchone()
+        return orjson.loads(row[0]) if row else None
 
     def grant(self, grant: str) -> BookedGrant | None:
         """See `State`."""
@@ -173,7 +193,7 @@ class SqliteStore:
             "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = ?",
             (account,),
         )
-        return [_share_of(account, row) for row in rows]
+        return [share_of(account, row) for row in rows]
 
     def crossed(self, account: str, threshold: int) -> bool:
         """See `State`."""
@@ -183,6 +203,13 @@ class SqliteStore:
         return found is not None
 
     # What bookkeeping changes.
+
+    def transact(self, change: Change) -> Work:
+        """See `Store`; nobody else writes, so it runs once."""
+        work = change(self)
+        if not work.is_empty:
+            self.commit(work)
+        return work
 
     def commit(self, work: Work) -> None:
         """Make a work durable, all of it or nothing; when this raises, memory and file are unchanged.
@@ -196,7 +223,7 @@ class SqliteStore:
             seq += 1
             body = canonical(seq, booking.transaction)
             head = link(head, body)
-            rows.append((seq, booking.transaction.id, _booked_at(booking), body, head))
+            rows.append((seq, booking.transaction.id, booked_at(booking), body, head))
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             numbers = self._write(work, rows)
@@ -262,42 +289,21 @@ class SqliteStore:
         )
 
     def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
-        requests, charges, payments = [], [], []
-        minutes: dict[tuple[int, int], Counter[str]] = {}
-        seen: dict[tuple[int, ...], list[Seen]] = {}
-        for seq, booking in zip(seqs, work.bookings, strict=True):
-            for line, grant in booking.payments:
-                payments.append((numbers[line.account], seq, grant, line.amount, line.balance))
-            record = booking.record
-            if record is None:
-                continue
-            micros = to_micros(record.finished_at) or 0
-            requests.append(request_row(seq, record))
-            charged = tuple(numbers[line.account] for line in booking.charges)
-            seen.setdefault(charged, []).append(seen_in(record))
-            for number, line in zip(charged, booking.charges, strict=True):
-                charges.append((number, seq, line.amount, line.balance))
-                minute = minutes.setdefault((number, micros // 60_000_000), Counter())
-                minute.update(amount=line.amount, requests=1, tokens=record.buckets.total, cost=record.cost or 0)
-                minute.update(unpriced=int(record.cost is None))
+        lines = lines_of(work.bookings, seqs, numbers)
         many = self._connection.executemany
-        many(INSERT_REQUEST, requests)
-        many("INSERT INTO charges VALUES (?, ?, ?, ?)", charges)
-        many(COUNT_OCCURRENCES, occurrence_rows(seen))
-        many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", payments)
-        added = many(
-            ADD_TO_MINUTE,
-            [
-                (*of, sums["amount"], sums["requests"], sums["tokens"], sums["cost"], sums["unpriced"])
-                for of, sums in minutes.items()
-            ],
-        )
+        many(INSERT_REQUEST, lines.requests)
+        many("INSERT INTO marks VALUES (?, ?)", lines.marks)
+        many(COUNT_OCCURRENCES, lines.occurrences)
+        many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
+        many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
+        minutes = minutes_of(work.bookings, numbers)
+        added = many(ADD_TO_MINUTE, minutes)
         if minutes and added.rowcount != len(minutes):
             raise InvalidValue(f"a minute's tokens or cost pass {LARGEST}, which no column holds")
 
     def _number(self, work: Work) -> dict[str, int]:
         """The row numbers of all accounts that the work's lines stand on."""
-        lines = {line.account for b in work.bookings for line in (*b.charges, *(line for line, _ in b.payments))}
+        lines = accounts_of(work.bookings)
         numbers = {account: self._numbers[account] for account in lines if account in self._numbers}
         for account in lines - numbers.keys():
             found = self._connection.execute("SELECT number FROM accounts WHERE id = ?", (account,)).fetchone()
@@ -317,18 +323,6 @@ class SqliteStore:
                 leases[account] = lease
             else:
                 leases.pop(account, None)
-
-
-def _booked_at(booking: Booking) -> int:
-    """The booking time of a transaction, in microseconds: its own text, read back."""
-    return to_micros(datetime.fromisoformat(booking.transaction.time)) or 0
-
-
-def _share_of(account: str, row: Sequence[Any]) -> BookedShare:
-    grant, amount, expired, priority, created, expires_at = row
-    made = to_time(created)
-    assert made is not None  # noqa: S101 - the column is NOT NULL
-    return BookedShare(account, Share(grant, amount, priority, made, to_time(expires_at)), bool(expired))
 
 
 def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:

@@ -4,11 +4,10 @@ Sums that are kept answer where they can; a narrow time range becomes a range of
 through the account's charges.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -16,6 +15,19 @@ from tollkeeper.usage import UsageRecord
 from tollkeeper.views import ALL_USAGES, Order, Page, UsageFilter, UsageRow
 from tollkeeper_ledger.filters import conditions, sole_occurrence
 from tollkeeper_ledger.rows import to_micros
+
+
+class Asking(Protocol):
+    """One snapshot of the ledger. Values stand as `?` in its questions."""
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of an answer."""
+        ...
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """The first row of an answer, or nothing."""
+        ...
+
 
 NARROW = timedelta(days=7)
 """Up to this length it costs less to look up all bookings of a time range than to go through one account's."""
@@ -33,49 +45,47 @@ class Matching:
 
 
 def page_of(
-    connection: sqlite3.Connection, account: int, wanted: UsageFilter, *, page: int, size: int, order: Order
+    snapshot: Asking, account: int, wanted: UsageFilter, *, page: int, size: int, order: Order, same_transaction: str
 ) -> Page[UsageRow]:
-    """One page of the usages of an account, by its row number."""
-    matching = _matching(connection, account, wanted)
-    total = _count(connection, account, wanted, matching)
+    """One page of the usages of an account, by its row number. `same_transaction` joins a `t` to the charges `w`."""
+    matching = _matching(snapshot, account, wanted)
+    total = _count(snapshot, account, wanted, matching)
     skipped = (page - 1) * size
     direction = "DESC" if order == "newest" else "ASC"
     # The page is cut before the texts are fetched, and no row beyond the last match is looked for.
-    cut = f"SELECT c.seq, c.amount, c.balance {matching.text} ORDER BY c.seq {direction} LIMIT ? OFFSET ?"
-    rows = connection.execute(
+    cut = f"SELECT c.* {matching.text} ORDER BY c.seq {direction} LIMIT ? OFFSET ?"
+    rows = snapshot.rows(
         f"WITH wanted AS ({cut}) SELECT w.amount, w.balance, t.body "  # noqa: S608 - constants, values are bound
-        f"FROM wanted w JOIN transactions t ON t.seq = w.seq ORDER BY w.seq {direction}",
+        f"FROM wanted w JOIN transactions t ON {same_transaction} ORDER BY w.seq {direction}",
         (*matching.values, max(0, min(size, total - skipped)), skipped),
     )
     return Page([usage_row(row) for row in rows], total, page, size)
 
 
-def _matching(connection: sqlite3.Connection, account: int, wanted: UsageFilter) -> Matching:
+def _matching(snapshot: Asking, account: int, wanted: UsageFilter) -> Matching:
     demanded, values = conditions(wanted)
     source = "FROM charges c JOIN requests r ON r.seq = c.seq" if demanded else "FROM charges c"
-    if bookings := _bookings(connection, wanted):
+    if bookings := _bookings(snapshot, wanted):
         demanded, values = ["c.seq >= ?", "c.seq <= ?", *demanded], [*bookings, *values]
     return Matching(f"{source} WHERE {' AND '.join(('c.account = ?', *demanded))}", (account, *values))
 
 
-def _bookings(connection: sqlite3.Connection, wanted: UsageFilter) -> tuple[int, int] | None:
+def _bookings(snapshot: Asking, wanted: UsageFilter) -> tuple[int, int] | None:
     """The first and last booking in a narrow time range; None for wider ones."""
     if wanted.since is None:
         return None
     since, until = to_micros(wanted.since) or 0, to_micros(wanted.until)
-    (last,) = connection.execute("SELECT max(finished) FROM requests").fetchone()
+    (last,) = snapshot.row("SELECT max(finished) FROM requests")
     if last is None or last < since:
         return NOTHING
     end = last + 1 if until is None else min(until, last + 1)
     if timedelta(microseconds=end - since) > NARROW:
         return None
-    row = connection.execute(
-        "SELECT min(seq), max(seq) FROM requests WHERE finished >= ? AND finished < ?", (since, end)
-    ).fetchone()
+    row = snapshot.row("SELECT min(seq), max(seq) FROM requests WHERE finished >= ? AND finished < ?", (since, end))
     return NOTHING if row[0] is None else (row[0], row[1])
 
 
-def _count(connection: sqlite3.Connection, account: int, wanted: UsageFilter, matching: Matching) -> int:
+def _count(snapshot: Asking, account: int, wanted: UsageFilter, matching: Matching) -> int:
     if wanted == ALL_USAGES:
         question = Matching("SELECT sum(requests) FROM minutes WHERE account = ?", (account,))
     elif known := sole_occurrence(wanted):
@@ -83,7 +93,7 @@ def _count(connection: sqlite3.Connection, account: int, wanted: UsageFilter, ma
         question = Matching(text, (account, *known))
     else:
         question = Matching(f"SELECT count(*) {matching.text}", matching.values)
-    return int(connection.execute(question.text, question.values).fetchone()[0] or 0)
+    return int(snapshot.row(question.text, question.values)[0] or 0)
 
 
 def usage_row(row: Sequence[Any]) -> UsageRow:

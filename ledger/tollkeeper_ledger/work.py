@@ -6,7 +6,9 @@ with its own work and leaves the batch as it was; a commit that fails drops them
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import orjson
 
 from tollkeeper.accounts import Account
 from tollkeeper.amounts import LARGEST
@@ -14,7 +16,7 @@ from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share
 from tollkeeper.usage import UsageRecord
-from tollkeeper_ledger.chain import Transaction
+from tollkeeper_ledger.chain import Transaction, canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,22 @@ class ChargeLine:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """A transaction to append, with the rows that stand on it."""
+    """A transaction to append, with the rows that stand on it.
+
+    `payments` name the grant of each line, or nothing for a correction. `marks` are names under which it is booked once,
+    as a usage is under its request's id: `State.is_booked` and `State.transaction` know them from then on.
+    """
 
     transaction: Transaction
     record: UsageRecord | None = None
     charges: tuple[ChargeLine, ...] = ()
     payments: tuple[tuple[ChargeLine, str], ...] = ()
+    marks: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that it is booked under: the request's id and its marks."""
+        return (self.record.id, *self.marks) if self.record else self.marks
 
 
 class State(Protocol):
@@ -83,6 +95,10 @@ class State(Protocol):
         """The account of the same limit, key and unit in the latest window that ended before this one began."""
         ...
 
+    def next_account(self, account: str) -> Account | None:
+        """The account of the same limit and key in the first window after this one's."""
+        ...
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """A holder's leases, by account."""
         ...
@@ -92,7 +108,11 @@ class State(Protocol):
         ...
 
     def is_booked(self, request: str) -> bool:
-        """Whether a request is in the ledger."""
+        """Whether a request, or another mark, is in the ledger."""
+        ...
+
+    def transaction(self, request: str) -> Mapping[str, Any] | None:
+        """The transaction that is booked under a request's id or another mark, as its canonical text says it."""
         ...
 
     def grant(self, grant: str) -> BookedGrant | None:
@@ -131,6 +151,18 @@ class Work:
         previous = self.below.previous_account(account)
         return self.accounts[previous.id][0] if previous and previous.id in self.accounts else previous
 
+    def next_account(self, account: str) -> Account | None:
+        """See `State`."""
+        limit_and_key, window, unit = account.rsplit("@", 2)
+        later = [self.below.next_account(account)]
+        for identity, (own, _) in self.accounts.items():
+            head, starts, of = identity.rsplit("@", 2)
+            if (head, of) == (limit_and_key, unit) and starts > window:
+                later.append(own)
+        found = {one.id: one for one in later if one is not None}
+        first = min(found, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
+        return None if first is None else found[first]
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
         own = {account: lease for (of, account), lease in self.leases.items() if of == holder}
@@ -148,6 +180,14 @@ class Work:
     def is_booked(self, request: str) -> bool:
         """See `State`."""
         return request in self.booked or self.below.is_booked(request)
+
+    def transaction(self, request: str) -> Mapping[str, Any] | None:
+        """See `State`; what is booked in this work has no place in the chain yet."""
+        for booking in self.bookings:
+            if request in booking.names:
+                mapping: dict[str, Any] = orjson.loads(canonical(0, booking.transaction))
+                return mapping
+        return self.below.transaction(request)
 
     def grant(self, grant: str) -> BookedGrant | None:
         """See `State`."""
@@ -179,8 +219,7 @@ class Work:
     def book(self, booking: Booking) -> None:
         """Append a transaction."""
         self.bookings.append(booking)
-        if booking.record:
-            self.booked.add(booking.record.id)
+        self.booked.update(booking.names)
 
     def absorb(self, step: "Work") -> None:
         """Take over the changes of a step that succeeded."""

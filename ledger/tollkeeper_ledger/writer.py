@@ -3,11 +3,11 @@
 A step is a function of a `Work`. Its future is resolved after the commit that holds it, so an answer is durable. A step
 that raises gets its own error and leaves the others alone. A commit that the storage does not take now fails all of its batch,
 and nothing of it is booked; one that fails for another reason is done over once, each step alone, so that only the step
-at fault is refused. So a step may run more than once: it has no effect but its changes and its answer.
+at fault is refused. So a step may run more than once, also where a storage has several writers: it has no effect but its
+changes and its answer.
 """
 
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 from tollkeeper.errors import TollkeeperError, Unavailable
 from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
-from tollkeeper_ledger.sqlite import SqliteStore
-from tollkeeper_ledger.work import Work
+from tollkeeper_ledger.storage import Store
+from tollkeeper_ledger.work import State, Work
 
 Result = TypeVar("Result")
 Step = Callable[[Work], Any]
+Answer = tuple[Any, BaseException | None]
 
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 8192
@@ -28,7 +29,7 @@ LONGEST_QUEUE = 8192
 class LedgerWriter:
     """The one writer of a ledger. `committed` is called on the writing thread with the accounts that a commit changed."""
 
-    def __init__(self, store: SqliteStore, committed: Callable[[frozenset[str]], None]) -> None:
+    def __init__(self, store: Store, committed: Callable[[frozenset[str]], None]) -> None:
         self.store = store
         self._committed = committed
         self._closed = False
@@ -44,12 +45,12 @@ class LedgerWriter:
         """
         future: Future[Result] = Future()
         if self._closed:
-            future.set_exception(LedgerUnavailable(f"ledger {self.store.path}: it is being closed"))
+            future.set_exception(LedgerUnavailable(f"ledger {self.store.name}: it is being closed"))
             return future
         try:
             self._waiting.put_nowait((step, future))
         except queue.Full:
-            future.set_exception(LedgerUnavailable(f"ledger {self.store.path}: {LONGEST_QUEUE} writes wait; try again"))
+            future.set_exception(LedgerUnavailable(f"ledger {self.store.name}: {LONGEST_QUEUE} writes wait; try again"))
         return future
 
     def close(self) -> None:
@@ -80,9 +81,7 @@ class LedgerWriter:
         return batch
 
     def _do(self, batch: list[tuple[Step, Future[Any]]]) -> None:
-        work = Work(self.store)
-        answers = [_attempt(step, work) for step, _ in batch]
-        failure = self._commit(work)
+        answers, failure = self._transact([step for step, _ in batch])
         if failure is not None and len(batch) > 1 and not isinstance(failure, Unavailable):
             for one in batch:
                 self._do([one])
@@ -93,29 +92,36 @@ class LedgerWriter:
             else:
                 future.set_result(value)
 
-    def _commit(self, work: Work) -> TollkeeperError | None:
-        """Make a work durable; the answer is why that failed."""
-        if work.is_empty:
-            return None
+    def _transact(self, steps: list[Step]) -> tuple[list[Answer], TollkeeperError | None]:
+        """Make what the steps change durable: their answers, and why that failed."""
+        answers: list[Answer] = []
+
+        def change(state: State) -> Work:
+            work = Work(state)
+            answers[:] = [_attempt(step, work) for step in steps]
+            return work
+
+        failure: TollkeeperError | None = None
         try:
-            self.store.commit(work)
+            work = self.store.transact(change)
         except TollkeeperError as unbooked:
-            return unbooked
+            failure = unbooked
         except Exception as fault:  # noqa: BLE001 - the one writing thread must outlive whatever one batch holds
-            failure = Unstorable(f"ledger {self.store.path}: {fault!r}; nothing of this was booked")
+            failure = Unstorable(f"ledger {self.store.name}: {fault!r}; nothing of this was booked")
             failure.__cause__ = fault
-            return failure
-        self._committed(frozenset(work.accounts))
-        return None
+        else:
+            if not work.is_empty:
+                self._committed(frozenset(work.accounts))
+        return answers if len(answers) == len(steps) else [(None, None)] * len(steps), failure
 
 
-def _attempt(step: Step, work: Work) -> tuple[Any, BaseException | None]:
-    """Run a step on a work of its own; take its changes over only when it succeeds."""
+def _attempt(step: Step, work: Work) -> Answer:
+    """Run a step on a work of its own; take its changes over only when it succeeds. What the storage raises ends the batch."""
     own = Work(work)
     try:
         value = step(own)
-    except sqlite3.Error as error:
-        return None, LedgerUnavailable(f"ledger: {error}; nothing of this was booked")
+    except LedgerUnavailable:
+        raise
     except Exception as error:  # noqa: BLE001 - handed to whoever submitted the step
         return None, error
     work.absorb(own)

@@ -1,24 +1,17 @@
-"""What survives: full disks, second owners, damaged exports, and answers that were given."""
+"""What a SQLite file survives: full disks, second owners, and files that are no ledger."""
 
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
 import pytest
 
-from tests.ledger.builders import NOW, Desk, account_of, budget, record
-from tollkeeper.errors import InvalidValue
-from tollkeeper.leases import LeaseRequest, Want
+from tests.ledger.behaviour.test_unpriced import in_parts, used
+from tests.ledger.builders import Desk, account_of, budget, record
+from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
-from tollkeeper_ledger import bookkeeping
-from tollkeeper_ledger.errors import ChainBroken, LedgerInUse, LedgerUnavailable
-from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.reader import SqliteReader
+from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
 from tollkeeper_ledger.sqlite import SqliteStore
-from tollkeeper_ledger.work import Work
-from tollkeeper_ledger.writer import LedgerWriter
 
 LIMIT = budget(allocation=10**9)
 ACCOUNT = account_of(LIMIT)
@@ -33,7 +26,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def test_a_second_owner_is_refused_and_told_who_owns_the_ledger(desk: Desk) -> None:
     with pytest.raises(LedgerInUse, match=r"process \d+ writes it"):
-        SqliteStore(desk.store.path)
+        SqliteStore(desk.sqlite.path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -58,120 +51,35 @@ def test_a_ledger_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_full_disk_books_nothing_and_space_that_comes_back_is_used(desk: Desk) -> None:
     desk.lease("g", Want(ACCOUNT, 10**6, 10**6))
-    before = desk.store.account(ACCOUNT)
-    pages = desk.store._connection.execute("PRAGMA page_count").fetchone()[0]
-    desk.store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    before = desk.known(ACCOUNT)
+    pages = desk.sqlite._connection.execute("PRAGMA page_count").fetchone()[0]
+    desk.sqlite._connection.execute(f"PRAGMA max_page_count = {pages}")
     usages = [record("g", Charge(ACCOUNT, 1, 1), request=f"r{n}") for n in range(500)]
     with pytest.raises(LedgerUnavailable, match="free some space"):
         desk.charge(*usages)
-    assert desk.store.account(ACCOUNT) == before
-    desk.store._connection.execute("PRAGMA max_page_count = 1000000")
+    assert desk.known(ACCOUNT) == before
+    desk.sqlite._connection.execute("PRAGMA max_page_count = 1000000")
     desk.charge(*usages)
-    after = desk.store.account(ACCOUNT)
+    after = desk.known(ACCOUNT)
     assert after is not None
     assert after[0].spent == 500
 
 
-def test_a_step_that_fails_leaves_the_others_of_its_batch_alone(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
-    hold = threading.Event()
-    writer = LedgerWriter(desk.store, lambda _accounts: None)
-    writer.submit(lambda _work: hold.wait(10))
-
-    def failing(work: Work) -> None:
-        bookkeeping.lease(work, desk.policy, LeaseRequest("bad", 1, (Want(ACCOUNT, 5, 5),)), NOW, NOW)
-        raise ValueError("no")
-
-    refused = writer.submit(failing)
-    good = writer.submit(
-        lambda work: bookkeeping.lease(work, desk.policy, LeaseRequest("good", 1, (Want(ACCOUNT, 7, 7),)), NOW, NOW)
-    )
-    hold.set()
-    assert isinstance(refused.exception(10), ValueError)
-    assert good.result(10).granted[0].amount == 7
-    known = desk.store.account(ACCOUNT)
-    assert known is not None
-    assert known[0].held == 7
-    writer.close()
+def test_a_lease_that_is_given_back_leaves_no_row(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 100, 100))
+    desk.lease("g1", returns={ACCOUNT: 100})
+    assert desk.sqlite._connection.execute("SELECT count(*) FROM leases").fetchone() == (0,)
 
 
-def test_a_batch_that_cannot_be_stored_is_refused_and_the_writer_lives_on(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
-    writer = LedgerWriter(desk.store, lambda _accounts: None)
-    too_large = record("g", Charge(ACCOUNT, 2**63, 0))
-    refused = writer.submit(lambda work: bookkeeping.charge_all(work, desk.policy, [too_large], NOW))
-    assert isinstance(refused.exception(10), InvalidValue)
-    usage = record("g", Charge(ACCOUNT, 5, 0))
-    writer.submit(lambda work: bookkeeping.charge_all(work, desk.policy, [usage], NOW)).result(10)
-    known = desk.store.account(ACCOUNT)
-    assert known is not None
-    assert (known[0].spent, known[0].requests) == (5, 1)
-    writer.close()
-
-
-def test_a_step_that_is_taken_back_is_not_begun_and_stops_nobody_else(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
-    hold = threading.Event()
-    writer = LedgerWriter(desk.store, lambda _accounts: None)
-    begun: list[str] = []
-    writer.submit(lambda _work: hold.wait(10))
-    taken_back = writer.submit(lambda _work: begun.append("taken back"))
-    assert taken_back.cancel()
-    other = writer.submit(lambda _work: begun.append("other"))
-    hold.set()
-    other.result(10)
-    assert begun == ["other"]
-    writer.close()
-
-
-def exported(desk: Desk) -> list[bytes]:
-    reader = SqliteReader(desk.store.path)
-    lines = list(export(reader.chain()))
-    reader.close()
-    return lines
-
-
-def test_an_export_verifies_without_the_database(desk: Desk) -> None:
-    desk.lease("g", Want(ACCOUNT, 1000, 1000))
-    desk.charge(*(record("g", Charge(ACCOUNT, 10, 10)) for _ in range(20)))
-    lines = exported(desk)
-    assert verify(lines).transactions == 21
-    first = orjson.loads(lines[1])
-    assert (first["usage"]["upstream_id"], first["kind"]) == ("chatcmpl-1", "usage")
-    assert first["usage"]["request_id"]
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (
-            lambda lines: [*lines[:3], lines[3].replace(b'"amount":10', b'"amount":11'), *lines[4:]],
-            "line 4: .* was changed",
-        ),
-        (lambda lines: [*lines[:3], *lines[4:]], "line 4: transaction 5 stands where 4 belongs"),
-        (lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], "line 4: transaction 5 stands where 4 belongs"),
-        (lambda lines: [*lines[:3], b"not json\n", *lines[4:]], "line 4: it is not an exported transaction"),
-    ],
-    ids=["changed", "removed", "swapped", "torn"],
-)
-def test_verify_names_the_first_line_that_does_not_hold(desk: Desk, damage: object, says: str) -> None:
-    desk.lease("g", Want(ACCOUNT, 1000, 1000))
-    desk.charge(*(record("g", Charge(ACCOUNT, 10, 10)) for _ in range(8)))
-    with pytest.raises(ChainBroken, match=says):
-        verify(damage(exported(desk)))  # type: ignore[operator]
-
-
-def test_pages_of_usages_run_in_the_order_of_booking_with_the_balance_after_each(desk: Desk) -> None:
-    desk.lease("g", Want(ACCOUNT, 1000, 1000))
-    desk.charge(*(record("g", Charge(ACCOUNT, 10, 10), request=f"r{n}") for n in range(45)))
-    reader = SqliteReader(desk.store.path)
-    page = reader.usages(ACCOUNT, page=3, order="oldest")
-    newest = reader.usages(ACCOUNT, page=1)
-    totals = reader.totals(ACCOUNT)
-    one = reader.usage(ACCOUNT, "r7")
-    reader.close()
-    assert ([row.id for row in page.rows], page.total) == ([f"r{n}" for n in range(40, 45)], 45)
-    assert newest.rows[0].balance == 10**9 - 450
-    assert (totals.usages, totals.tokens, totals.cost) == (45, 45 * 110, 450)
-    assert one is not None
-    assert one.balance == 10**9 - 80
+def test_transactions_are_read_only_of_minutes_in_which_something_had_no_price(desk: Desk) -> None:
+    priced = [used("gpt-5", 1, minute=number) for number in range(1, 30)]
+    desk.charge(used("mystery", None), *priced)
+    with sqlite3.connect(desk.sqlite.path) as ruined:
+        # Whoever reads one of these fails: none is JSON any more.
+        ruined.execute(
+            "UPDATE transactions SET body = 'x' WHERE seq IN (SELECT seq FROM requests WHERE model = 'gpt-5')"
+        )
+    ruined.close()
+    with desk.reader() as reader:
+        (one,) = in_parts(reader, ACCOUNT, 4)
+    assert (one.model, one.requests) == ("mystery", 1)

@@ -1,7 +1,7 @@
-"""The authority, on a real ledger: what its watch over holders does."""
+"""Who is heard of holds, who is not lapses: the authority over a real ledger, with a clock of the test's own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -9,62 +9,125 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.ledger.builders import NOW, account_of, budget, policy
+from tests.postgres_server import running as postgres_running
+from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, LeaseRequest, Want
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper_ledger import bookkeeping
+from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.sqlite import SqliteStore
+from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 from tollkeeper_ledger.work import Work
-from tollkeeper_webhook import authority as module
 from tollkeeper_webhook.authority import LedgerAuthority
 
 LIMIT = budget()
 ACCOUNT = account_of(LIMIT)
+LONG = LEASE_TIME + timedelta(seconds=1)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - another thread makes it true
-            await asyncio.sleep(0.01)
+class Running:
+    """An authority, the time it goes by, and requests in sequence."""
+
+    def __init__(self, ledger: LedgerAt) -> None:
+        self.now = NOW
+        self.authority = LedgerAuthority(ledger, CurrentPolicy(policy(LIMIT)), self.time)
+        self.sequence = 0
+
+    def time(self) -> datetime:
+        return self.now
+
+    async def lease(self, holder: str, amount: int = 100) -> None:
+        self.sequence += 1
+        await self.authority.lease(LeaseRequest(holder, self.sequence, (Want(ACCOUNT, amount, amount),)))
+
+    @property
+    def account(self) -> Account:
+        known = self.authority.reader.account(ACCOUNT)
+        assert known is not None
+        return known
 
 
-async def test_holders_lapse_once_a_ledger_that_could_not_be_written_takes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LOOK_FOR_LAPSED_SECONDS", 0.01)
-    time = [NOW]
-    async with LedgerAuthority(tmp_path / "ledger.db", CurrentPolicy(policy(LIMIT)), lambda: time[0]) as authority:
-        await authority.lease(LeaseRequest("gone", 1, (Want(ACCOUNT, 300, 300),)))
-        connection = authority._store._connection
-        connection.execute("PRAGMA query_only = ON")
-        time[0] = NOW + LEASE_TIME + timedelta(seconds=1)
-        with capture_logs() as said:
-            await until(lambda: sum("cannot lapse yet" in one["event"] for one in said) > 1)
-        connection.execute("PRAGMA query_only = OFF")
-        await until(lambda: (account := authority.reader.account(ACCOUNT)) is not None and account.unreconciled == 300)
-        after = authority.reader.account(ACCOUNT)
-        assert after is not None
-        assert after.held == 0
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    one = Running(tmp_path / "ledger.db")
+    async with one.authority:
+        yield one
 
 
-async def test_holders_lapse_beside_one_whose_leases_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_FOR_LAPSED_SECONDS", 0.01)
-    lapse, tries = bookkeeping.lapse, 0
+async def test_a_holder_that_is_not_heard_of_for_a_lease_time_lapses(running: Running) -> None:
+    await running.lease("g1")
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (100, 0)
+    running.now += LONG
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_a_holder_heard_of_while_it_lapses_is_watched_again(running: Running) -> None:
+    await running.lease("g1")
+    running.now += LONG
+    await asyncio.gather(running.authority.lapse_unheard(), running.lease("g1", 1))
+    assert running.account.held == 101
+    running.now += LONG
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 101)
+
+
+async def test_a_holder_that_ends_while_it_lapses_stops_nobody_from_lapsing(running: Running) -> None:
+    await running.lease("g1")
+    await running.lease("g2")
+    running.now += LONG
+    await asyncio.gather(running.authority.lapse_unheard(), running.authority.close("g1", {}))
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_a_lapse_that_cannot_be_booked_is_tried_again(running: Running) -> None:
+    await running.lease("g1")
+    running.now += LONG
+    store = running.authority._store
+    assert isinstance(store, SqliteStore)
+    connection = store._connection
+    connection.execute("PRAGMA query_only = 1")
+    await running.authority.lapse_unheard()
+    with pytest.raises(LedgerUnavailable):
+        await running.authority.close("g1", {})
+    connection.execute("PRAGMA query_only = 0")
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_holders_lapse_beside_one_whose_leases_cannot(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    lapse = bookkeeping.lapse
 
     def defective(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
-        nonlocal tries
         if holder == "odd":
-            tries += 1
             raise KeyError("a defect")
         lapse(work, policy, holder, now)
 
     monkeypatch.setattr(bookkeeping, "lapse", defective)
-    time = [NOW]
-    async with LedgerAuthority(tmp_path / "ledger.db", CurrentPolicy(policy(LIMIT)), lambda: time[0]) as authority:
-        await authority.lease(LeaseRequest("odd", 1, (Want(ACCOUNT, 200, 200),)))
-        await authority.lease(LeaseRequest("gone", 1, (Want(ACCOUNT, 300, 300),)))
-        time[0] = NOW + LEASE_TIME + timedelta(seconds=1)
-        with capture_logs() as said:
-            await until(lambda: tries > 2)
-        after = authority.reader.account(ACCOUNT)
-    assert after is not None
-    assert (after.held, after.unreconciled) == (200, 300)
+    await running.lease("odd", 200)
+    await running.lease("gone", 300)
+    running.now += LONG
+    with capture_logs() as said:
+        for _ in range(3):
+            await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (200, 300)
     assert [(one["holder"], one["log_level"]) for one in said] == [("odd", "error")]
+
+
+async def test_a_holder_that_another_authority_hears_of_does_not_lapse() -> None:
+    with postgres_running() as server:
+        ledger = PostgresLedger(server.new_database())
+        one, two = Running(ledger), Running(ledger)
+        async with one.authority:
+            await one.lease("g1")
+            async with two.authority:
+                one.now += LONG
+                two.now += LONG
+                await one.lease("g1", 50)
+                await two.authority.lapse_unheard()
+                assert (two.account.held, two.account.unreconciled) == (150, 0)
+                two.now += LONG
+                await two.authority.lapse_unheard()
+                assert (two.account.held, two.account.unreconciled) == (0, 150)

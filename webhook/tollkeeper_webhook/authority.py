@@ -1,14 +1,14 @@
 """The authority: the one that grants leases and books usage, over a ledger with one writer.
 
 It keeps invariant I1 by construction: every grant is decided and made durable on the writer's single thread, against
-`spent + unreconciled + held` of the account, before its holder hears of it.
+`spent + unreconciled + held` of the account, before its holder hears of it. Several authorities may share a ledger on
+PostgreSQL; its store does over what another one was first to change.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -21,38 +21,47 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger import bookkeeping, opening
-from tollkeeper_ledger.reader import SqliteReader
-from tollkeeper_ledger.sqlite import SqliteStore
+from tollkeeper_ledger.storage import LedgerAt, open_reader, open_store
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 
 LOOK_FOR_LAPSED_SECONDS = 5.0
 
-Result = TypeVar("Result")
-
 _log = structlog.get_logger("tollkeeper.authority")
+
+Result = TypeVar("Result")
 
 
 class LedgerAuthority:
-    """`Authority` for the gateway and `Books` for the operator, in the process that owns the ledger.
+    """`Authority` for the gateway and `Books` for the operator, over a SQLite file of its own or a PostgreSQL database.
 
-    Use as an async context manager. Raises what `SqliteStore` raises when the ledger cannot be opened.
+    Use as an async context manager. Raises what `open_store` raises when the ledger cannot be opened.
     """
 
-    def __init__(self, path: Path, policy: CurrentPolicy, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: LedgerAt, policy: CurrentPolicy, clock: Callable[[], datetime]) -> None:
         self._policy = policy
         self._clock = clock
-        self._store = SqliteStore(path)
-        self.ledger = self._store.id
-        """The ledger's own name."""
-        self.reader = SqliteReader(path)
+        self._store = open_store(ledger)
+        self.reader = open_reader(ledger)
         self._listeners: set[Callable[[frozenset[str]], None]] = set()
         self._seen: dict[str, datetime] = {}
+        self._sequences: dict[str, int] = {}
+        self._stuck: set[str] = set()
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's own name."""
+        return self._store.id
+
+    @property
+    def place(self) -> str:
+        """Where the ledger lies, without secrets."""
+        return self._store.name
 
     async def __aenter__(self) -> "LedgerAuthority":
         self._loop = asyncio.get_running_loop()
         # After a start every holder gets a whole lease time to be heard of again: the authority was away, not they.
-        self._seen = dict.fromkeys(self._store.live_holders(), self._clock())
+        await self._hear_of_all(self._clock())
         self._writer = LedgerWriter(self._store, self._committed)
         self._watch = asyncio.create_task(self._look_for_lapsed())
         return self
@@ -77,9 +86,11 @@ class LedgerAuthority:
         now = self._clock()
         self._seen[request.holder] = now
         policy = self._in_force
-        return await self._submit(
+        reply = await self._submit(
             lambda work: bookkeeping.lease(work, policy, request, now=now, expires=now + LEASE_TIME)
         )
+        self._sequences[request.holder] = request.sequence
+        return reply
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         """See `Authority`."""
@@ -90,7 +101,7 @@ class LedgerAuthority:
         """See `Authority`."""
         now, policy = self._clock(), self._in_force
         await self._submit(lambda work: bookkeeping.close(work, policy, holder, kept, now))
-        self._seen.pop(holder, None)
+        self._forget(holder)
 
     # For the operator: see `tollkeeper.books.Books`.
 
@@ -105,6 +116,13 @@ class LedgerAuthority:
     async def first_crossing(self, account: str, threshold: int) -> bool:
         """See `Books`."""
         return await self._submit(lambda work: bookkeeping.cross(work, account, threshold))
+
+    # For administrators: corrections (see `tollkeeper_ledger.corrections`).
+
+    async def correct(self, step: Callable[[Work, PolicySet, datetime], Result]) -> Result:
+        """Run one of the ledger's corrections under the policy in force."""
+        now, policy = self._clock(), self._in_force
+        return await self._submit(lambda work: step(work, policy, now))
 
     def subscribe(self, tell: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """See `Books`."""
@@ -121,22 +139,51 @@ class LedgerAuthority:
             tell(accounts)
 
     async def _look_for_lapsed(self) -> None:
-        """Let the leases of holders lapse that were not heard of for a lease time."""
-        told: set[str] = set()
         while True:
             await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
-            now, policy = self._clock(), self._in_force
-            for holder, seen in [one for one in self._seen.items() if now - one[1] > LEASE_TIME]:
-                try:
-                    await self._submit(partial(bookkeeping.lapse, policy=policy, holder=holder, now=now))
-                except Unavailable as fault:
-                    _log.warning("a holder's leases cannot lapse yet: the ledger cannot be written", error=str(fault))
-                    break
-                except Exception as fault:  # noqa: BLE001 - one holder's leases must not keep all others' from lapsing
-                    if holder not in told:
-                        _log.error("a holder's leases stay held: they cannot lapse", holder=holder, error=repr(fault))
-                    told.add(holder)
-                    continue
-                # A holder that was heard of meanwhile is alive again, and is waited for anew.
-                if self._seen.get(holder) == seen:
-                    del self._seen[holder]
+            await self.lapse_unheard()
+
+    async def lapse_unheard(self) -> None:
+        """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
+        now, policy = self._clock(), self._in_force
+        try:
+            await self._hear_of_all(now)
+        except Unavailable as error:
+            _log.warning("the ledger cannot say which leases live", error=str(error))
+            return
+        for holder, seen in tuple(self._seen.items()):
+            # Whoever was heard of, or ended, while an earlier one was booked is none of them any more.
+            if now - seen <= LEASE_TIME or self._seen.get(holder) is not seen:
+                continue
+            sequence = self._sequences.get(holder, 0)
+            try:
+                await self._submit(partial(_lapse, policy=policy, holder=holder, sequence=sequence, now=now))
+            except Unavailable as error:
+                _log.warning("leases of a holder that is gone cannot lapse yet", holder=holder, error=str(error))
+                return
+            except Exception as error:  # noqa: BLE001 - one holder's leases must not keep all others' from lapsing
+                if holder not in self._stuck:
+                    _log.error("a holder's leases stay held: they cannot lapse", holder=holder, error=repr(error))
+                self._stuck.add(holder)
+                continue
+            if self._seen.get(holder) is seen:
+                self._forget(holder)
+
+    async def _hear_of_all(self, now: datetime) -> None:
+        """Also watch holders that talk to other authorities: they were heard of when their sequence number went on."""
+        live = await asyncio.to_thread(self.reader.live_holders)
+        for holder, sequence in live.items():
+            if holder not in self._seen or sequence > self._sequences.get(holder, 0):
+                self._seen[holder] = now
+                self._sequences[holder] = sequence
+
+    def _forget(self, holder: str) -> None:
+        self._seen.pop(holder, None)
+        self._sequences.pop(holder, None)
+        self._stuck.discard(holder)
+
+
+def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:
+    """Let a holder's leases lapse, unless another authority has heard of it meanwhile."""
+    if work.holder(holder).sequence <= sequence:
+        bookkeeping.lapse(work, policy, holder, now)

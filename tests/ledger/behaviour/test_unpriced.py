@@ -1,19 +1,17 @@
 """Models used without a price: exact whatever the account used beside them, and however it is asked in parts (M6)."""
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tests.ledger.conftest import NewLedger
 from tollkeeper.unpriced import UnpricedModel
 from tollkeeper.usage import Buckets, Charge, UsageRecord
-from tollkeeper_ledger.reader import SqliteReader
+from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader
 
 LIMIT, OTHER = budget(allocation=10**9), budget("other", allocation=10**9)
 ACCOUNT, OTHER_ACCOUNT = account_of(LIMIT), account_of(OTHER)
@@ -39,7 +37,7 @@ def expected(booked: Iterable[UsageRecord], account: str) -> dict[tuple[str, str
     return found
 
 
-def in_parts(reader: SqliteReader, account: str, most: int) -> list[UnpricedModel]:
+def in_parts(reader: LedgerStoreReader, account: str, most: int) -> list[UnpricedModel]:
     parts = [reader.unpriced(account, after=0, most=most)]
     while not parts[-1].is_last:
         parts.append(reader.unpriced(account, after=parts[-1].until, most=most))
@@ -61,59 +59,38 @@ usages = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(usages, st.integers(1, 25))
 def test_usage_without_a_price_is_found_by_model_exactly_in_parts_of_any_size(
-    booked: list[UsageRecord], most: int
+    new_ledger: NewLedger, booked: list[UsageRecord], most: int
 ) -> None:
-    with TemporaryDirectory() as folder:
-        desk = Desk(Path(folder) / "ledger.db", LIMIT, OTHER)
-        for start in range(0, len(booked), 7):
-            desk.charge(*booked[start : start + 7])
-        reader = SqliteReader(desk.store.path)
+    desk = Desk(new_ledger(), LIMIT, OTHER)
+    for start in range(0, len(booked), 7):
+        desk.charge(*booked[start : start + 7])
+    with desk.reader() as reader:
         for account in (ACCOUNT, OTHER_ACCOUNT):
             found: dict[tuple[str, str], tuple[int, int]] = {}
             for one in in_parts(reader, account, most):
                 requests, tokens = found.get((one.provider, one.model), (0, 0))
                 found[one.provider, one.model] = (requests + one.requests, tokens + one.tokens)
             assert found == expected(booked, account)
-        reader.close()
-        desk.store.close()
+    desk.store.close()
 
 
-def test_models_come_in_the_order_of_their_first_use(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
+def test_models_come_in_the_order_of_their_first_use(ledger: LedgerAt) -> None:
+    desk = Desk(ledger, LIMIT)
     desk.charge(*(used(model, None) for model in ("z", "a", "z", "m")))
-    reader = SqliteReader(desk.store.path)
-    models = reader.unpriced(ACCOUNT, after=0, most=10).models
+    with desk.reader() as reader:
+        models = reader.unpriced(ACCOUNT, after=0, most=10).models
     assert [one.model for one in models] == ["z", "a", "m"]
     assert [one.first for one in models] == sorted(one.first for one in models)
-    reader.close()
     desk.store.close()
 
 
-def test_transactions_are_read_only_of_minutes_in_which_something_had_no_price(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
-    priced = [used("gpt-5", 1, minute=number) for number in range(1, 30)]
-    desk.charge(used("mystery", None), *priced)
-    with sqlite3.connect(desk.store.path) as ruined:
-        # Whoever reads one of these fails: none is JSON any more.
-        ruined.execute(
-            "UPDATE transactions SET body = 'x' WHERE seq IN (SELECT seq FROM requests WHERE model = 'gpt-5')"
-        )
-    ruined.close()
-    reader = SqliteReader(desk.store.path)
-    (one,) = in_parts(reader, ACCOUNT, 4)
-    assert (one.model, one.requests) == ("mystery", 1)
-    reader.close()
-    desk.store.close()
-
-
-def test_an_account_in_which_everything_had_a_price_is_one_part(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
+def test_an_account_in_which_everything_had_a_price_is_one_part(ledger: LedgerAt) -> None:
+    desk = Desk(ledger, LIMIT)
     desk.charge(*(used("gpt-5", 1) for _ in range(5)))
-    reader = SqliteReader(desk.store.path)
-    part = reader.unpriced(ACCOUNT, after=0, most=2)
+    with desk.reader() as reader:
+        part = reader.unpriced(ACCOUNT, after=0, most=2)
     assert (list(part.models), part.is_last) == ([], True)
-    reader.close()
     desk.store.close()

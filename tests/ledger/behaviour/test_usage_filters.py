@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import pytest
@@ -12,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tests.ledger.conftest import NewLedger
 from tollkeeper.usage import Caller, Charge, Outcome, UsageRecord
 from tollkeeper.views import ALL_USAGES, UsageChoices, UsageFilter
-from tollkeeper_ledger.reader import SqliteReader
+from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader
 
 LIMIT, OTHER = budget(allocation=10**9), budget("other", allocation=10**9)
 ACCOUNT, OTHER_ACCOUNT = account_of(LIMIT), account_of(OTHER)
@@ -78,7 +77,7 @@ def lets_through(wanted: UsageFilter, one: UsageRecord) -> bool:
     )
 
 
-def ids(reader: SqliteReader, account: str, wanted: UsageFilter, size: int) -> tuple[list[str], int]:
+def ids(reader: LedgerStoreReader, account: str, wanted: UsageFilter, size: int) -> tuple[list[str], int]:
     """All usages that are found, page by page, and how many there are said to be."""
     first = reader.usages(account, page=1, size=size, order="oldest", wanted=wanted)
     found = list(first.rows)
@@ -87,24 +86,26 @@ def ids(reader: SqliteReader, account: str, wanted: UsageFilter, size: int) -> t
     return [row.id for row in found], first.total
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(st.lists(records, max_size=40), st.lists(sparse, min_size=1, max_size=8), st.integers(1, 12))
 def test_a_filter_finds_and_counts_exactly_the_usages_that_it_lets_through(
-    booked: list[UsageRecord], filters: list[UsageFilter], size: int
+    new_ledger: NewLedger, booked: list[UsageRecord], filters: list[UsageFilter], size: int
 ) -> None:
-    with TemporaryDirectory() as folder:
-        desk = Desk(Path(folder) / "ledger.db", LIMIT, OTHER)
-        for start in range(0, len(booked), 7):
-            desk.charge(*booked[start : start + 7])
-        reader = SqliteReader(desk.store.path)
+    desk = Desk(new_ledger(), LIMIT, OTHER)
+    for start in range(0, len(booked), 7):
+        desk.charge(*booked[start : start + 7])
+    with desk.reader() as reader:
         for account in (ACCOUNT, OTHER_ACCOUNT):
             charged = [one for one in booked if any(charge.account == account for charge in one.charges)]
             for wanted in [*filters, ALL_USAGES]:
                 expected = [one.id for one in charged if lets_through(wanted, one)]
                 assert ids(reader, account, wanted, size) == (expected, len(expected))
             assert reader.usage_choices(account, most=100) == choices(charged)
-        reader.close()
-        desk.store.close()
+    desk.store.close()
 
 
 def choices(booked: Sequence[UsageRecord]) -> UsageChoices:
@@ -124,8 +125,8 @@ def choices(booked: Sequence[UsageRecord]) -> UsageChoices:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "ledger.db", LIMIT)
+def desk(ledger: LedgerAt) -> Iterator[Desk]:
+    desk = Desk(ledger, LIMIT)
     yield desk
     desk.store.close()
 
@@ -133,18 +134,16 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def test_the_values_of_most_usages_are_offered_when_there_are_too_many(desk: Desk) -> None:
     users = [user for number in range(5) for user in [f"user-{number}"] * (number + 1)]
     desk.charge(*(record("g", Charge(ACCOUNT, 1, 0), caller=Caller("team", user=user)) for user in users))
-    reader = SqliteReader(desk.store.path)
-    assert reader.usage_choices(ACCOUNT, most=2).user == ("user-3", "user-4")
-    reader.close()
+    with desk.reader() as reader:
+        assert reader.usage_choices(ACCOUNT, most=2).user == ("user-3", "user-4")
 
 
 def test_an_account_that_nobody_opened_has_no_usages_and_no_choices(desk: Desk) -> None:
-    reader = SqliteReader(desk.store.path)
     nowhere = account_of(OTHER)
-    assert reader.usages(nowhere, page=1, wanted=UsageFilter(user="alice")).total == 0
-    assert reader.usages(nowhere, page=1, wanted=UsageFilter(since=NOW)).total == 0
-    assert reader.usage_choices(nowhere, most=10) == UsageChoices()
-    reader.close()
+    with desk.reader() as reader:
+        assert reader.usages(nowhere, page=1, wanted=UsageFilter(user="alice")).total == 0
+        assert reader.usages(nowhere, page=1, wanted=UsageFilter(since=NOW)).total == 0
+        assert reader.usage_choices(nowhere, most=10) == UsageChoices()
 
 
 @pytest.mark.parametrize("length", [timedelta(hours=1), timedelta(days=30)], ids=["narrow", "wide"])
@@ -157,7 +156,6 @@ def test_a_time_range_holds_its_start_and_not_its_end_though_usages_were_booked_
     end = NOW + length
     tick = timedelta(microseconds=1)
     desk.charge(ended("late", end - tick), ended("start", NOW), ended("early", NOW - tick), ended("end", end))
-    reader = SqliteReader(desk.store.path)
-    page = reader.usages(ACCOUNT, page=1, order="oldest", wanted=UsageFilter(since=NOW, until=end))
-    reader.close()
+    with desk.reader() as reader:
+        page = reader.usages(ACCOUNT, page=1, order="oldest", wanted=UsageFilter(since=NOW, until=end))
     assert ([row.id for row in page.rows], page.total) == (["late", "start"], 2)

@@ -1,0 +1,94 @@
+"""`tollkeeper adjust` and `tollkeeper refund`: corrections by hand."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tollkeeper.amounts import Unit
+from tollkeeper_cli import options
+from tollkeeper_cli.failure import told_in_one_line
+from tollkeeper_cli.operations import carried_out
+from tollkeeper_cli.settings import StorageSettings, load
+from tollkeeper_cli.times import time_of
+
+_reason = click.option("--reason", required=True, show_envvar=True, help="Why; it stands in the ledger for good.")
+
+
+@click.command("adjust")
+@click.argument("target", metavar="NAMESPACE/NAME")
+@click.option("--limit", default="", show_envvar=True, help="The limit of a TokenQuota; without it, a TokenBudget.")
+@click.option(
+    "--key", multiple=True, show_envvar=True, help="Value of each `per:` in its order; a selected tenant first."
+)
+@click.option(
+    "--amount", required=True, show_envvar=True, help="In the account's unit: 5.00 gives back, -5.00 charges."
+)
+@click.option("--at", show_envvar=True, help="A time (RFC 3339) in the window that is meant; without it, now.")
+@click.option(
+    "--unit", type=click.Choice([unit.value for unit in Unit]), show_envvar=True, help="Where it had several."
+)
+@_reason
+@click.option("--reference", show_envvar=True, help="A name that an account takes once, such as the ticket's number.")
+@options.config
+@options.data_dir
+def adjust_command(
+    target: str,
+    limit: str,
+    key: tuple[str, ...],
+    amount: str,
+    at: str | None,
+    unit: str | None,
+    reason: str,
+    reference: str | None,
+    config: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Correct what was spent of a budget or quota, with a reason. Works while `tollkeeper up` runs.
+
+    Nothing that is booked is changed: a new transaction puts it right. At most what was spent is given back; to put in
+    more, create a TokenGrant.
+    """
+    namespace, slash, name = target.partition("/")
+    if not (slash and namespace and name):
+        raise click.UsageError(
+            f"{target!r}: write the namespace and the name of the budget or quota, as in team/monthly"
+        )
+    with told_in_one_line():
+        where = {
+            "namespace": namespace,
+            "name": name,
+            "limit": limit,
+            "key": key,
+            "at": time_of("--at", at),
+            "unit": unit,
+        }
+        what = {"amount": amount, "reason": reason, "reference": reference}
+        _carry_out(config, data_dir, {"do": "adjust", **where, **what})
+
+
+@click.command("refund")
+@click.argument("request", metavar="REQUEST-ID")
+@click.option("--amount", show_envvar=True, help="Part of the request's cost in dollars; without it, all of it.")
+@_reason
+@options.config
+@options.data_dir
+def refund_command(request: str, amount: str | None, reason: str, config: Path | None, data_dir: Path | None) -> None:
+    """Give a booked request back to every account that it was charged to, once. Works while `tollkeeper up` runs."""
+    with told_in_one_line():
+        _carry_out(config, data_dir, {"do": "refund", "request": request, "amount": amount, "reason": reason})
+
+
+def _carry_out(config: Path | None, data_dir: Path | None, asked: Mapping[str, Any]) -> None:
+    storage = load(config).storage if data_dir is None else StorageSettings(directory=data_dir)
+    told(asyncio.run(carried_out(storage.directory, asked, storage.ledger)))
+
+
+def told(answer: Mapping[str, Any]) -> None:
+    """What was booked, a line for each account."""
+    for line in answer["accounts"]:
+        what = "{account}: {amount} {unit}; spent {spent}, balance {balance}".format(**line)
+        click.echo(what)
+    click.echo(f"transaction {answer['transaction']}", err=True)

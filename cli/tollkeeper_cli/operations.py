@@ -1,0 +1,193 @@
+"""What the control socket can be asked, and how it is carried out on the ledger: corrections, nothing else.
+
+The same code runs in `tollkeeper up` and in a command that opened the ledger itself.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from tollkeeper.accounts import Account
+from tollkeeper.amounts import LARGEST, Unit, format_amount, parse_amount, parse_money
+from tollkeeper.errors import InvalidValue
+from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper.policy import CurrentPolicy, PolicySet
+from tollkeeper.prices import PriceList
+from tollkeeper_cli import control
+from tollkeeper_cli.settings import LEDGER_FILE
+from tollkeeper_ledger import corrections, opening
+from tollkeeper_ledger.corrections import Change, Corrected, Correction
+from tollkeeper_ledger.storage import LedgerAt
+from tollkeeper_ledger.work import Work
+from tollkeeper_webhook.authority import LedgerAuthority
+
+Value = TypeVar("Value")
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST, strict=True)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Adjust(_Asked):
+    """Correct one account. `limit` empty: a budget, else a quota's limit. `at` picks the window; left out: now's."""
+
+    do: Literal["adjust"] = "adjust"
+    namespace: Text
+    name: Text
+    limit: str = ""
+    key: tuple[str, ...] = ()
+    at: datetime | None = None
+    unit: Unit | None = None
+    amount: Text
+    reason: Text
+    reference: Text | None = None
+
+    @property
+    def ref(self) -> LimitRef:
+        """The limit that is meant."""
+        return LimitRef("TokenQuota" if self.limit else "TokenBudget", self.namespace, self.name, self.limit)
+
+
+class Refund(_Asked):
+    """Give a request back; `amount` is the part of its cost in dollars, left out: all."""
+
+    do: Literal["refund"] = "refund"
+    request: Text
+    amount: Text | None = None
+    reason: Text
+
+
+class Correct(_Asked):
+    """Book one correction of a reconciliation, unless its mark is booked."""
+
+    do: Literal["correct"] = "correct"
+    mark: Text
+    changes: Annotated[tuple[tuple[Text, Whole], ...], Field(min_length=1, max_length=20_000)]
+    reason: Text
+    details: dict[str, Any] = {}
+
+
+Asked = Adjust | Refund | Correct
+_ASKED: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="do")])
+
+
+async def perform(authority: LedgerAuthority, raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Carry out a request. Raises `InvalidValue` for what is not one, and what the ledger raises."""
+    match asked := _read(raw):
+        case Adjust():
+            return await _adjust(authority, asked)
+        case Refund():
+            cost = None if asked.amount is None else parse_money(asked.amount.removeprefix("+"))
+            return _told(await authority.correct(partial(_refund, asked=asked, cost=cost)))
+        case Correct():
+            return await authority.correct(partial(_correct, asked=asked))
+
+
+def _read(raw: Mapping[str, Any]) -> Asked:
+    try:
+        return _ASKED.validate_python(raw)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'do'}: {e['msg']}" for e in error.errors())
+        raise InvalidValue(wrong) from error
+
+
+async def _adjust(authority: LedgerAuthority, asked: Adjust) -> Mapping[str, Any]:
+    known = authority.reader.accounts_named(asked.ref, asked.key)
+
+    def step(work: Work, policy: PolicySet, now: datetime) -> Corrected:
+        account = _chosen(known, asked, asked.at or now)
+        limit = policy.limit(asked.ref)
+        if account is None and limit is not None and _fits(asked, limit.each_tenant + len(limit.per)):
+            account = opening.open_account(work, limit, asked.key, now).id
+        if account is None:
+            raise InvalidValue(_missing(asked, known))
+        amount = parse_amount(asked.amount.removeprefix("+"), AccountId.parse(account).unit)
+        change = Change(account, amount)
+        return corrections.adjust(work, policy, change, reason=asked.reason, reference=asked.reference, now=now)
+
+    return _told(await authority.correct(step))
+
+
+def _fits(asked: Adjust, keys: int) -> bool:
+    return asked.at is None and asked.unit is None and len(asked.key) == keys
+
+
+def _chosen(known: Any, asked: Adjust, at: datetime) -> str | None:
+    """The one account whose window holds the instant."""
+    if at.tzinfo is None:
+        raise InvalidValue(f"at: {at.isoformat()} has no time zone; write an offset, such as {at.isoformat()}Z")
+    found = [account for account in known if _holds(account, at)]
+    units = [AccountId.parse(account.id).unit for account in found]
+    if asked.unit is not None:
+        found = [account for account, unit in zip(found, units, strict=True) if unit is asked.unit]
+    if len(found) > 1:
+        raise InvalidValue(f"{asked.ref}: it was counted in {' and '.join(units)} in this window; name one with --unit")
+    return found[0].id if found else None
+
+
+def _holds(account: Account, at: datetime) -> bool:
+    return (account.window_start is None or account.window_start <= at) and (
+        account.window_end is None or at < account.window_end
+    )
+
+
+def _missing(asked: Adjust, known: Any) -> str:
+    key = f" with the key {','.join(asked.key)}" if asked.key else " without a key"
+    if not known:
+        return f"{asked.ref}{key} has no account; see that name, --limit and --key are right, in the order of per:"
+    windows = ", ".join(AccountId.parse(account.id).window for account in known[-5:])
+    return (
+        f"{asked.ref}{key} has no account for this time; --at picks one of its windows, the last of which are {windows}"
+    )
+
+
+def _refund(work: Work, policy: PolicySet, now: datetime, *, asked: Refund, cost: int | None) -> Corrected:
+    return corrections.refund(work, policy, asked.request, cost=cost, reason=asked.reason, now=now)
+
+
+def _correct(work: Work, policy: PolicySet, now: datetime, *, asked: Correct) -> Mapping[str, Any]:
+    if booked := work.transaction(asked.mark):
+        return {"transaction": booked["id"], "accounts": [], "again": True}
+    changes = tuple(Change(account, amount) for account, amount in asked.changes)
+    correction = Correction(corrections.CORRECT, changes, asked.reason, asked.details, (asked.mark,))
+    return _told(corrections.correct(work, policy, correction, now))
+
+
+def _told(corrected: Corrected) -> Mapping[str, Any]:
+    lines = []
+    for account, amount, spent, balance in corrected.lines:
+        unit = AccountId.parse(account).unit
+        shown = {"amount": amount, "spent": spent, "balance": balance}
+        lines.append({"account": account, "unit": unit.value} | {n: format_amount(v, unit) for n, v in shown.items()})
+    return {"transaction": corrected.transaction, "accounts": lines}
+
+
+def read_asked(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A request as it is sent: what is None left out, everything checked. Raises `InvalidValue`."""
+    given = {name: value for name, value in raw.items() if value is not None}
+    return _read(given).model_dump(mode="json", exclude_none=True)
+
+
+async def carried_out(folder: Path, raw: Mapping[str, Any], ledger: LedgerAt | None = None) -> Mapping[str, Any]:
+    """Ask the process that runs over a folder; where none runs, open the ledger, do it, and close it again.
+
+    The ledger is the folder's own unless another is named.
+
+    Raises `InvalidValue` where there is no ledger, and what `control.ask`, `LedgerAuthority` and `perform` raise.
+    """
+    ledger = ledger or folder / LEDGER_FILE
+    if isinstance(ledger, Path) and not ledger.is_file():
+        raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
+    raw = read_asked(raw)
+    answer = control.ask(folder, raw)
+    if answer is not None:
+        return answer
+    policy = CurrentPolicy(PolicySet(0, {}, (), PriceList()))
+    async with LedgerAuthority(ledger, policy, lambda: datetime.now(UTC)) as authority:
+        return await perform(authority, raw)

@@ -1,0 +1,63 @@
+"""What a ledger's chain tells of the past, as values: usages, grants and corrections in the order of booking."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from tollkeeper.amounts import Unit
+from tollkeeper.grants import Share
+from tollkeeper.limits import LimitRef
+from tollkeeper.usage import UsageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class BookedUsage:
+    """A usage, when it was booked, and the balance of each account that it was charged to just before."""
+
+    seq: int
+    record: UsageRecord
+    booked_at: datetime
+    balances: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BookedCredit:
+    """A grant to a budget, when it was booked."""
+
+    ref: LimitRef
+    unit: Unit
+    share: Share
+    booked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BookedCorrection:
+    """What an account was given back (negative: charged). `request` is the one that was refunded, `upstream` the
+    provider's id of the one that a reconciliation put right."""
+
+    account: str
+    amount: int
+    booked_at: datetime
+    kind: str
+    request: str | None = None
+    upstream: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a reconciliation booked for a provider's id, or for a day and model: nano-dollars that were charged more."""
+
+    upstream: str | None
+    day: date
+    model: str
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The past, as far as it can be judged again."""
+
+    usages: tuple[BookedUsage, ...] = ()
+    credits: tuple[BookedCredit, ...] = ()
+    corrections: tuple[BookedCorrection, ...] = ()
+    reconciled: tuple[Reconciled, ...] = ()

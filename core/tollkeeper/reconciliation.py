@@ -1,0 +1,262 @@
+"""Reconciliation: our books beside a provider's. Pure.
+
+A provider's usage is rows of `id` or `date`, `model`, `cost` and, where it tells them, our buckets. A row with an id is
+joined to the usage with that `upstream_id`; rows without are joined, summed, to all usages of their day (UTC) and model.
+What differs becomes a fix: for an id, the provider's cost less ours is charged to (or given back on) every account of
+money that the usage was charged to; for a day and model, it is spread over their usages by what they cost.
+
+Ours is what was booked plus what earlier reconciliations booked for the same id or day and model, so the same file twice
+books nothing new. History is never priced anew: a fix is the provider's own figure. What only one side has is shown and
+not booked: a file may be partial, and nobody knows whose a row is that we never saw.
+"""
+
+import csv
+import io
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import orjson
+
+from tollkeeper.amounts import LARGEST, Unit, parse_money
+from tollkeeper.errors import InvalidValue
+from tollkeeper.history import BookedUsage, History
+from tollkeeper.limits import AccountId
+from tollkeeper.usage import BUCKETS, Buckets
+
+COLUMNS = ("id", "date", "model", "cost", *BUCKETS)
+"""The columns of a provider's file; `id` or `date` stands in every row, `model` and `cost` (dollars) too."""
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRow:
+    """One row of a provider's usage. `cost` in nano-dollars."""
+
+    place: str
+    id: str | None
+    day: date | None
+    model: str
+    cost: int
+    buckets: Buckets
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A correction that would bring our books to the provider's: `cost` is the provider's less ours, in nano-dollars.
+
+    `changes` gives back (negative: charges) by account. `mark` is the same for the same fix of the same books.
+    """
+
+    mark: str
+    upstream: str | None
+    day: date
+    model: str
+    cost: int
+    changes: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Line:
+    """One day and model: requests and nano-dollars on both sides."""
+
+    our_requests: int = 0
+    our_cost: int = 0
+    their_rows: int = 0
+    their_cost: int = 0
+
+    @property
+    def difference(self) -> int:
+        """The provider's cost less ours."""
+        return self.their_cost - self.our_cost
+
+
+@dataclass(slots=True)
+class Differences:
+    """Both books by day and model, the fixes that would join them, and the rows whose id or day and model we never saw."""
+
+    lines: dict[tuple[date, str], Line] = field(default_factory=dict)
+    fixes: list[Fix] = field(default_factory=list)
+    unknown: list[ProviderRow] = field(default_factory=list)
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything does not agree."""
+        return bool(self.fixes or self.unknown or any(line.difference for line in self.lines.values()))
+
+
+def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
+    """Both books beside each other, for the days and models that the provider's rows speak of."""
+    found, books = Differences(), _Books(history)
+    joined: set[str] = set()
+    summed: dict[tuple[date, str], list[ProviderRow]] = defaultdict(list)
+    for row in rows:
+        usage = books.by_id.get(row.id) if row.id is not None else None
+        day, model = (_day_of(usage), usage.record.model) if usage else (row.day, row.model)
+        if day is not None:
+            line = found.lines.setdefault((day, model), Line())
+            line.their_rows, line.their_cost = line.their_rows + 1, line.their_cost + row.cost
+        if usage is not None and row.id is not None and day is not None:
+            joined.add(row.id)
+            found.fixes += _fix(row.id, day, model, row.cost - books.cost_of(row.id), [usage], books)
+        elif row.id is not None or day is None:
+            found.unknown.append(row)
+        else:
+            summed[day, model].append(row)
+    for (day, model), own in summed.items():
+        usages = [usage for usage in books.by_day.get((day, model), ()) if usage.record.upstream_id not in joined]
+        if usages:
+            ours = sum(books.cost_of_one(usage) for usage in usages) + books.fixed_days[day, model]
+            found.fixes += _fix(None, day, model, sum(row.cost for row in own) - ours, usages, books)
+        else:
+            found.unknown += own
+    for key, line in found.lines.items():
+        line.our_requests, line.our_cost = len(books.by_day.get(key, ())), books.sum_of(*key)
+    return found
+
+
+class _Books:
+    """Our side, by id and by day and model, with what earlier reconciliations booked."""
+
+    def __init__(self, history: History) -> None:
+        self.by_id: dict[str, BookedUsage] = {}
+        self.by_day: dict[tuple[date, str], list[BookedUsage]] = defaultdict(list)
+        for usage in history.usages:
+            self.by_day[_day_of(usage), usage.record.model].append(usage)
+            if usage.record.upstream_id:
+                self.by_id[usage.record.upstream_id] = usage
+        self.fixed_ids: dict[str, int] = defaultdict(int)
+        self.fixed_days: dict[tuple[date, str], int] = defaultdict(int)
+        for one in history.reconciled:
+            if one.upstream:
+                self.fixed_ids[one.upstream] += one.cost
+            else:
+                self.fixed_days[one.day, one.model] += one.cost
+
+    def cost_of(self, upstream: str) -> int:
+        """What a request costs in our books."""
+        return self.cost_of_one(self.by_id[upstream])
+
+    def cost_of_one(self, usage: BookedUsage) -> int:
+        """What a usage costs in our books, with what was fixed of it by its id."""
+        return (usage.record.cost or 0) + self.fixed_ids.get(usage.record.upstream_id or "", 0)
+
+    def sum_of(self, day: date, model: str) -> int:
+        """What a day and model cost in our books."""
+        return sum(map(self.cost_of_one, self.by_day.get((day, model), ()))) + self.fixed_days[day, model]
+
+
+def _day_of(usage: BookedUsage) -> date:
+    return usage.record.admitted_at.astimezone(UTC).date()
+
+
+def _fix(
+    upstream: str | None, day: date, model: str, cost: int, usages: Sequence[BookedUsage], books: _Books
+) -> Iterator[Fix]:
+    if cost == 0:
+        return
+    changes: dict[str, int] = defaultdict(int)
+    for usage, part in zip(usages, spread(cost, [usage.record.cost or 0 for usage in usages]), strict=True):
+        for charge in usage.record.charges:
+            if AccountId.parse(charge.account).unit is Unit.USD:
+                changes[charge.account] -= part
+    stood = books.fixed_ids[upstream] if upstream else books.fixed_days[day, model]
+    mark = f"correct/{upstream or f'{day}/{model}'}/{stood}/{cost}"
+    yield Fix(mark, upstream, day, model, cost, {account: part for account, part in changes.items() if part})
+
+
+def spread(amount: int, weights: Sequence[int]) -> list[int]:
+    """An amount in whole parts by weight (all alike where there is none); the parts sum to it exactly."""
+    weights = weights if any(weights) else [1] * len(weights)
+    total, given, so_far, parts = sum(weights), 0, 0, []
+    for weight in weights:
+        so_far += weight
+        part = abs(amount) * so_far // total - given
+        given += part
+        parts.append(part if amount >= 0 else -part)
+    return parts
+
+
+def read_rows(text: str, *, as_json: bool) -> tuple[ProviderRow, ...]:
+    """The rows of a CSV file with a header, or of a JSON list of objects, in `COLUMNS`.
+
+    Raises `InvalidValue` that names the row and the column: unknown columns, no id and no date, an id that comes twice,
+    costs and tokens that are negative, not whole or too large.
+    """
+    raws = _json_rows(text) if as_json else _csv_rows(text)
+    rows = tuple(_row(place, raw) for place, raw in raws)
+    seen: dict[str, str] = {}
+    for row in rows:
+        if row.id is not None and row.id in seen:
+            raise InvalidValue(f"{row.place}: the id {row.id!r} stands in {seen[row.id]} too; a request has one row")
+        if row.id is not None:
+            seen[row.id] = row.place
+    if not rows:
+        raise InvalidValue("the file has no rows")
+    return rows
+
+
+def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        for raw in reader:
+            place = f"line {reader.line_num}"
+            if None in raw or None in raw.values():
+                raise InvalidValue(f"{place}: it has more or fewer cells than the header")
+            yield place, {name: value for name, value in raw.items() if value != ""}
+    except csv.Error as error:
+        raise InvalidValue(f"line {reader.line_num}: it is not CSV: {error}") from error
+
+
+def _json_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        raws = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidValue(f"it is not JSON: {error}") from error
+    if not isinstance(raws, list) or not all(isinstance(raw, dict) for raw in raws):
+        raise InvalidValue("it is not a JSON list of objects")
+    for number, raw in enumerate(raws, start=1):
+        yield f"row {number}", raw
+
+
+def _row(place: str, raw: Mapping[str, Any]) -> ProviderRow:
+    if unknown := raw.keys() - set(COLUMNS):
+        raise InvalidValue(f"{place}: {min(unknown)!r} is not a column: use {', '.join(COLUMNS)}")
+    for needed in ("model", "cost"):
+        if not isinstance(raw.get(needed), str) or not raw[needed]:
+            raise InvalidValue(f'{place}, {needed}: it is missing, or not a text; a cost is dollars such as "0.0125"')
+    if not raw.get("id") and not raw.get("date"):
+        raise InvalidValue(f"{place}: it has neither an id nor a date")
+    try:
+        cost = parse_money(raw["cost"])
+        counts = {name: _count(name, raw[name]) for name in BUCKETS if name in raw}
+        day = _day(raw["date"]) if raw.get("date") else None
+    except InvalidValue as error:
+        raise InvalidValue(f"{place}: {error}") from error
+    if cost < 0:
+        raise InvalidValue(f"{place}, cost: {raw['cost']} is negative")
+    return ProviderRow(place, str(raw["id"]) if raw.get("id") else None, day, raw["model"], cost, Buckets(**counts))
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= LARGEST:
+        raise InvalidValue(f"{name}={value!r} is not a count of tokens: write a whole number that is not negative")
+    return value
+
+
+def _day(text: object) -> date:
+    try:
+        if isinstance(text, str) and _DAY.fullmatch(text):
+            return date.fromisoformat(text)
+        time = datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise InvalidValue(f"date {text!r} is not a day: write 2026-11-21") from error
+    if time.tzinfo is None:
+        raise InvalidValue(f"date {text!r} has no time zone: write the day alone, or an offset")
+    return time.astimezone(UTC).date()

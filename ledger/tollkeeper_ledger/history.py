@@ -1,0 +1,99 @@
+"""The past out of an export: usages, grants and corrections, each line checked as `verify` checks it."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from typing import Any
+
+from tollkeeper.amounts import LARGEST
+from tollkeeper.errors import InvalidValue
+from tollkeeper.grants import Share
+from tollkeeper.history import BookedCorrection, BookedCredit, BookedUsage, History, Reconciled
+from tollkeeper.limits import AccountId
+from tollkeeper.usage import UsageRecord
+from tollkeeper_ledger.corrections import ADJUST, CORRECT, REFUND
+from tollkeeper_ledger.errors import ChainBroken
+from tollkeeper_ledger.export import checked
+from tollkeeper_ledger.replay import Replayed
+
+_BALANCE = "#balance"
+_OLD_PRIORITY = 10
+
+
+def read_history(lines: Iterable[bytes]) -> History:
+    """The history that an export tells. Raises `ChainBroken` at the first line that does not hold, or that holds and
+    does not say what its kind promises."""
+    balances: dict[str, Replayed] = {}
+    usages: list[BookedUsage] = []
+    credits_: list[BookedCredit] = []
+    corrections: list[BookedCorrection] = []
+    reconciled: list[Reconciled] = []
+    for transaction in checked(lines, balances):
+        before = {name: balances[name].balance for name in _touched(transaction) if name in balances}
+        try:
+            match transaction["kind"]:
+                case "usage":
+                    usages.append(_usage(transaction, before))
+                case "grant":
+                    credits_.append(_credit(transaction))
+                case kind if kind in (ADJUST, REFUND, CORRECT):
+                    corrections += _corrections(transaction)
+                    reconciled += _reconciled(transaction)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ChainBroken(
+                f"transaction {transaction['seq']}: it is not a {transaction['kind']}: {error}"
+            ) from error
+    return History(tuple(usages), tuple(credits_), tuple(corrections), tuple(reconciled))
+
+
+def _touched(transaction: Mapping[str, Any]) -> Iterable[str]:
+    names = (entry["account"] for entry in transaction["entries"])
+    return {name.removesuffix(_BALANCE) for name in names if name.endswith(_BALANCE)}
+
+
+def _usage(transaction: Mapping[str, Any], before: Mapping[str, int]) -> BookedUsage:
+    usage = dict(transaction["usage"])
+    usage["id"] = usage.pop("request_id")
+    record = UsageRecord.from_json(usage)
+    if record.cost is not None and not (type(record.cost) is int and 0 <= record.cost <= LARGEST):
+        raise InvalidValue(f"cost={record.cost!r} is not an amount of nano-dollars from 0 to {LARGEST}")
+    if record.admitted_at.tzinfo is None or record.finished_at.tzinfo is None:
+        raise InvalidValue("its times have no zone")
+    return BookedUsage(transaction["seq"], record, datetime.fromisoformat(transaction["time"]), before)
+
+
+def _credit(transaction: Mapping[str, Any]) -> BookedCredit:
+    entry = next(entry for entry in transaction["entries"] if entry["account"].endswith(_BALANCE))
+    identity = AccountId.parse(entry["account"].removesuffix(_BALANCE))
+    told, time = transaction["usage"], datetime.fromisoformat(transaction["time"])
+    created, expires = told.get("created"), told.get("expires_at")
+    share = Share(
+        told["grant"],
+        entry["amount"],
+        told.get("priority", _OLD_PRIORITY),
+        datetime.fromisoformat(created) if created else time,
+        datetime.fromisoformat(expires) if expires else None,
+    )
+    return BookedCredit(identity.ref, identity.unit, share, time)
+
+
+def _corrections(transaction: Mapping[str, Any]) -> list[BookedCorrection]:
+    time, told = datetime.fromisoformat(transaction["time"]), transaction["usage"]
+    return [
+        BookedCorrection(
+            entry["account"].removesuffix(_BALANCE),
+            entry["amount"],
+            time,
+            transaction["kind"],
+            told.get("request_id"),
+            told.get("upstream_id"),
+        )
+        for entry in transaction["entries"]
+        if entry["account"].endswith(_BALANCE)
+    ]
+
+
+def _reconciled(transaction: Mapping[str, Any]) -> list[Reconciled]:
+    if transaction["kind"] != CORRECT:
+        return []
+    told = transaction["usage"]
+    return [Reconciled(told.get("upstream_id"), date.fromisoformat(told["day"]), told["model"], told["cost"])]

@@ -1,0 +1,351 @@
+"""What a writer remembers of accounts and holders, each with the version that it read; the `State` that rules run on.
+
+Nothing here is locked and all of it may be out of date. `check` compares versions under locks before a commit; until then
+an answer made from it is a guess. Everything that was looked at is noted, also what was not found.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tollkeeper.accounts import RECENT_REQUESTS, Account
+from tollkeeper.books import Grant
+from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper.windows import start_of
+from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
+from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
+from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAccount:
+    """An account as of a version; version 0 is an account that did not exist."""
+
+    account: Account | None
+    unit: str = ""
+    version: int = 0
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHolder:
+    """A holder and its leases as of a version; every change of a lease counts its holder's version up."""
+
+    holder: Holder
+    leases: Mapping[str, Lease]
+    version: int = 0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the rules looked at."""
+
+    accounts: set[str] = field(default_factory=set)
+    holders: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    """Requests and marks that were asked for, and said to be free without asking the database."""
+    neighbours: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    """The account next to one in time, by account and direction."""
+
+    def __bool__(self) -> bool:
+        return bool(self.accounts or self.holders or self.names or self.neighbours)
+
+    def __or__(self, other: "Seen") -> "Seen":
+        return Seen(self.accounts | other.accounts, self.holders | other.holders, self.names | other.names)
+
+
+class Memory:
+    """See the module. `begin` forgets what was noted and takes over what the next run may rely on."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._accounts: dict[str, KnownAccount] = {}
+        self._holders: dict[str, KnownHolder] = {}
+        self._locked = Seen()
+        self._taken: frozenset[str] = frozenset()
+        self.seen = Seen()
+
+    def begin(self, expected: Seen) -> None:
+        """Begin a run. What is `expected` is locked first, in order, and what is known of it brought up to date."""
+        self.seen = Seen()
+        self._locked = Seen()
+        self._taken = frozenset()
+        if expected:
+            self._locked = self._lock(expected.accounts, expected.holders, wait=True, outdated_is_fine=True)
+            self._taken = self.taken(expected.names)
+
+    def taken(self, names: Collection[str]) -> frozenset[str]:
+        """Which of these requests and marks are booked."""
+        if not names:
+            return frozenset()
+        wanted = sorted(names)
+        rows = self._session.ask(
+            "SELECT id FROM requests WHERE id = ANY(%s) UNION ALL SELECT name FROM marks WHERE name = ANY(%s)",
+            (wanted, wanted),
+        )
+        return frozenset(row[0] for row in rows)
+
+    def taken_meanwhile(self, but: Collection[str]) -> frozenset[str]:
+        """Which names that were said to be free are booked, but for those whose insertion will tell."""
+        return self.taken(self.seen.names - self._taken - set(but))
+
+    # What bookkeeping reads: see `work.State`.
+
+    def account(self, account: str) -> tuple[Account, str] | None:
+        """See `State`."""
+        known = self.known_account(account)
+        return (known.account, known.unit) if known.account else None
+
+    def known_account(self, account: str) -> KnownAccount:
+        """An account with its version and row number."""
+        self.seen.accounts.add(account)
+        known = self._accounts.get(account)
+        if known is None:
+            known = self._accounts[account] = self._load_account(account)
+        return known
+
+    def _load_account(self, account: str) -> KnownAccount:
+        rows = self._session.ask(
+            f"SELECT {BALANCE_COLUMNS}, unit, version, number FROM accounts WHERE id = %s",  # noqa: S608 - constant columns
+            (account,),
+        )
+        if not rows:
+            return KnownAccount(None)
+        row = rows[0]
+        recent = self._session.ask(
+            "SELECT amount FROM charges WHERE account = %s ORDER BY seq DESC LIMIT %s", (row[16], RECENT_REQUESTS)
+        )
+        return KnownAccount(account_of(row, tuple(amount for (amount,) in reversed(recent))), *row[14:17])
+
+    def previous_account(self, account: str) -> Account | None:
+        """See `State`."""
+        return self._neighbour(account, "previous")
+
+    def next_account(self, account: str) -> Account | None:
+        """See `State`."""
+        return self._neighbour(account, "next")
+
+    def _neighbour(self, account: str, direction: str) -> Account | None:
+        found = self.seen.neighbours[account, direction] = self._find_neighbour(account, direction)
+        return self.known_account(found).account if found else None
+
+    def _find_neighbour(self, account: str, direction: str, apart_from: Collection[str] = ()) -> str | None:
+        identity = AccountId.parse(account)
+        ref = identity.ref
+        edge: int | str | None
+        if direction == "previous":
+            starts = to_micros(start_of(identity.window))
+            beside, edge, order = '"window" < %s AND window_end <= %s', starts, "DESC"
+        else:
+            own_end = "(SELECT window_end FROM accounts WHERE id = %s)"
+            beside, edge, order = f'"window" > %s AND window_start >= {own_end}', account, "ASC"
+        rows = self._session.ask(
+            "SELECT id FROM accounts WHERE kind = %s AND namespace = %s AND name = %s AND limit_name = %s AND key = %s "  # noqa: S608 - constants
+            f'AND unit = %s AND {beside} AND id <> ALL(%s) ORDER BY "window" {order} LIMIT 1',
+            (
+                ref.kind,
+                ref.namespace,
+                ref.name,
+                ref.limit,
+                identity.key_text,
+                identity.unit,
+                identity.window,
+                edge,
+                list(apart_from),
+            ),
+        )
+        return str(rows[0][0]) if rows else None
+
+    def leases_of(self, holder: str) -> Mapping[str, Lease]:
+        """See `State`."""
+        return self.known_holder(holder).leases
+
+    def holder(self, holder: str) -> Holder:
+        """See `State`."""
+        return self.known_holder(holder).holder
+
+    def known_holder(self, holder: str) -> KnownHolder:
+        """A holder with its leases and its version."""
+        self.seen.holders.add(holder)
+        known = self._holders.get(holder)
+        if known is None:
+            known = self._holders[holder] = self._load_holder(holder)
+        return known
+
+    def _load_holder(self, holder: str) -> KnownHolder:
+        rows = self._session.ask("SELECT sequence, closed, version FROM holders WHERE holder = %s", (holder,))
+        sequence, closed, version = rows[0] if rows else (0, 0, 0)
+        # The version is read first: leases that are newer than it make the check fail, never pass.
+        leases = self._session.ask(
+            "SELECT account, outstanding, lapsed FROM leases WHERE holder = %s AND outstanding > 0", (holder,)
+        )
+        by_account = {
+            account: Lease(holder, account, outstanding, bool(lapsed)) for account, outstanding, lapsed in leases
+        }
+        return KnownHolder(Holder(holder, sequence, bool(closed)), by_account, version)
+
+    def is_booked(self, request: str) -> bool:
+        """See `State`. A name that nothing is known of is taken to be free; the commit finds out."""
+        self.seen.names.add(request)
+        return request in self._taken
+
+    def transaction(self, request: str) -> Mapping[str, Any] | None:
+        """See `State`."""
+        rows = self._session.ask(
+            "SELECT body FROM transactions WHERE seq IN "
+            "(SELECT seq FROM requests WHERE id = %s UNION ALL SELECT seq FROM marks WHERE name = %s)",
+            (request, request),
+        )
+        if not rows:
+            self.seen.names.add(request)
+            return None
+        body: Mapping[str, Any] = orjson.loads(rows[0][0])
+        return body
+
+    def grant(self, grant: str) -> BookedGrant | None:
+        """See `State`."""
+        rows = self._session.ask(
+            "SELECT g.id, g.transaction_id, g.name, g.reason, g.reference, g.priority, g.created, g.expires_at, "
+            "s.amount, s.account FROM grants g LEFT JOIN shares s ON s.grant_id = g.id WHERE g.id = %s "
+            "ORDER BY s.account LIMIT 1",
+            (grant,),
+        )
+        if not rows:
+            return None
+        id_, transaction, name, reason, reference, priority, created, expires_at, amount, account = rows[0]
+        ref = AccountId.parse(account).ref if account else LimitRef("TokenBudget", "", "")
+        made = to_time(created)
+        assert made is not None  # noqa: S101 - the column is NOT NULL
+        booked = Grant(id_, name, ref, amount or 0, reason, reference, priority, made, None, to_time(expires_at))
+        return BookedGrant(booked, transaction)
+
+    def shares_of(self, account: str) -> Sequence[BookedShare]:
+        """See `State`; they change only together with their account, whose version is noted."""
+        self.known_account(account)
+        rows = self._session.ask(
+            "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
+            "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = %s ORDER BY s.grant_id",
+            (account,),
+        )
+        return [share_of(account, row) for row in rows]
+
+    def crossed(self, account: str, threshold: int) -> bool:
+        """See `State`."""
+        return bool(
+            self._session.ask("SELECT 1 FROM crossings WHERE account = %s AND threshold = %s", (account, threshold))
+        )
+
+    # Whether what was read still holds.
+
+    def check(self) -> None:
+        """Lock all that was looked at and not locked before, and compare. Raises `Interrupted` (contended) where it differs.
+
+        Locks that come after others are not waited for: to wait out of order is how writers block each other.
+        """
+        accounts = self.seen.accounts - self._locked.accounts
+        holders = self.seen.holders - self._locked.holders
+        self._lock(accounts, holders, wait=not self._locked, outdated_is_fine=False)
+
+    def check_neighbours(self, opened: Collection[str]) -> None:
+        """Look again for the windows that were looked for, apart from those that this commit `opened`.
+
+        At the end of the chain, where commits pass one by one, two writers cannot each miss what the other opens.
+        """
+        for (account, direction), found in self.seen.neighbours.items():
+            if self._find_neighbour(account, direction, opened) != found:
+                raise self._outdated(f"a window next to {account} was opened")
+
+    def check_unlocked(self) -> None:
+        """Compare in one snapshot, for a run that changes nothing."""
+        rows = self._session.ask(
+            "SELECT 0, id, version FROM accounts WHERE id = ANY(%s) "
+            "UNION ALL SELECT 1, holder, version FROM holders WHERE holder = ANY(%s)",
+            (sorted(self.seen.accounts), sorted(self.seen.holders)),
+        )
+        found: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        for which, name, version in rows:
+            found[which][name] = version
+        self._compare(self.seen.accounts, self.seen.holders, *found, outdated_is_fine=False)
+
+    def _lock(self, accounts: set[str], holders: set[str], *, wait: bool, outdated_is_fine: bool) -> Seen:
+        suffix = "FOR UPDATE" if wait else "FOR UPDATE NOWAIT"
+        found: list[dict[str, int]] = []
+        locked: list[set[str]] = []
+        for table, column, names in (("accounts", "id", accounts), ("holders", "holder", holders)):
+            sql = f"SELECT {column}, version FROM {table} WHERE {column} = ANY(%s) ORDER BY {column} {suffix}"  # noqa: S608 - constants
+            versions = (
+                {name: int(version) for name, version in self._session.ask(sql, (sorted(names),))} if names else {}
+            )
+            locked.append(set(versions))
+            absent = names - versions.keys()
+            if absent:
+                # What another writer made while this one waited for a lock is not in that statement's snapshot.
+                sql = f"SELECT {column}, version FROM {table} WHERE {column} = ANY(%s)"  # noqa: S608 - constants
+                versions |= {name: int(version) for name, version in self._session.ask(sql, (sorted(absent),))}
+            found.append(versions)
+        self._compare(accounts, holders, *found, outdated_is_fine=outdated_is_fine)
+        return Seen(locked[0], locked[1])
+
+    def _compare(
+        self,
+        accounts: Iterable[str],
+        holders: Iterable[str],
+        now: Mapping[str, int],
+        holders_now: Mapping[str, int],
+        *,
+        outdated_is_fine: bool,
+    ) -> None:
+        """Forget what has another version than it had when it was read."""
+        changed = 0
+        for name in accounts:
+            known = self._accounts.get(name)
+            if known is not None and known.version != now.get(name, 0):
+                del self._accounts[name]
+                changed += 1
+        for name in holders:
+            held = self._holders.get(name)
+            if held is not None and held.version != holders_now.get(name, 0):
+                del self._holders[name]
+                changed += 1
+        if changed and not outdated_is_fine:
+            raise self._outdated(f"{changed} of its accounts and holders changed meanwhile")
+
+    def _outdated(self, why: str) -> Interrupted:
+        return Interrupted(f"ledger {self._session.name}: other writers were there first ({why})", Fault.CONTENDED)
+
+    # What becomes of it.
+
+    def remember(self, work: Work, numbers: Mapping[str, int]) -> None:
+        """A work was committed: know its accounts and holders at their new versions."""
+        for name, (account, unit) in work.accounts.items():
+            known = self.known_account(name)
+            self._accounts[name] = KnownAccount(account, unit, known.version + 1, numbers[name])
+        changed: dict[str, dict[str, Lease]] = {name: {} for name in work.holders}
+        for (name, of), lease in work.leases.items():
+            changed.setdefault(name, {})[of] = lease
+        for name, leases in changed.items():
+            held = self.known_holder(name)
+            merged = {on: one for on, one in {**held.leases, **leases}.items() if one.outstanding > 0}
+            self._holders[name] = KnownHolder(work.holders.get(name, held.holder), merged, held.version + 1)
+        self.forget_absent()
+        if len(self._accounts) > REMEMBERED_ACCOUNTS:
+            self._accounts.clear()
+
+    def forget_absent(self) -> None:
+        """Drop what was looked for and is not there: it would grow with every wrong question."""
+        for name in self.seen.accounts:
+            if name in self._accounts and self._accounts[name].account is None:
+                del self._accounts[name]
+        for name in self.seen.holders:
+            if name in self._holders and self._holders[name].version == 0:
+                del self._holders[name]
+
+    def forget(self) -> None:
+        """Forget everything that was looked at in this run."""
+        for name in self.seen.accounts:
+            self._accounts.pop(name, None)
+        for name in self.seen.holders:
+            self._holders.pop(name, None)

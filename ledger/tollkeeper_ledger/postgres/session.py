@@ -1,0 +1,168 @@
+"""One connection to PostgreSQL: statements, their faults told apart, and a bounded wait for a server that went away."""
+
+import time
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
+
+PATIENCE_SECONDS = 3.0
+"""How long a commit waits for a server that went away before it says so."""
+
+_PAUSE_SECONDS = 0.05
+_BOUNDS = (
+    "SET lock_timeout = '5s'",
+    "SET statement_timeout = '30s'",
+    "SET idle_in_transaction_session_timeout = '30s'",
+)
+_CONTENDED = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.DuplicateTable,
+)
+_LOST = (
+    psycopg.errors.AdminShutdown,
+    psycopg.errors.CrashShutdown,
+    psycopg.errors.CannotConnectNow,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+
+_NOT_ITS_STATE = (
+    psycopg.errors.NumericValueOutOfRange,
+    psycopg.errors.CharacterNotInRepertoire,
+    psycopg.errors.NotNullViolation,
+)
+"""What PostgreSQL says of values, and not of itself: the same again would fail again."""
+
+Row = tuple[Any, ...]
+Connection = psycopg.Connection[Row]
+
+
+class Fault(Enum):
+    """Why a statement failed: another writer was there, the server is not there, or it refused."""
+
+    CONTENDED = "contended"
+    LOST = "lost"
+    REFUSED = "refused"
+
+
+class Interrupted(LedgerUnavailable):
+    """A statement failed; the transaction around it is over."""
+
+    def __init__(self, message: str, fault: Fault) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+def name_of(dsn: str) -> str:
+    """Where a database is, without user and password. Raises `LedgerUnavailable` for what is no connection string."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LedgerUnavailable(
+            f"ledger on PostgreSQL: not a connection string ({reason}); write postgresql://user@host/database"
+        ) from error
+    host, port = parts.get("host") or "localhost", parts.get("port") or 5432
+    return f"postgresql://{host}:{port}/{parts.get('dbname') or ''}"
+
+
+def one_line(error: Exception) -> str:
+    """What a driver's error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def connect(dsn: str) -> Connection:
+    """A connection on which every statement is its own transaction, unless one is begun."""
+    defaults: dict[str, Any] = {"connect_timeout": 3, "application_name": "tollkeeper-ledger"}
+    missing = {name: value for name, value in defaults.items() if name not in conninfo_to_dict(dsn)}
+    return psycopg.connect(dsn, autocommit=True, **missing)
+
+
+class Session:
+    """A connection that is made when it is needed. Not safe for use by several threads."""
+
+    def __init__(self, dsn: str) -> None:
+        self.name = name_of(dsn)
+        self._dsn = dsn
+        self._connection: Connection | None = None
+
+    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run a statement and answer its rows. Raises `Interrupted`, and `Unstorable` for values that fit no column."""
+        return self._run(sql, values)[0]
+
+    def change(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Run a statement and answer how many rows it changed. Raises as `ask` does."""
+        return self._run(sql, values)[1]
+
+    def _run(self, sql: str, values: Sequence[Any]) -> tuple[list[Row], int]:
+        try:
+            cursor = self._connected().execute(sql.encode(), values or None)
+            return cursor.fetchall() if cursor.description else [], cursor.rowcount
+        except _NOT_ITS_STATE as error:
+            raise Unstorable(f"ledger {self.name}: {one_line(error)}; nothing of this was booked") from error
+        except psycopg.Error as error:
+            raise self.interrupted(error) from error
+
+    def interrupted(self, error: psycopg.Error) -> Interrupted:
+        """The error of a statement, told apart."""
+        connection = self._connection
+        if isinstance(error, _CONTENDED):
+            return Interrupted(f"ledger {self.name}: {one_line(error)}", Fault.CONTENDED)
+        if connection is None or connection.closed or connection.broken or isinstance(error, _LOST):
+            return Interrupted(
+                f"ledger {self.name}: the server cannot be reached ({one_line(error)}); see that it runs", Fault.LOST
+            )
+        remedy = "free some space" if isinstance(error, psycopg.errors.DiskFull) else "see the server's log"
+        return Interrupted(
+            f"ledger {self.name}: {one_line(error)}; {remedy}; nothing of this was booked", Fault.REFUSED
+        )
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            connection = connect(self._dsn)
+            for bound in _BOUNDS:
+                connection.execute(bound)
+            # What is answered is durable: a server that does not wait for its disk by itself does so for us.
+            connection.execute(
+                "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+            )
+            self._connection = connection
+        return self._connection
+
+    def rollback(self) -> None:
+        """End a transaction that failed; a connection that cannot even do that is dropped."""
+        if self._connection is None:
+            return
+        try:
+            if not self._connection.closed:
+                self._connection.rollback()
+        except psycopg.Error:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection; the next statement makes another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def wait_for_server(self, deadline: float) -> None:
+        """Come back when the server answers again. Raises `Interrupted` at the deadline (monotonic seconds)."""
+        self.drop()
+        while True:
+            try:
+                self.ask("SELECT 1")
+            except Interrupted as interrupted:
+                self.drop()
+                if interrupted.fault is not Fault.LOST or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return

@@ -1,0 +1,136 @@
+"""The store: one writing thread's commits to a database that other writers share. See the package for how they agree."""
+
+import time
+
+from tollkeeper.identity import new_id
+from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.postgres.memory import Memory, Seen
+from tollkeeper_ledger.postgres.schema import MONTHS_AHEAD, make_partitions, migrate, month_of
+from tollkeeper_ledger.postgres.session import PATIENCE_SECONDS, Fault, Interrupted, Session
+from tollkeeper_ledger.postgres.writes import Commit
+from tollkeeper_ledger.rows import booked_at
+from tollkeeper_ledger.storage import Change
+from tollkeeper_ledger.work import Work
+
+MOST_ATTEMPTS = 12
+"""How often a commit is done over because other writers were first."""
+
+_NUMBER_BATCH = "INSERT INTO writers VALUES (%s, %s) ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch"
+
+
+class PostgresStore:
+    """See `Store`. Raises `LedgerUnavailable` when the database cannot be opened. Not safe for use by several threads."""
+
+    def __init__(self, dsn: str) -> None:
+        self._session = Session(dsn)
+        self.name = self._session.name
+        self._memory = Memory(self._session)
+        self._writer = new_id()
+        self._batch = 0
+        self._sent: Work | None = None
+        self._months: set[int] = set()
+        try:
+            migrate(self._session)
+            self._make_partitions_ahead()
+            self.id = str(self._session.ask("SELECT id FROM identity")[0][0])
+            """The ledger's own name, made when it was created."""
+        except LedgerUnavailable:
+            self._session.drop()
+            raise
+
+    def close(self) -> None:
+        """Close the connection. What other writers do goes on."""
+        try:
+            self._session.change("DELETE FROM writers WHERE writer = %s", (self._writer,))
+        except Interrupted:
+            pass  # the row only says what became of the last commit, which nobody asks any more
+        finally:
+            self._session.drop()
+
+    def transact(self, change: Change) -> Work:
+        """See `Store`. A server that went away is waited for, for a few seconds; what was booked then is found out."""
+        expected = Seen()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            self._sent = None
+            try:
+                return self._attempt(change, expected)
+            except Interrupted as interrupted:
+                self._session.rollback()
+                expected |= self._memory.seen
+                if interrupted.fault is Fault.REFUSED or attempt == MOST_ATTEMPTS:
+                    self._memory.forget()
+                    raise
+                if interrupted.fault is Fault.LOST and (work := self._what_became(deadline)):
+                    self._memory.forget()
+                    return work
+            except BaseException:
+                self._session.rollback()
+                self._memory.forget()
+                raise
+        raise AssertionError("unreachable")
+
+    def _attempt(self, change: Change, expected: Seen) -> Work:
+        if expected:
+            self._session.change("BEGIN")
+        self._memory.begin(expected)
+        work = change(self._memory)
+        if work.is_empty and not expected:
+            self._memory.check_unlocked()
+            self._check_free(work)
+            self._memory.forget_absent()
+            return work
+        if not expected:
+            self._make_partitions_for(work)
+            self._session.change("BEGIN")
+        elif not self._has_partitions_for(work):
+            self._session.change("ROLLBACK")
+            self._make_partitions_for(work)
+            raise Interrupted(f"ledger {self.name}: a month began", Fault.CONTENDED)
+        self._memory.check()
+        self._check_free(work)
+        commit = Commit(self._session, self._memory, work)
+        commit.write_state()
+        commit.write_chain()
+        self._batch += 1
+        self._session.change(_NUMBER_BATCH, (self._writer, self._batch))
+        self._sent = work
+        self._session.change("COMMIT")
+        self._memory.remember(work, commit.numbers)
+        return work
+
+    def _check_free(self, work: Work) -> None:
+        """Names that were said to be free and are not booked now; the ones that are, the commit finds out by inserting."""
+        booked = {name for booking in work.bookings for name in booking.names}
+        if taken := self._memory.taken_meanwhile(booked):
+            raise Interrupted(f"ledger {self.name}: {len(taken)} requests were booked before", Fault.CONTENDED)
+
+    def _what_became(self, deadline: float) -> Work | None:
+        """Wait for the server; answer the work whose commit was sent if it is booked, nothing if it is not.
+
+        Every commit writes its number into the writer's own row. To lock that row is to wait until the lost commit has
+        ended, so the answer is final. Raises `Interrupted` when the server stays away.
+        """
+        self._session.wait_for_server(deadline)
+        if self._sent is None:
+            return None
+        rows = self._session.ask("SELECT batch FROM writers WHERE writer = %s FOR UPDATE", (self._writer,))
+        return self._sent if rows and rows[0][0] == self._batch else None
+
+    def _make_partitions_ahead(self) -> None:
+        now = int(self._session.ask("SELECT (extract(epoch FROM now()) * 1000000)::bigint")[0][0])
+        months = {month_of(now) + ahead for ahead in range(MONTHS_AHEAD)}
+        make_partitions(self._session, months)
+        self._months |= months
+
+    def _has_partitions_for(self, work: Work) -> bool:
+        return {month_of(booked_at(booking)) for booking in work.bookings} <= self._months
+
+    def _make_partitions_for(self, work: Work) -> None:
+        """The months that a work books in, and those after them: made before they are needed, once a month."""
+        booked = {month_of(booked_at(booking)) for booking in work.bookings}
+        if booked <= self._months:
+            return
+        months = {month + ahead for month in booked for ahead in range(MONTHS_AHEAD)}
+        make_partitions(self._session, months - self._months)
+        self._months |= months

@@ -1,0 +1,200 @@
+"""The rows of one commit, a statement for each table. Whoever calls has locked and checked what the work changes.
+
+A name that must be free (an account, a request, a grant, a crossing) is inserted unless it is there; fewer rows than names
+mean that another writer was first, and the commit must be done over.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tollkeeper_ledger.chain import canonical, check_zero_sum, link
+from tollkeeper_ledger.lines import lines_of, minutes_of
+from tollkeeper_ledger.postgres.memory import Memory
+from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
+from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, to_micros
+from tollkeeper_ledger.work import Work
+
+_COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
+_TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
+_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 13)
+_REQUEST_TYPES = (_INTEGER, _TEXT, _INTEGER, *[_TEXT] * 12, _INTEGER, _TEXT)
+_CHANGING = (
+    "window_end", "allocation", "rolled_over", "granted", "spent", "held", "unreconciled", "overshoot", "requests", "blocked",
+    "last_usage", "minimum",
+)  # fmt: skip
+
+
+def _arrays(types: Sequence[str]) -> str:
+    return "unnest(" + ", ".join(f"%b::{of}[]" for of in types) + ")"
+
+
+_INSERT_ACCOUNTS = (
+    f"INSERT INTO accounts ({_COLUMNS}, version) SELECT u.*, 1 FROM {_arrays(_ACCOUNT_TYPES)} AS u "  # noqa: S608 - constants
+    "ON CONFLICT (id) DO NOTHING RETURNING id, number"
+)
+_UPDATE_ACCOUNTS = (
+    "UPDATE accounts a SET version = a.version + 1, "  # noqa: S608 - constants
+    + ", ".join(f"{column} = u.{column}" for column in _CHANGING)
+    + f" FROM {_arrays((_TEXT, *[_INTEGER] * len(_CHANGING)))} AS u (id, {', '.join(_CHANGING)}) WHERE a.id = u.id"
+)
+
+
+class Commit:
+    """Writes one work, in the order in which rows of several writers may meet: accounts, holders, then the chain's end."""
+
+    def __init__(self, session: Session, memory: Memory, work: Work) -> None:
+        self._session = session
+        self._memory = memory
+        self._work = work
+        self.numbers: dict[str, int] = {}
+        self.opened: frozenset[str] = frozenset()
+
+    def write_state(self) -> None:
+        """Accounts, holders and what belongs to them."""
+        self._write_accounts()
+        self._write_holders()
+        self._write_grants()
+        crossings = sorted(self._work.crossings)
+        self._insert("crossings", (_TEXT, _INTEGER), crossings, free="(account, threshold)", what="a crossing")
+        minutes = minutes_of(self._work.bookings, self.numbers)
+        self._upsert_minutes(minutes)
+
+    def write_chain(self) -> None:
+        """Append the transactions and what stands on them; from here to the end of the commit, writers pass one by one."""
+        bookings = self._work.bookings
+        if not bookings:
+            return
+        seq, head = self._session.ask("SELECT seq, hash FROM chain_head WHERE chain = 'ledger' FOR UPDATE")[0]
+        self._memory.check_neighbours(self.opened)
+        rows = []
+        for booking in bookings:
+            check_zero_sum(booking.transaction.entries, f"transaction {booking.transaction.id}")
+            seq += 1
+            body = canonical(seq, booking.transaction)
+            head = link(bytes(head), body)
+            rows.append((booked_at(booking), seq, booking.transaction.id, body, head))
+        times = {row[1]: row[0] for row in rows}
+        lines = lines_of(bookings, list(times), self.numbers)
+        requests = sorted(lines.requests, key=lambda row: row[1])
+        self._insert("requests", _REQUEST_TYPES, requests, free="(id)", what="a request")
+        self._insert("marks", (_TEXT, _INTEGER), sorted(lines.marks), free="(name)", what="a correction")
+        self._insert("transactions", (_INTEGER, _INTEGER, _TEXT, _BYTES, _BYTES), rows)
+        charges = [(account, seq, times[seq], amount, balance) for account, seq, amount, balance in lines.charges]
+        self._insert("charges", (_INTEGER,) * 5, charges)
+        self._count_occurrences(sorted(lines.occurrences))
+        payments = [(account, seq, times[seq], *rest) for account, seq, *rest in lines.payments]
+        self._insert("payments", (_INTEGER, _INTEGER, _INTEGER, _TEXT, _INTEGER, _INTEGER), payments)
+        self._session.change("UPDATE chain_head SET seq = %s, hash = %s WHERE chain = 'ledger'", (seq, head))
+
+    def _write_accounts(self) -> None:
+        known = {name: self._memory.known_account(name) for name in sorted(self._work.accounts)}
+        rows = {name: account_row(*self._work.accounts[name]) for name in known}
+        self.numbers = {name: account.number for name, account in known.items() if account.version}
+        self.opened = frozenset(name for name, account in known.items() if not account.version)
+        new = [rows[name] for name in known if name in self.opened]
+        old = [rows[name] for name, account in known.items() if account.version]
+        if new:
+            opened = self._session.ask(_INSERT_ACCOUNTS, _by_column(new))
+            self.numbers |= {name: int(number) for name, number in opened}
+            self._all_written(len(opened), len(new), "an account")
+        if old:
+            columns = _by_column([(row[0], *row[9:]) for row in old])
+            self._all_written(self._session.change(_UPDATE_ACCOUNTS, columns), len(old), "an account")
+
+    def _write_holders(self) -> None:
+        names = sorted(self._work.holders.keys() | {holder for holder, _ in self._work.leases})
+        rows = []
+        for name in names:
+            known = self._memory.known_holder(name)
+            holder = self._work.holders.get(name, known.holder)
+            rows.append((name, holder.sequence, int(holder.closed), known.version + 1))
+        if rows:
+            written = self._session.change(
+                f"INSERT INTO holders SELECT * FROM {_arrays((_TEXT, *[_INTEGER] * 3))} ON CONFLICT (holder) DO UPDATE SET "  # noqa: S608 - constants
+                "sequence = excluded.sequence, closed = excluded.closed, version = excluded.version "
+                "WHERE holders.version = excluded.version - 1",
+                _by_column(rows),
+            )
+            self._all_written(written, len(rows), "a holder")
+        self._write_leases()
+
+    def _write_leases(self) -> None:
+        """A lease of nothing is no lease: its row goes."""
+        all_leases = sorted(self._work.leases.items())
+        leases = [(*key, le.outstanding, int(le.lapsed)) for key, le in all_leases if le.outstanding > 0]
+        ended = [key for key, le in all_leases if le.outstanding <= 0]
+        if ended:
+            self._session.change(
+                f"DELETE FROM leases l USING {_arrays((_TEXT, _TEXT))} AS u (holder, account) "  # noqa: S608 - constants
+                "WHERE l.holder = u.holder AND l.account = u.account",
+                _by_column(ended),
+            )
+        if leases:
+            self._session.change(
+                f"INSERT INTO leases SELECT * FROM {_arrays((_TEXT, _TEXT, _INTEGER, _INTEGER))} "  # noqa: S608 - constants
+                "ON CONFLICT (holder, account) DO UPDATE SET outstanding = excluded.outstanding, lapsed = excluded.lapsed",
+                _by_column(leases),
+            )
+
+    def _write_grants(self) -> None:
+        grants = [
+            (
+                g.id,
+                b.transaction,
+                g.name,
+                g.reason,
+                g.reference,
+                g.priority,
+                to_micros(g.created),
+                to_micros(g.expires_at),
+            )
+            for _, b in sorted(self._work.grants.items())
+            for g in (b.grant,)
+        ]
+        types = (*[_TEXT] * 5, *[_INTEGER] * 3)
+        self._insert("grants", types, grants, free="(id)", what="a grant")
+        shares = [(*key, s.share.amount, int(s.expired)) for key, s in sorted(self._work.shares.items())]
+        if shares:
+            self._session.change(
+                f"INSERT INTO shares SELECT * FROM {_arrays((_TEXT, _TEXT, _INTEGER, _INTEGER))} "  # noqa: S608 - constants
+                "ON CONFLICT (account, grant_id) DO UPDATE SET amount = excluded.amount, expired = excluded.expired",
+                _by_column(shares),
+            )
+
+    def _upsert_minutes(self, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            self._session.change(
+                f"INSERT INTO minutes SELECT * FROM {_arrays((_INTEGER,) * 7)} ON CONFLICT (account, minute) DO UPDATE SET "  # noqa: S608 - constants
+                "amount = minutes.amount + excluded.amount, requests = minutes.requests + excluded.requests, "
+                "tokens = minutes.tokens + excluded.tokens, cost = minutes.cost + excluded.cost, "
+                "unpriced = minutes.unpriced + excluded.unpriced",
+                _by_column(rows),
+            )
+
+    def _count_occurrences(self, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            self._session.change(
+                f"INSERT INTO occurrences SELECT * FROM {_arrays((_INTEGER, _TEXT, _TEXT, _INTEGER))} "  # noqa: S608 - constants
+                "ON CONFLICT (account, dimension, value) DO UPDATE SET usages = occurrences.usages + excluded.usages",
+                _by_column(rows),
+            )
+
+    def _insert(
+        self, table: str, types: Sequence[str], rows: Sequence[Sequence[Any]], *, free: str = "", what: str = "a row"
+    ) -> None:
+        """Insert rows whose columns have these types; those that must be `free` are another writer's if they are there."""
+        if rows:
+            unless = f" ON CONFLICT {free} DO NOTHING" if free else ""
+            sql = f"INSERT INTO {table} SELECT * FROM {_arrays(types)}{unless}"  # noqa: S608 - constants
+            self._all_written(self._session.change(sql, _by_column(rows)), len(rows), what)
+
+    def _all_written(self, written: int, wanted: int, what: str) -> None:
+        if written != wanted:
+            raise Interrupted(
+                f"ledger {self._session.name}: other writers were there first ({what} of this was written meanwhile)",
+                Fault.CONTENDED,
+            )
+
+
+def _by_column(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,110 @@
+"""What the ledger needs of a storage, and the two that there are.
+
+A `Store` lets one writer change the ledger, a `LedgerStoreReader` answers questions. `open_store` and `open_reader` choose
+by where the ledger lies: a path is a SQLite file, a `PostgresLedger` a database that several writers may share.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tollkeeper.accounts import Account
+from tollkeeper.limits import LimitRef
+from tollkeeper.views import LedgerReader
+from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.work import State, Work
+
+REMEMBERED_ACCOUNTS = 20_000
+"""A store keeps so many accounts in memory: those of windows long gone must not fill it. Others are read again."""
+
+Change = Callable[[State], Work]
+"""Reads a state and says what to change. It may be run several times, so it has no effect but its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresLedger:
+    """A ledger in a PostgreSQL database; `dsn` is a libpq connection string or address."""
+
+    dsn: str = field(repr=False)
+
+
+LedgerAt = Path | PostgresLedger
+
+
+class Store(Protocol):
+    """The committed state of a ledger, for one writing thread."""
+
+    @property
+    def name(self) -> str:
+        """Where the ledger lies, as messages say it; without secrets."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """The ledger's own name, made when it was created: balances of one cluster must not be kept in two."""
+        ...
+
+    def transact(self, change: Change) -> Work:
+        """Run `change` over the state and make what it answers durable, all of it or nothing, as if nobody else wrote.
+
+        Answers the work that was committed. Raises `LedgerUnavailable`: nothing is known to be booked.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        ...
+
+
+class LedgerStoreReader(LedgerReader, Protocol):
+    """A `LedgerReader` that also hands out the chain, and says who holds."""
+
+    def live_holders(self) -> Mapping[str, int]:
+        """Holders with leases that have not lapsed, with the last sequence number that was heard of each."""
+        ...
+
+    def accounts_named(self, ref: LimitRef, key: tuple[str, ...]) -> Sequence[Account]:
+        """All accounts that ever counted for a limit and key, in whatever unit, by their windows; needs no policy."""
+        ...
+
+    def chain(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every transaction's canonical text and hash, in chain order, as of one moment."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def open_store(ledger: LedgerAt) -> Store:
+    """The storage of a ledger, made or brought to the present schema if need be. Raises `LedgerUnavailable`, `LedgerInUse`."""
+    if isinstance(ledger, Path):
+        from tollkeeper_ledger.sqlite import SqliteStore  # it imports this module's types
+
+        return SqliteStore(ledger)
+    _need_driver()
+    from tollkeeper_ledger.postgres.store import PostgresStore
+
+    return PostgresStore(ledger.dsn)
+
+
+def open_reader(ledger: LedgerAt) -> LedgerStoreReader:
+    """Questions to a ledger that `open_store` has opened before."""
+    if isinstance(ledger, Path):
+        from tollkeeper_ledger.reader import SqliteReader
+
+        return SqliteReader(ledger)
+    _need_driver()
+    from tollkeeper_ledger.postgres.reader import PostgresReader
+
+    return PostgresReader(ledger.dsn)
+
+
+def _need_driver() -> None:
+    try:
+        import psycopg  # noqa: F401 - only whether it is there
+    except ImportError as error:
+        raise LedgerUnavailable(
+            f"ledger on PostgreSQL: the driver cannot be loaded ({error}); install tollkeeper[postgres]"
+        ) from error

@@ -1,0 +1,182 @@
+"""`tollkeeper adjust` and `refund`, beside a process that owns the ledger and alone."""
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import beside, tollkeeper
+from tests.ledger.builders import Desk, account_of, budget, policy, record
+from tollkeeper.amounts import Unit
+from tollkeeper.leases import LeaseRequest, Want
+from tollkeeper.limits import Dimension, Enforcement
+from tollkeeper.policy import CurrentPolicy
+from tollkeeper.usage import Charge
+from tollkeeper_cli import control
+from tollkeeper_cli.__main__ import main
+from tollkeeper_cli.operations import perform
+from tollkeeper_ledger.errors import LedgerInUse
+from tollkeeper_ledger.sqlite import SqliteStore
+from tollkeeper_webhook.authority import LedgerAuthority
+
+NOW = datetime.now(UTC)
+LIMIT = budget(allocation=10**10)
+PER_USER = budget("users", 5000, unit=Unit.TOKENS, per=(Dimension.USER,), enforcement=Enforcement.SOFT)
+ACCOUNT = account_of(LIMIT, NOW)
+ALICES = PER_USER.account_at(("alice",), NOW)[0].text
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    desk = Desk(tmp_path / "ledger.db", LIMIT, PER_USER)
+    desk.lease("g1", Want(ACCOUNT, 10**9, 10**9), now=NOW)
+    charges = (Charge(ACCOUNT, 6 * 10**8, 10**9), Charge(ALICES, 110, 0))
+    desk.charge(record("g1", *charges, request="r1", cost=6 * 10**8, admitted_at=NOW, finished_at=NOW), now=NOW)
+    desk.store.close()
+    return tmp_path
+
+
+@asynccontextmanager
+async def running(data: Path) -> AsyncIterator[LedgerAuthority]:
+    current = CurrentPolicy(policy(LIMIT, PER_USER))
+    owner = LedgerAuthority(data / "ledger.db", current, lambda: NOW)
+    async with owner as authority, control.serving(data, partial(perform, authority)):
+        yield authority
+
+
+def spent(data: Path, account: str = ACCOUNT) -> int:
+    store = SqliteStore(data / "ledger.db")
+    known = store.account(account)
+    store.close()
+    assert known is not None
+    return known[0].spent
+
+
+def test_an_adjustment_without_a_running_process_opens_the_ledger_itself(data: Path) -> None:
+    done = tollkeeper("adjust", "team/monthly", "--amount", "0.25", "--reason", "price", "--data-dir", data)
+    assert (done.returncode, done.stdout) == (0, f"{ACCOUNT}: 0.25 USD; spent 0.35, balance 9.65\n")
+    assert done.stderr.startswith("transaction ")
+    assert spent(data) == 35 * 10**7
+    assert list(data.glob("*.sock")) == []
+
+
+async def test_an_adjustment_beside_a_running_process_is_booked_by_it(data: Path) -> None:
+    async with running(data) as authority:
+        done = await beside("adjust", "team/monthly", "--amount", "-1", "--reason", "billed", "--data-dir", data)
+        assert (done.returncode, done.stderr[:12]) == (0, "transaction ")
+        known = authority.reader.account(ACCOUNT)
+        assert known is not None
+        assert known.spent == 16 * 10**8
+        with pytest.raises(LedgerInUse):
+            SqliteStore(data / "ledger.db")
+
+
+async def test_leases_go_on_while_corrections_are_booked(data: Path) -> None:
+    async with running(data) as authority:
+        want = Want(ACCOUNT, 5, 5)
+        leases = [authority.lease(LeaseRequest("g2", n, (want,))) for n in range(1, 20)]
+        ask = {"do": "adjust", "namespace": "team", "name": "monthly", "amount": "0.01", "reason": "many"}
+        asked = [asyncio.to_thread(control.ask, data, ask) for _ in range(20)]
+        answers = await asyncio.gather(*leases, *asked)
+        assert all(answers)
+        known = authority.reader.account(ACCOUNT)
+        assert known is not None
+        assert known.spent == 4 * 10**8
+
+
+def test_the_account_of_a_key_is_corrected_in_its_own_unit(data: Path) -> None:
+    told = ("--key", "alice", "--amount", "100", "--reason", "test run", "--data-dir", data)
+    done = tollkeeper("adjust", "team/users", *told)
+    assert (done.returncode, spent(data, ALICES)) == (0, 10), done.stderr
+
+
+def test_a_refund_gives_back_and_a_second_one_fails(data: Path) -> None:
+    first = tollkeeper("refund", "r1", "--reason", "outage", "--data-dir", data)
+    assert first.returncode == 0
+    assert (spent(data), spent(data, ALICES)) == (0, 0)
+    second = tollkeeper("refund", "r1", "--reason", "outage", "--data-dir", data)
+    assert (second.returncode, second.stdout) == (1, "")
+    assert "request r1: it was refunded already, in transaction " in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("monthly", "--amount", "1", "--reason", "x"), 2, "write the namespace and the name"),
+        (("team/monthly", "--amount", "1"), 2, "Missing option '--reason'"),
+        (("team/monthly", "--amount", "NaN", "--reason", "x"), 1, "'NaN' is not an amount of money"),
+        (("team/monthly", "--amount", "9223372037", "--reason", "x"), 1, "is too large: the largest amount is"),
+        (("team/monthly", "--amount", "1", "--reason", ""), 1, "reason: String should have at least 1 character"),
+        (("team/other", "--amount", "1", "--reason", "x"), 1, "TokenBudget team/other without a key has no account"),
+        (("team/users", "--amount", "1", "--reason", "x"), 1, "TokenBudget team/users without a key has no account"),
+        (("team/monthly", "--at", "2020-01-01T00:00:00Z", "--amount", "1", "--reason", "x"), 1, "--at picks one of"),
+        (("team/monthly", "--at", "2020-01-01", "--amount", "1", "--reason", "x"), 1, "has no time zone"),
+        (("team/monthly", "--at", "soon", "--amount", "1", "--reason", "x"), 1, "is not a time"),
+        (("team/monthly", "--amount", "1", "--reason", "x"), 1, "put in more with a TokenGrant"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_adjusted_is_named_in_one_line(
+    data: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    assert main(["adjust", *arguments, "--data-dir", str(data)]) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert says in told.err
+    assert spent(data) == 6 * 10**8
+
+
+async def test_a_refusal_of_the_running_process_reads_like_one_of_the_command(data: Path) -> None:
+    async with running(data):
+        done = await beside("refund", "nobody", "--reason", "x", "--data-dir", data)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: request nobody: it is not in the ledger")
+
+
+def test_a_folder_without_a_ledger_is_named(tmp_path: Path) -> None:
+    done = tollkeeper("refund", "r1", "--reason", "x", "--data-dir", tmp_path)
+    assert (done.returncode, "there is no ledger" in done.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_socket_is_its_owners_alone_and_goes_with_the_process(data: Path) -> None:
+    async with running(data):
+        assert stat.S_IMODE((data / control.SOCKET).stat().st_mode) == 0o600
+    assert not (data / control.SOCKET).exists()
+
+
+async def test_a_socket_that_a_killed_process_left_is_taken_over(data: Path) -> None:
+    async with running(data):
+        (data / control.SOCKET).rename(data / "kept")
+    (data / "kept").rename(data / control.SOCKET)
+    alone = tollkeeper("adjust", "team/monthly", "--amount", "0.1", "--reason", "x", "--data-dir", data)
+    assert alone.returncode == 0, alone.stderr
+    async with running(data):
+        again = await beside("adjust", "team/monthly", "--amount", "0.1", "--reason", "x", "--data-dir", data)
+        assert again.returncode == 0, again.stderr
+    assert spent(data) == 4 * 10**8
+
+
+async def test_a_folder_with_a_long_name_has_a_socket_too(data: Path) -> None:
+    deep = data / ("d" * 120)
+    deep.mkdir()
+    (data / "ledger.db").rename(deep / "ledger.db")
+    async with running(deep):
+        done = await beside("adjust", "team/monthly", "--amount", "0.1", "--reason", "x", "--data-dir", deep)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", [b"nonsense\n", b"[1]\n", b'{"do":"drop"}\n', b"{", b"x" * (control.LARGEST_LINE + 9)])
+async def test_a_line_that_is_no_request_is_refused_and_the_socket_stays(data: Path, line: bytes) -> None:
+    async with running(data):
+        reader, writer = await asyncio.open_unix_connection(str(data / control.SOCKET))
+        writer.write(line)
+        writer.write_eof()
+        assert (await reader.read()).startswith(b'{"error":"')
+        writer.close()
+        ask = {"do": "refund", "request": "r1", "reason": "still there"}
+        assert await asyncio.to_thread(control.ask, data, ask)

@@ -1,0 +1,123 @@
+"""`tollkeeper reconcile`: our books beside a provider's file, and the corrections that join them."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.cli.program import tollkeeper
+from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tollkeeper.limits import Enforcement
+from tollkeeper.reconciliation import spread
+from tollkeeper.usage import Charge
+from tollkeeper_cli.__main__ import main
+from tollkeeper_ledger.export import verify
+
+DOLLAR = 10**9
+SOFT = budget(allocation=100 * DOLLAR, enforcement=Enforcement.SOFT)
+OTHER = budget("company", 100 * DOLLAR, enforcement=Enforcement.SOFT)
+ACCOUNT, ABOVE = account_of(SOFT), account_of(OTHER)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    desk = Desk(tmp_path / "ledger.db", SOFT, OTHER)
+    for number, cost in enumerate((DOLLAR, 2 * DOLLAR, 3 * DOLLAR)):
+        charges = (Charge(ACCOUNT, cost, 0), Charge(ABOVE, cost, 0))
+        at = NOW + timedelta(minutes=number)
+        desk.charge(record("g", *charges, cost=cost, upstream_id=f"id-{number}", admitted_at=at, finished_at=at))
+    desk.store.close()
+    return tmp_path
+
+
+def spent(data: Path) -> tuple[int, int]:
+    desk = Desk(data / "ledger.db", SOFT, OTHER)
+    both = desk.account(ACCOUNT).spent, desk.account(ABOVE).spent
+    verify(desk.export())
+    desk.store.close()
+    return both
+
+
+def run(data: Path, text: str, *arguments: str, name: str = "usage.csv") -> int:
+    (data / name).write_text(text)
+    return main(["reconcile", str(data / name), "--data-dir", str(data), *arguments])
+
+
+AGREED = "id,model,cost\nid-0,gpt-5,1\nid-1,gpt-5,2\nid-2,gpt-5,3\n"
+DIFFERENT = "id,model,cost\nid-0,gpt-5,1\nid-1,gpt-5,2.5\nid-2,gpt-5,2.9\n"
+
+
+def test_books_that_agree_end_well(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(data, AGREED) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["2026-11-21", "gpt-5", "3", "6.00", "3", "6.00", "0.00"]
+
+
+def test_differences_are_shown_by_day_and_model_and_nothing_is_written(data: Path) -> None:
+    (data / "usage.csv").write_text(DIFFERENT)
+    done = tollkeeper("reconcile", data / "usage.csv", "--data-dir", data)
+    assert (done.returncode, done.stdout.splitlines()[1].split()[-1]) == (3, "0.40")
+    assert spent(data) == (6 * DOLLAR, 6 * DOLLAR)
+
+
+def test_corrections_are_booked_on_every_account_once(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(data, DIFFERENT, "--book") == 0
+    assert spent(data) == (64 * DOLLAR // 10,) * 2
+    capsys.readouterr()
+    assert run(data, DIFFERENT, "--book") == 0
+    assert capsys.readouterr().err == "", "the same file again books nothing new"
+    assert spent(data) == (64 * DOLLAR // 10,) * 2
+    assert run(data, DIFFERENT) == 0
+    assert run(data, AGREED, "--book") == 0
+    assert spent(data) == (6 * DOLLAR, 6 * DOLLAR), "a later file of the provider's is followed too"
+
+
+def test_rows_without_an_id_are_spread_over_their_day_and_model(data: Path) -> None:
+    rows = [{"date": "2026-11-21", "model": "gpt-5", "cost": "7.2"}]
+    for _ in range(2):
+        assert run(data, json.dumps(rows), "--book", name="usage.json") == 0
+        assert spent(data) == (72 * DOLLAR // 10,) * 2
+
+
+def test_rows_with_and_without_ids_of_one_day_are_not_counted_twice(data: Path) -> None:
+    mixed = "id,date,model,cost\nid-0,,gpt-5,1.5\n,2026-11-21,gpt-5,5.1\n"
+    for _ in range(2):
+        assert run(data, mixed, "--book") == 0
+        assert spent(data) == (66 * DOLLAR // 10,) * 2
+
+
+def test_rows_of_nobody_are_named_and_stay_open(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(data, AGREED + "id-9,gpt-5,4\n") == 3
+    assert "line 5: id id-9 is in no booked usage; 4.00 USD stay open" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("id,model,cost\nid-0,gpt-5,-1\n", "line 2, cost: -1 is negative"),
+        ("id,model,cost\nid-0,gpt-5,NaN\n", "line 2: 'NaN' is not an amount of money"),
+        ("id,model,cost\nid-0,gpt-5,9223372037\n", "line 2: '9223372037' is too large"),
+        ("id,model,price\nid-0,gpt-5,1\n", "line 2: 'price' is not a column"),
+        ("id,model,cost\nid-0,gpt-5\n", "line 2: it has more or fewer cells than the header"),
+        ("id,model,cost\nid-0,gpt-5,1\nid-0,gpt-5,1\n", "line 3: the id 'id-0' stands in line 2 too"),
+        ("model,cost\ngpt-5,1\n", "line 2: it has neither an id nor a date"),
+        ("date,model,cost\n21.11.2026,gpt-5,1\n", "line 2: date '21.11.2026' is not a day"),
+        ("id,model,cost,input\nid-0,gpt-5,1,-5\n", "line 2: input='-5' is not a count of tokens"),
+        ("id,model,cost\n", "the file has no rows"),
+    ],
+)
+def test_a_file_that_cannot_be_is_named_by_row_and_column(
+    data: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
+) -> None:
+    assert run(data, text, "--book") == 1
+    assert says in capsys.readouterr().err
+    assert spent(data) == (6 * DOLLAR, 6 * DOLLAR)
+
+
+@given(st.integers(-(10**12), 10**12), st.lists(st.integers(0, 10**9), min_size=1, max_size=20))
+def test_what_is_spread_sums_to_the_whole(amount: int, weights: list[int]) -> None:
+    parts = spread(amount, weights)
+    assert (len(parts), sum(parts)) == (len(weights), amount)
+    assert all(part * amount >= 0 for part in parts)

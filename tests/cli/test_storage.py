@@ -1,0 +1,64 @@
+"""A ledger on PostgreSQL by its settings: exported and adjusted by the same commands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.program import tollkeeper
+from tests.ledger.builders import Desk, account_of, budget, record
+from tests.postgres_server import running
+from tollkeeper.leases import Want
+from tollkeeper.usage import Charge
+from tollkeeper_cli.settings import load
+from tollkeeper_ledger.export import verify
+from tollkeeper_ledger.storage import PostgresLedger
+
+LIMIT = budget(allocation=10**9)
+ACCOUNT = account_of(LIMIT)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    with running() as server:
+        desk = Desk(PostgresLedger(server.new_database()), LIMIT)
+        yield desk
+        desk.store.close()
+
+
+@pytest.fixture
+def config(desk: Desk, tmp_path: Path) -> Path:
+    assert isinstance(desk.ledger, PostgresLedger)
+    file = tmp_path / "tollkeeper.yaml"
+    file.write_text(yaml.safe_dump({"storage": {"directory": str(tmp_path), "postgres": desk.ledger.dsn}}))
+    return file
+
+
+def test_a_ledger_on_postgresql_is_exported_and_refunded_by_its_settings(desk: Desk, config: Path) -> None:
+    desk.lease("g1", Want(ACCOUNT, 10**9, 10**9))
+    desk.charge(record("g1", Charge(ACCOUNT, 6 * 10**8, 10**9), request="r1"))
+    refunded = tollkeeper("refund", "r1", "--reason", "answer was empty", "--config", config)
+    assert refunded.returncode == 0, refunded.stderr
+    assert desk.account(ACCOUNT).spent == 0
+    file = config.with_name("export.jsonl")
+    exported = tollkeeper("export", "--config", config, "--output", file)
+    assert exported.returncode == 0, exported.stderr
+    with file.open("rb") as lines:
+        assert verify(lines).transactions == 3
+
+
+def test_a_database_that_is_away_ends_a_command_in_one_line_without_secrets(tmp_path: Path) -> None:
+    file = tmp_path / "tollkeeper.yaml"
+    file.write_text(yaml.safe_dump({"storage": {"postgres": f"postgresql://me:secret@/books?host={tmp_path}"}}))
+    done = tollkeeper("export", "--config", file)
+    assert done.returncode != 0
+    assert "ledger postgresql://" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+
+
+def test_storage_is_a_folder_unless_a_database_is_named(config: Path, tmp_path: Path) -> None:
+    assert isinstance(load(config).storage.ledger, PostgresLedger)
+    config.write_text(yaml.safe_dump({"storage": {"directory": str(tmp_path)}}))
+    assert load(config).storage.ledger == tmp_path / "ledger.db"

@@ -1,0 +1,33 @@
+"""Both storages: an empty ledger on each, PostgreSQL's on one server for the whole run."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.postgres_server import PostgresServer, running
+from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
+
+NewLedger = Callable[[], LedgerAt]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> NewLedger:
+    """Where another empty ledger may lie."""
+    if request.param == "sqlite":
+        numbers = count(1)
+        return lambda: tmp_path / f"ledger{next(numbers)}.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return lambda: PostgresLedger(server.new_database())
+
+
+@pytest.fixture
+def ledger(new_ledger: NewLedger) -> LedgerAt:
+    return new_ledger()

@@ -38,7 +38,7 @@ class Crashing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
 
     def run(self, job: str, folder: Path, ledger: LedgerAt, point: int) -> Crash | None:
         """Do a job in a folder; nothing is answered when it came to its end unharmed."""

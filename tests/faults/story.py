@@ -131,12 +131,12 @@ class Caller:
     def make(self, call: Call) -> None:
         """Make a call: all of its steps wait before the writer takes them, so that one commit holds them."""
         gate = threading.Event()
-        first = self._writer.submit(lambda _: gate.wait(10))
+        first = self._writer.submit(lambda _: gate.wait(60))
         answers = [self._writer.submit(step) for step in call.steps]
         gate.set()
-        first.result(30)
+        first.result(120)
         for answer in answers:
-            answer.result(30)
+            answer.result(120)
 
     def close(self) -> None:
         """Close the ledger."""

@@ -42,7 +42,7 @@ def another_program(path: Path, *statements: str) -> Iterator[None]:
         try:
             yield
         finally:
-            other.communicate(timeout=10)
+            other.communicate(timeout=60)
 
 
 @pytest.fixture(autouse=True)

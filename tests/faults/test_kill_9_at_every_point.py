@@ -169,10 +169,9 @@ def emptied(ledger: PostgresLedger) -> None:
             "AND relnamespace = 'public'::regnamespace AND relname NOT IN ('ledger_schema', 'identity', 'chain_head')"
         ).fetchall()
         assert len(tables) > 10
-        deletions = "; ".join(f'DELETE FROM "{table}"' for (table,) in tables)  # noqa: S608 - our own tables
-        connection.execute(
-            f"{deletions}; UPDATE chain_head SET seq = 0, hash = decode(repeat('00', 32), 'hex')".encode()
-        )
+        changes = [f'DELETE FROM "{table}"' for (table,) in tables]  # noqa: S608 - our own tables
+        changes.append("UPDATE chain_head SET seq = 0, hash = decode(repeat('00', 32), 'hex')")
+        connection.execute("; ".join(changes).encode())
 
 
 def test_of_one_commit_to_postgresql_nothing_or_the_whole_call_stands(

@@ -196,7 +196,7 @@ def test_of_one_commit_to_postgresql_nothing_or_the_whole_call_stands(
     for _, _, crash in crashing.all_points("group", new):
         points.append(crash.point)
         goes_on(ledger, crash, told)
-    assert points[-2:] == ["committed", points[-1]]
+    assert points.count("committed") == 1
     began = len(points) - points[::-1].index("BEGIN")
     assert len(points[began:]) > 15
 

@@ -27,23 +27,34 @@ import asyncio, sys
 from pathlib import Path
 from tests.faults.test_two_authorities_at_once import ACCOUNT, LIMIT
 from tests.ledger.builders import NOW, policy, record
+from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper.usage import Charge
 from tollkeeper_ledger.storage import PostgresLedger
 from tollkeeper_webhook.authority import LedgerAuthority
 
+async def persistently(call):
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await asyncio.sleep(0.01)
+
 async def serve(authority, name, number):
     holder, sequence = f"{name}-{number}", 0
     while True:
         sequence += 1
-        reply = await authority.lease(LeaseRequest(holder, sequence, (Want(ACCOUNT, 7, 7),)))
+        request = LeaseRequest(holder, sequence, (Want(ACCOUNT, 7, 7),))
+        reply = await persistently(lambda: authority.lease(request))
         if reply.refused:
             return
+        if not reply.granted:
+            continue
         print("granted", flush=True)
         used = record(holder, Charge(ACCOUNT, 5, 7), request=f"{holder}-{sequence}")
         print("served", flush=True)
-        await authority.report([used, used] if sequence % 2 else [used])
+        await persistently(lambda: authority.report([used, used] if sequence % 2 else [used]))
 
 async def main(ledger, name):
     async with LedgerAuthority(ledger, CurrentPolicy(policy(LIMIT)), lambda: NOW) as authority:

@@ -335,10 +335,11 @@ def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
 
 
 def _own(path: Path) -> IO[bytes]:
-    """Lock the ledger for this process until it ends."""
+    """Lock the ledger for this process until it ends, by whichever of its names it is opened."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock").open("a+b", buffering=0)
+        real = Path(os.path.realpath(path))
+        lock = real.with_name(real.name + ".lock").open("a+b", buffering=0)
     except OSError as error:
         raise LedgerUnavailable(f"ledger {path}: {error.strerror}; choose a folder that can be written") from error
     try:

@@ -349,3 +349,8 @@ class Memory:
             self._accounts.pop(name, None)
         for name in self.seen.holders:
             self._holders.pop(name, None)
+
+    def forget_all(self) -> None:
+        """Forget everything: versions of one server say nothing of another's."""
+        self._accounts.clear()
+        self._holders.clear()

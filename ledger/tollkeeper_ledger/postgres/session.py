@@ -22,7 +22,6 @@ _BOUNDS = (
 _CONTENDED = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
-    psycopg.errors.LockNotAvailable,
     psycopg.errors.UniqueViolation,
     psycopg.errors.DuplicateTable,
 )
@@ -114,6 +113,11 @@ class Session:
     def interrupted(self, error: psycopg.Error) -> Interrupted:
         """The error of a statement, told apart."""
         connection = self._connection
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            return Interrupted(
+                f"ledger {self.name}: {one_line(error)}; another session holds what this needs; see pg_stat_activity",
+                Fault.CONTENDED,
+            )
         if isinstance(error, _CONTENDED):
             return Interrupted(f"ledger {self.name}: {one_line(error)}", Fault.CONTENDED)
         if connection is None or connection.closed or connection.broken or isinstance(error, _LOST):

@@ -15,6 +15,9 @@ from tollkeeper_ledger.work import Work
 MOST_ATTEMPTS = 12
 """How often a commit is done over because other writers were first."""
 
+LONGEST_CONTENTION_SECONDS = 10.0
+"""How long a commit is done over; what another session keeps locked for longer must not keep all of a writer's callers."""
+
 _NUMBER_BATCH = "INSERT INTO writers VALUES (%s, %s) ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch"
 
 
@@ -50,7 +53,8 @@ class PostgresStore:
     def transact(self, change: Change) -> Work:
         """See `Store`. A server that went away is waited for, for a few seconds; what was booked then is found out."""
         expected = Seen()
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        began = time.monotonic()
+        deadline = began + PATIENCE_SECONDS
         for attempt in range(1, MOST_ATTEMPTS + 1):
             self._sent = None
             try:
@@ -61,8 +65,10 @@ class PostgresStore:
                 if interrupted.fault is Fault.REFUSED or attempt == MOST_ATTEMPTS:
                     self._memory.forget()
                     raise
-                if interrupted.fault is Fault.LOST and (work := self._what_became(deadline)):
+                if interrupted.fault is Fault.CONTENDED and time.monotonic() - began > LONGEST_CONTENTION_SECONDS:
                     self._memory.forget()
+                    raise
+                if interrupted.fault is Fault.LOST and (work := self._found_after(deadline)):
                     return work
             except BaseException:
                 self._session.rollback()
@@ -104,6 +110,15 @@ class PostgresStore:
         booked = {name for booking in work.bookings for name in booking.names}
         if taken := self._memory.taken_meanwhile(booked):
             raise Interrupted(f"ledger {self.name}: {len(taken)} requests were booked before", Fault.CONTENDED)
+
+    def _found_after(self, deadline: float) -> Work | None:
+        """After a connection was lost: the work whose commit was sent, if it is booked. See `_what_became`.
+
+        Whatever answers next may be another server, which lacks the last of what this one had: nothing is remembered.
+        """
+        self._memory.forget_all()
+        self._months.clear()
+        return self._what_became(deadline)
 
     def _what_became(self, deadline: float) -> Work | None:
         """Wait for the server; answer the work whose commit was sent if it is booked, nothing if it is not.

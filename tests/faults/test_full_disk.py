@@ -1,0 +1,114 @@
+"""A disk that is full in the middle of a commit, at whichever byte, and the space coming back."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.holding import everything_holds
+from tests.ledger.builders import Desk, account_of, budget, record
+from tests.sidecar.test_spool import largest_file
+from tollkeeper.leases import Want
+from tollkeeper.usage import Charge
+from tollkeeper_ledger.errors import LedgerUnavailable
+
+LIMIT = budget(allocation=10**6, minimum=0)
+ACCOUNT = account_of(LIMIT)
+USAGES = [record("g1", Charge(ACCOUNT, 3, 5), request=f"r{number}") for number in range(20)]
+PAGE = 4096
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    yield desk
+    desk.store.close()
+
+
+def refusal_of_usage(desk: Desk) -> str | None:
+    """What the ledger says to the usages; nothing when it books them."""
+    try:
+        desk.charge(*USAGES)
+    except LedgerUnavailable as error:
+        return str(error)
+    return None
+
+
+def test_a_log_that_takes_no_more_from_any_byte_on_books_nothing_and_then_all(desk: Desk) -> None:
+    wal = desk.sqlite.path.with_name("ledger.db-wal")
+    before = everything_holds(desk.sqlite.path).facts()
+    stands = wal.stat().st_size
+    refused = 0
+    for room in range(0, 100 * PAGE, PAGE // 2 + 1):
+        with largest_file(stands + room):
+            refusal = refusal_of_usage(desk)
+        if refusal is None:
+            break
+        refused += 1
+        assert "\n" not in refusal
+        assert everything_holds(desk.sqlite.path).facts() == before
+    assert refused > 10
+    books = everything_holds(desk.sqlite.path, served={ACCOUNT: 3 * len(USAGES)})
+    assert books.accounts[ACCOUNT].spent == 3 * len(USAGES)
+    desk.charge(*USAGES)
+    assert everything_holds(desk.sqlite.path).facts() == books.facts()
+
+
+def test_after_a_full_disk_the_next_start_finds_the_same(desk: Desk) -> None:
+    wal = desk.sqlite.path.with_name("ledger.db-wal")
+    before = everything_holds(desk.sqlite.path).facts()
+    with largest_file(wal.stat().st_size + 3 * PAGE), pytest.raises(LedgerUnavailable):
+        desk.charge(*USAGES)
+    desk.reopen()
+    assert everything_holds(desk.sqlite.path).facts() == before
+    desk.charge(*USAGES)
+    assert everything_holds(desk.sqlite.path).accounts[ACCOUNT].spent == 3 * len(USAGES)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB, given back afterwards."""
+    if os.geteuid() != 0:
+        pytest.skip("a small file system can be mounted by root alone")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def filled(disk: Path, free: int) -> Path:
+    """A file that leaves so many bytes of room."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(PAGE))
+        except OSError:
+            file.truncate(max(0, file.tell() // PAGE * PAGE - free))
+    return filler
+
+
+def test_a_real_disk_with_room_for_any_part_of_a_commit_says_that_it_is_full(small_disk: Path) -> None:
+    desk = Desk(small_disk / "ledger.db", LIMIT)
+    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
+    before = everything_holds(desk.sqlite.path).facts()
+    refused = 0
+    for pages in range(100):
+        filler = filled(small_disk, pages * PAGE)
+        refusal = refusal_of_usage(desk)
+        filler.unlink()
+        if refusal is None:
+            break
+        refused += 1
+        assert "database or disk is full; free some space; nothing of this was booked" in refusal
+        assert everything_holds(desk.sqlite.path).facts() == before
+    assert refused > 5
+    assert everything_holds(desk.sqlite.path).accounts[ACCOUNT].spent == 3 * len(USAGES)
+    desk.store.close()

@@ -12,8 +12,8 @@ from tollkeeper.views import UsageChoices, UsageFilter
 from tollkeeper_ledger.rows import to_micros
 
 INSERT_REQUEST = (
-    "INSERT INTO requests (seq, id, finished, tenant, user_name, feature, assistant, session, investigation, api_key, "  # noqa: S608 - constants
-    f"namespace, workload, provider, model, tool, status, outcome) VALUES ({', '.join('?' * 17)})"
+    "INSERT INTO requests (place, id, finished, tenant, user_name, feature, assistant, session, investigation, api_key, "  # noqa: S608 - constants
+    f"namespace, workload, provider, model, tool, status, outcome, tokens, cost) VALUES ({', '.join('?' * 19)})"
 )
 COUNT_OCCURRENCES = (
     "INSERT INTO occurrences (account, dimension, value, usages) VALUES (?, ?, ?, ?) "
@@ -37,11 +37,11 @@ Seen = tuple[str | None, ...]
 """A usage's values of `DIMENSIONS`, as text."""
 
 
-def request_row(seq: int, record: UsageRecord) -> tuple[Any, ...]:
+def request_row(place: int, record: UsageRecord) -> tuple[Any, ...]:
     """A request as `INSERT_REQUEST` takes it."""
     caller = record.caller
     return (
-        seq,
+        place,
         record.id,
         to_micros(record.finished_at),
         caller.tenant,
@@ -58,6 +58,8 @@ def request_row(seq: int, record: UsageRecord) -> tuple[Any, ...]:
         record.tool,
         record.status,
         record.outcome.value,
+        record.buckets.total,
+        record.cost,
     )
 
 

@@ -7,7 +7,7 @@ commit that fails leaves both as they were.
 import fcntl
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +45,8 @@ ADD_TO_MINUTE = (
     "WHERE typeof(amount + excluded.amount) = 'integer' AND typeof(tokens + excluded.tokens) = 'integer' "
     "AND typeof(cost + excluded.cost) = 'integer'"
 )
+
+_ASKED_AT_ONCE = 500
 
 _NOT_ITS_STATE = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 """What SQLite says of values and statements, and not of its file: the same again would fail again."""
@@ -118,7 +120,7 @@ class SqliteStore:
             return None
         self._numbers[account] = row[15]
         recent = self._connection.execute(
-            "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (row[15], RECENT_REQUESTS)
+            "SELECT amount FROM charges WHERE account = ? ORDER BY place DESC LIMIT ?", (row[15], RECENT_REQUESTS)
         ).fetchall()
         return account_of(row, tuple(amount for (amount,) in reversed(recent))), row[14]
 
@@ -155,18 +157,24 @@ class SqliteStore:
         """See `State`."""
         return self._holders.get(holder) or Holder(holder)
 
-    def is_booked(self, request: str) -> bool:
+    def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`."""
-        found = self._connection.execute(
-            "SELECT 1 FROM requests WHERE id = ? UNION ALL SELECT 1 FROM marks WHERE name = ?", (request, request)
-        )
-        return found.fetchone() is not None
+        wanted, booked = list(names), set[str]()
+        for start in range(0, len(wanted), _ASKED_AT_ONCE):
+            part = wanted[start : start + _ASKED_AT_ONCE]
+            signs = ", ".join("?" * len(part))
+            found = self._connection.execute(
+                f"SELECT id FROM requests WHERE id IN ({signs}) UNION ALL SELECT name FROM marks WHERE name IN ({signs})",  # noqa: S608 - signs alone
+                (*part, *part),
+            )
+            booked.update(name for (name,) in found)
+        return booked
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         """See `State`."""
         row = self._connection.execute(
             "SELECT body FROM transactions WHERE seq IN "
-            "(SELECT seq FROM requests WHERE id = ? UNION ALL SELECT seq FROM marks WHERE name = ?)",
+            "(SELECT place >> 20 FROM requests WHERE id = ? UNION ALL SELECT seq FROM marks WHERE name = ?)",
             (request, request),
         ).fetchone()
         return orjson.loads(row[0]) if row else None

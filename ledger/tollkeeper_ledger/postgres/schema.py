@@ -55,15 +55,16 @@ CREATE TABLE leases (
   PRIMARY KEY (holder, account)
 ) WITH (fillfactor = 70);
 CREATE TABLE requests (
-  seq BIGINT NOT NULL UNIQUE,
+  place BIGINT NOT NULL UNIQUE,
   id TEXT COLLATE "C" PRIMARY KEY,
   finished BIGINT NOT NULL,
   tenant TEXT NOT NULL, user_name TEXT, feature TEXT, assistant TEXT, session TEXT, investigation TEXT,
   api_key TEXT, namespace TEXT, workload TEXT,
   provider TEXT NOT NULL, model TEXT NOT NULL, tool TEXT,
-  status BIGINT NOT NULL, outcome TEXT NOT NULL
+  status BIGINT NOT NULL, outcome TEXT NOT NULL,
+  tokens BIGINT NOT NULL, cost BIGINT
 );
-CREATE INDEX requests_by_time ON requests (finished, seq);
+CREATE INDEX requests_by_time ON requests (finished, place);
 CREATE TABLE marks (name TEXT COLLATE "C" PRIMARY KEY, seq BIGINT NOT NULL);
 CREATE TABLE occurrences (
   account BIGINT NOT NULL,
@@ -74,11 +75,11 @@ CREATE TABLE occurrences (
 ) WITH (fillfactor = 70);
 CREATE TABLE charges (
   account BIGINT NOT NULL,
-  seq BIGINT NOT NULL,
+  place BIGINT NOT NULL,
   time BIGINT NOT NULL,
   amount BIGINT NOT NULL,
   balance BIGINT NOT NULL,
-  PRIMARY KEY (account, seq, time)
+  PRIMARY KEY (account, place, time)
 ) PARTITION BY RANGE (time);
 CREATE TABLE payments (
   account BIGINT NOT NULL,

@@ -17,7 +17,7 @@ from tollkeeper_ledger.work import Work
 _COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
 _ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 13)
-_REQUEST_TYPES = (_INTEGER, _TEXT, _INTEGER, *[_TEXT] * 12, _INTEGER, _TEXT)
+_REQUEST_TYPES = (_INTEGER, _TEXT, _INTEGER, *[_TEXT] * 12, _INTEGER, _TEXT, _INTEGER, _INTEGER)
 _CHANGING = (
     "window_end", "allocation", "rolled_over", "granted", "spent", "held", "unreconciled", "overshoot", "requests", "blocked",
     "last_usage", "minimum",
@@ -79,7 +79,7 @@ class Commit:
         self._insert("requests", _REQUEST_TYPES, requests, free="(id)", what="a request")
         self._insert("marks", (_TEXT, _INTEGER), sorted(lines.marks), free="(name)", what="a correction")
         self._insert("transactions", (_INTEGER, _INTEGER, _TEXT, _BYTES, _BYTES), rows)
-        charges = [(account, seq, times[seq], amount, balance) for account, seq, amount, balance in lines.charges]
+        charges = [(account, place, times[place >> 20], *rest) for account, place, *rest in lines.charges]
         self._insert("charges", (_INTEGER,) * 5, charges)
         self._count_occurrences(sorted(lines.occurrences))
         payments = [(account, seq, times[seq], *rest) for account, seq, *rest in lines.payments]

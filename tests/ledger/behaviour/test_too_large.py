@@ -51,7 +51,7 @@ def spent(desk: Desk, limit: Limit = LIMIT) -> int:
 def test_a_request_of_more_than_a_column_holds_is_refused_and_changes_nothing(desk: Desk, odd: Any) -> None:
     with pytest.raises(InvalidValue, match=r"9223372036854775808 is too large: a request uses at most"):
         desk.charge(odd)
-    assert not desk.do(lambda work: work.is_booked(odd.id))
+    assert not desk.do(lambda work: work.booked_among([odd.id]))
     assert spent(desk) == 0
 
 

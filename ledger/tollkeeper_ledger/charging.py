@@ -5,7 +5,7 @@ Where that depends on their order (a lease that has lapsed, a grant whose time i
 the usages are booked one by one. A window that is closed hands on what it has left once, after the report.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import accumulate
@@ -33,9 +33,8 @@ def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], no
     once = {record.id: record for record in reversed(records)}
     booked = work.booked_among(once)
     fresh = [record for record in records if once.pop(record.id, None) is record and record.id not in booked]
-    for record in fresh:
-        _check_size(record)
     taken = _by_account(fresh)
+    _check_sizes(fresh, taken)
     if len(fresh) > 1 and _order_tells(work, taken, now):
         for record in fresh:
             _book(work, policy, [record], _by_account([record]), now)
@@ -71,12 +70,19 @@ def _by_account(records: Iterable[UsageRecord]) -> dict[str, _Taken]:
     return taken
 
 
+def _check_sizes(records: Sequence[UsageRecord], taken: Mapping[str, _Taken]) -> None:
+    """All at once; one by one only to name what does not fit."""
+    columns = [column for of in taken.values() for column in (of.amounts, of.helds)]
+    columns.append([record.buckets.total for record in records])
+    columns.append([record.cost or 0 for record in records])
+    if any(column and (max(column) > LARGEST or min(column) < 0) for column in columns):
+        for record in records:
+            _check_size(record)
+
+
 def _check_size(record: UsageRecord) -> None:
-    greatest = max(record.cost or 0, record.buckets.total)
-    least = record.cost or 0
-    for one in record.charges:
-        greatest = max(greatest, one.amount, one.held)
-        least = min(least, one.amount, one.held)
+    amounts = [record.cost or 0, *(amount for one in record.charges for amount in (one.amount, one.held))]
+    greatest, least = max(record.buckets.total, *amounts), min(amounts)
     if least < 0:
         raise InvalidValue(f"request {record.id}: {least} is below 0, and no request uses or holds less than nothing")
     if greatest > LARGEST:

@@ -3,7 +3,7 @@
 Values stand as `?`; a storage lends an `Asking` that knows its own sign for them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from tollkeeper.limits import AccountId, Limit, LimitRef
 from tollkeeper.views import (
     ALL_USAGES,
     AccountTotals,
+    BreakdownRow,
     Order,
     Page,
     PaymentRow,
@@ -26,6 +27,7 @@ from tollkeeper.views import (
     UsageFilter,
     UsageRow,
 )
+from tollkeeper_ledger.breakdowns import breakdown_of
 from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
 from tollkeeper_ledger.unpriced import part_of
@@ -186,6 +188,13 @@ class Questions:
                 (minutes, minutes, _number(snapshot, account), first // 60_000_000, -(-last // 60_000_000)),
             )
         return [SpendPoint(_minute(start), *(int(sum_) for sum_ in sums)) for start, *sums in rows]
+
+    def breakdown(
+        self, dimension: str, *, tenants: Collection[str], since: datetime, until: datetime
+    ) -> Sequence[BreakdownRow]:
+        """See `LedgerReader`."""
+        with self._lent() as snapshot:
+            return breakdown_of(snapshot, dimension, tenants, to_micros(since) or 0, to_micros(until) or 0)
 
 
 def _recent(snapshot: Asking, number: int) -> tuple[int, ...]:

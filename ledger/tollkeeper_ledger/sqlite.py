@@ -19,10 +19,11 @@ from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
+from tollkeeper_ledger import rollups
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
 from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
-from tollkeeper_ledger.lines import accounts_of, lines_of, minutes_of
+from tollkeeper_ledger.lines import accounts_of, lines_of, requests_of, sums_of
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
     UPSERT_ACCOUNT,
@@ -45,6 +46,18 @@ ADD_TO_MINUTE = (
     "WHERE typeof(amount + excluded.amount) = 'integer' AND typeof(tokens + excluded.tokens) = 'integer' "
     "AND typeof(cost + excluded.cost) = 'integer'"
 )
+
+
+def _adding(table: str) -> str:
+    sums = ", ".join(f"{name} = {name} + excluded.{name}" for name in rollups.SUMS)
+    whole = " AND ".join(f"typeof({name} + excluded.{name}) = 'integer'" for name in rollups.SUMS)
+    return (
+        f"INSERT INTO {table} VALUES ({', '.join('?' * len(rollups.COLUMNS))}) "  # noqa: S608 - constants
+        f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {sums} WHERE {whole}"
+    )
+
+
+_ADD_TO_HOUR, _ADD_TO_DAY = _adding("hours"), _adding("days")
 
 _ASKED_AT_ONCE = 500
 
@@ -297,17 +310,22 @@ class SqliteStore:
         )
 
     def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
-        lines = lines_of(work.bookings, seqs, numbers)
+        requests = requests_of(work.bookings)
+        lines = lines_of(work.bookings, requests, seqs, numbers)
         many = self._connection.executemany
         many(INSERT_REQUEST, lines.requests)
         many("INSERT INTO marks VALUES (?, ?)", lines.marks)
         many(COUNT_OCCURRENCES, lines.occurrences)
         many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
         many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
-        minutes = minutes_of(work.bookings, numbers)
-        added = many(ADD_TO_MINUTE, minutes)
-        if minutes and added.rowcount != len(minutes):
-            raise InvalidValue(f"a minute's tokens or cost pass {LARGEST}, which no column holds")
+        sums = sums_of(work.bookings, requests, numbers)
+        for statement, rows, what in (
+            (ADD_TO_MINUTE, sums.minutes, "minute"),
+            (_ADD_TO_HOUR, sums.hours, "hour"),
+            (_ADD_TO_DAY, sums.days, "day"),
+        ):
+            if rows and many(statement, rows).rowcount != len(rows):
+                raise InvalidValue(f"a {what}'s tokens or cost pass {LARGEST}, which no column holds")
 
     def _number(self, work: Work) -> dict[str, int]:
         """The row numbers of all accounts that the work's lines stand on."""

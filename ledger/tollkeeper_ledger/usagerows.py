@@ -32,7 +32,8 @@ def written(records: Iterable[UsageRecord]) -> bytes:
                 "admitted_at": record.admitted_at,
                 "buckets": {n: count for n, count in zip(_BUCKETS, _counts_of(record.buckets), strict=True) if count},
                 "caller": caller,
-                "charges": record.charges,
+                # Three keys in their order: as dictionaries they are written several times as fast as data classes are.
+                "charges": [{"account": one.account, "amount": one.amount, "held": one.held} for one in record.charges],
                 "cost": record.cost,
                 "estimated": record.estimated,
                 "finished_at": record.finished_at,

@@ -18,7 +18,7 @@ from tollkeeper_ledger.sqlite import SqliteStore
 
 LIMIT, OTHER = budget(allocation=10**9), budget("other", allocation=10**9)
 ACCOUNT, OTHER_ACCOUNT = account_of(LIMIT), account_of(OTHER)
-NEW_TABLES = ("requests", "occurrences", "charges")
+NEW_TABLES = ("requests", "occurrences", "charges", "hours", "days")
 
 
 def filled(path: Path) -> None:

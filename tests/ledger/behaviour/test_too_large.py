@@ -55,6 +55,21 @@ def test_a_request_of_more_than_a_column_holds_is_refused_and_changes_nothing(de
     assert spent(desk) == 0
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        record("g", Charge(ACCOUNT, -1, 0)),
+        record("g", Charge(ACCOUNT, 1, -1)),
+        record("g", Charge(ACCOUNT, 1, 0), cost=-1),
+    ],
+    ids=["amount", "hold", "cost"],
+)
+def test_a_request_that_would_give_something_back_is_refused_with_its_report(desk: Desk, odd: Any) -> None:
+    with pytest.raises(InvalidValue, match=rf"request {odd.id}: -1 is below 0"):
+        desk.charge(record("g", Charge(ACCOUNT, 1, 0)), odd)
+    assert spent(desk) == 0
+
+
 def test_usage_that_an_account_cannot_add_is_refused_and_what_fits_is_booked(desk: Desk) -> None:
     desk.charge(record("g", Charge(ACCOUNT, LARGEST - 7, 0)))
     with pytest.raises(InvalidValue, match=r"is too large: an account holds at most"):

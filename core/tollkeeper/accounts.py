@@ -8,6 +8,7 @@ All transitions are pure: they take an account and return the next one. The inva
     available = room - held                                                    what may still be set aside
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -120,6 +121,27 @@ def charge(
     )
     charged = _with_overshoot(charged, limit, amount - from_held - from_unreconciled)
     return latched(charged, limit, room_before=account.room(limit))
+
+
+def charge_all(
+    account: Account, limit: Limit, amounts: Sequence[int], *, from_held: int, now: datetime
+) -> Account | None:
+    """What `charge` of one amount after the other comes to, at once; `from_held` is what was held for all of them.
+
+    None where only one by one tells: near the cap of a hard limit, where one of them may pass it or set B3's latch.
+    """
+    charged = replace(
+        account,
+        spent=account.spent + sum(amounts),
+        held=account.held - from_held,
+        requests=account.requests + len(amounts),
+        recent=(*account.recent, *amounts[-RECENT_REQUESTS:])[-RECENT_REQUESTS:],
+        last_usage=max(now, account.last_usage or now),
+    )
+    # Room only falls, and no mean on the way is above the largest amount: what is true at the end was true all along.
+    if limit.is_hard and charged.room(limit) < max(1, *account.recent, *amounts):
+        return None
+    return charged
 
 
 def lapse(account: Account, limit: Limit, amount: int) -> Account:

@@ -12,9 +12,10 @@ from tollkeeper.usage import UsageRecord
 
 @dataclass(frozen=True, slots=True)
 class BookedUsage:
-    """A usage, when it was booked, and the balance of each account that it was charged to just before."""
+    """A usage, when it was booked, and the balance of each account that it was charged to just before. `place` grows in
+    the order of booking, and is each usage's own."""
 
-    seq: int
+    place: int
     record: UsageRecord
     booked_at: datetime
     balances: Mapping[str, int] = field(default_factory=dict)

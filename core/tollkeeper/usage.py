@@ -3,10 +3,11 @@
 The names of the buckets are rule M3's: the same in metrics, in the ledger and in the `Provider-Usage` header.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Self
 
 from tollkeeper.errors import InvalidValue
@@ -39,7 +40,7 @@ class Buckets:
     @property
     def total(self) -> int:
         """Every token of the request."""
-        return self.input_tokens + self.output_tokens
+        return sum(_counts_of(self))
 
     def __add__(self, other: "Buckets") -> "Buckets":
         return Buckets(*(getattr(self, name) + getattr(other, name) for name in BUCKETS))
@@ -62,6 +63,7 @@ class Buckets:
 
 
 BUCKETS: tuple[str, ...] = tuple(field.name for field in fields(Buckets))
+_counts_of: Callable[[Buckets], tuple[int, ...]] = attrgetter(*BUCKETS)
 
 
 @dataclass(frozen=True, slots=True)

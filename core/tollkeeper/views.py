@@ -3,7 +3,7 @@
 Amounts are integers of the view's unit; times are aware, UTC.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -145,6 +145,20 @@ class Page(Generic[Row]):
 
 
 @dataclass(frozen=True, slots=True)
+class BreakdownRow:
+    """What was used of one value of a dimension. `cost` is nano-dollars, `seconds` the time that all requests took."""
+
+    value: str
+    requests: int
+    errors: int
+    unpriced: int
+    input_tokens: int
+    output_tokens: int
+    cost: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class AccountTotals:
     """Sums over the usages of one account: what the summary shows beside the balance."""
 
@@ -206,6 +220,17 @@ class LedgerReader(Protocol):
 
     def spend(self, account: str, *, slice_seconds: int, since: datetime, until: datetime) -> Sequence[SpendPoint]:
         """Spending in slices of time, aligned to the Unix epoch; slices without usage are left out."""
+        ...
+
+    def breakdown(
+        self, dimension: str, *, tenants: Collection[str], since: datetime, until: datetime
+    ) -> Sequence[BreakdownRow]:
+        """What these tenants' own requests used by each value of a dimension, the dearest first (R31).
+
+        `dimension` is `tenant`, `user`, `feature`, `assistant`, `session`, `investigation`, `api_key`, `namespace`,
+        `provider` or `model`. Requests count in the hour (UTC) in which they ended, for sessions and investigations the
+        day, and every one that `[since, until)` touches counts whole. Raises `InvalidValue` for another dimension.
+        """
         ...
 
     def metadata(self) -> Mapping[str, Any]:

@@ -116,8 +116,8 @@ def what_if(
         steps.append((correction.booked_at, 1, number, _later(replay.correct, correction)))
     for usage in history.usages:
         admitted = usage.record.admitted_at
-        steps.append((admitted, 2, usage.seq, _later(judge, usage)))
-        steps.append((max(usage.booked_at, admitted), 3, usage.seq, _later(replay.settle, usage)))
+        steps.append((admitted, 2, usage.place, _later(judge, usage)))
+        steps.append((max(usage.booked_at, admitted), 3, usage.place, _later(replay.settle, usage)))
     for *_, step in sorted(steps, key=lambda step: step[:3]):
         step()
     return answer
@@ -192,7 +192,7 @@ class _Replay:
             holding = self._need(usage, account, amount) if one.limit.is_hard else 0
             self._accounts[account.id] = rules.hold(account, holding)
             held.append((account.id, amount, holding))
-        self._in_flight[usage.seq] = tuple(held)
+        self._in_flight[usage.place] = tuple(held)
         return verdict
 
     def _verdict(
@@ -224,7 +224,7 @@ class _Replay:
 
     def settle(self, usage: BookedUsage) -> None:
         """Charge a request that was let in."""
-        for name, amount, held in self._in_flight.pop(usage.seq, ()):
+        for name, amount, held in self._in_flight.pop(usage.place, ()):
             limit, before = self._limits[name], self._expired(name, usage.booked_at)
             after = rules.charge(before, limit, amount, from_held=held, from_unreconciled=0, now=usage.booked_at)
             self._change(before, after, usage.booked_at)

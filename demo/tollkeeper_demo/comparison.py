@@ -36,7 +36,7 @@ class Comparison:
 
 def usages_of(lines: Iterable[str]) -> list[Mapping[str, Any]]:
     """The usage rows of an export."""
-    return [line["usage"] for line in map(json.loads, lines) if line["kind"] == "usage"]
+    return [row for line in map(json.loads, lines) if line["kind"] == "usage" for row in line["usage"]]
 
 
 def compare(book: Path, usages: Iterable[Mapping[str, Any]]) -> Comparison:

@@ -4,30 +4,22 @@ Sides of an account in the chain: `balance` is what is left; `allocation`, `roll
 from; `spent` and `unreconciled` are where it goes. So the sum of all entries on `<account>#balance` is the balance (R29).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
-from tollkeeper.amounts import LARGEST, Unit
+from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
-from tollkeeper.limits import AccountId, Enforcement, Limit
+from tollkeeper.limits import AccountId, Limit
 from tollkeeper.policy import PolicySet
-from tollkeeper.usage import Charge, UsageRecord
-from tollkeeper.windows import Calendar
-from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.opening import expire_due, open_account, settle_carry
-from tollkeeper_ledger.work import Booking, ChargeLine, Lease, Work
-
-
-@lru_cache(maxsize=65_536)
-def parse_account(text: str) -> AccountId:
-    """`AccountId.parse`, remembered."""
-    return AccountId.parse(text)
+from tollkeeper_ledger.chain import Transaction, transfer
+from tollkeeper_ledger.charging import charge_all as charge_all
+from tollkeeper_ledger.opening import limit_of, open_account, parse_account, settle_carry
+from tollkeeper_ledger.work import Booking, Lease, Work
 
 
 def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime) -> LeaseReply:
@@ -116,79 +108,6 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
     work.put_lease(replace(lease, outstanding=lease.outstanding - given_back))
 
 
-def charge(work: Work, policy: PolicySet, record: UsageRecord, now: datetime) -> None:
-    """Book a settled request on every account it names; a second report of it changes nothing (I3).
-
-    Raises `InvalidValue` for amounts that fit no column, of the request or of an account that it is charged to.
-    """
-    if work.is_booked(record.id):
-        return
-    _check_size(record)
-    entries: list[Entry] = []
-    lines: list[ChargeLine] = []
-    for one in record.charges:
-        charged = _charge_one(work, policy, record, one, now)
-        if charged is None:
-            continue
-        account, unit, freed = charged
-        if one.amount:
-            entries += transfer(one.account, unit, one.amount, source="balance", target="spent")
-        if freed:
-            entries += transfer(one.account, unit, freed, source="unreconciled", target="balance")
-        lines.append(ChargeLine(one.account, one.amount, account.balance))
-    transaction = Transaction(new_id(), now.isoformat(), "usage", tuple(entries), _usage_of(record))
-    work.book(Booking(transaction, record, tuple(lines)))
-
-
-def _check_size(record: UsageRecord) -> None:
-    amounts = [amount for one in record.charges for amount in (one.amount, one.held)]
-    greatest = max(record.cost or 0, record.buckets.total, *amounts)
-    if greatest > LARGEST:
-        raise InvalidValue(
-            f"request {record.id}: {greatest} is too large: a request uses at most {LARGEST} of any unit"
-        )
-
-
-def _charge_one(
-    work: Work, policy: PolicySet, record: UsageRecord, one: Charge, now: datetime
-) -> tuple[Account, str, int] | None:
-    known = work.account(one.account)
-    if known is None:
-        opened = _open_for(work, policy, one.account, record.admitted_at)
-        if opened is None:
-            return None
-        known = opened
-    account, unit = known
-    limit = limit_of(policy, one.account, account, unit)
-    account = expire_due(work, limit, account, now)
-    lease = work.lease(record.holder, one.account)
-    # A holder that lives gives back by itself what a request did not use; one that has ended no longer can.
-    ended = lease.lapsed and work.holder(record.holder).closed
-    stood = min(one.held if ended else one.amount, lease.outstanding)
-    charged = rules.charge(
-        account,
-        limit,
-        one.amount,
-        from_held=0 if lease.lapsed else stood,
-        from_unreconciled=stood if lease.lapsed else 0,
-        now=now,
-    )
-    work.put(charged, unit)
-    settle_carry(work, limit, account, charged, now)
-    if stood:
-        work.put_lease(replace(lease, outstanding=lease.outstanding - stood))
-    return charged, unit, stood if lease.lapsed else 0
-
-
-def _open_for(work: Work, policy: PolicySet, account: str, admitted_at: datetime) -> tuple[Account, str] | None:
-    """The account of a soft limit, which nobody leased from, in the window in which the request was admitted (B6)."""
-    identity = parse_account(account)
-    limit = policy.limit(identity.ref)
-    if limit is None or limit.account_at(identity.key, admitted_at)[0].text != account:
-        return None
-    return open_account(work, limit, identity.key, admitted_at), limit.unit
-
-
 def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
     """A holder was not heard of for too long: what it holds counts as unreconciled from now on (I2)."""
     for lease in work.leases_of(holder).values():
@@ -237,28 +156,6 @@ def _book_reconciled(work: Work, limit: Limit, account: Account, unit: str, amou
     entries = transfer(account.id, unit, amount, source="unreconciled", target="balance")
     work.book(Booking(Transaction(new_id(), now.isoformat(), "reconcile", entries)))
     return reconciled
-
-
-def limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
-    """The limit of an account; where its object is gone or counts in another unit now, one that only counts."""
-    ref = parse_account(text).ref
-    limit = policy.limit(ref)
-    if limit is not None and limit.unit == unit:
-        return limit
-    return Limit(ref, frozenset(), Unit(unit), Calendar.FOREVER, account.allocation, enforcement=Enforcement.SOFT)
-
-
-def _usage_of(record: UsageRecord) -> Mapping[str, object]:
-    """The usage row of the chain: the record under the names that exports promise (C2)."""
-    raw = record.to_json()
-    raw["request_id"] = raw.pop("id")
-    return raw
-
-
-def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], now: datetime) -> None:
-    """Book several records in their order."""
-    for record in records:
-        charge(work, policy, record, now)
 
 
 def cross(work: Work, account: str, threshold: int) -> bool:

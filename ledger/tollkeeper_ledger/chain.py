@@ -28,13 +28,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What happened at one moment; its entries sum to zero in each unit (I4)."""
+    """What happened at one moment; its entries sum to zero in each unit (I4).
+
+    `rows` is the text of its usage where that is a list of requests: it is written once, before its place is known.
+    """
 
     id: str
     time: str
     kind: str
     entries: tuple[Entry, ...]
     usage: Mapping[str, Any] | None = None
+    rows: bytes | None = None
 
 
 def transfer(account: str, unit: str, amount: int, *, source: str, target: str) -> tuple[Entry, Entry]:
@@ -51,7 +55,7 @@ def canonical(seq: int, transaction: Transaction) -> bytes:
             "time": transaction.time,
             "kind": transaction.kind,
             "entries": [{"account": e.account, "unit": e.unit, "amount": e.amount} for e in transaction.entries],
-            "usage": transaction.usage,
+            "usage": transaction.usage if transaction.rows is None else orjson.Fragment(transaction.rows),
         },
         option=orjson.OPT_SORT_KEYS,
     )

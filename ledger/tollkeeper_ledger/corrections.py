@@ -17,9 +17,9 @@ from tollkeeper.amounts import LARGEST, Unit, format_amount
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.policy import PolicySet
-from tollkeeper_ledger.bookkeeping import limit_of
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.opening import settle_carry
+from tollkeeper_ledger.opening import limit_of, settle_carry
+from tollkeeper_ledger.usagerows import rows_of
 from tollkeeper_ledger.work import Booking, ChargeLine, Work
 
 ADJUST, REFUND, CORRECT = "adjust", "refund", "correct"
@@ -138,12 +138,12 @@ def refund(work: Work, policy: PolicySet, request: str, *, cost: int | None, rea
 
 
 def _shares(request: str, usage: Mapping[str, Any], cost: int | None) -> tuple[Change, ...]:
+    row = next(row for row in rows_of(usage) if row["request_id"] == request)
+    booked_on = {entry["account"].removesuffix(_SPENT) for entry in usage["entries"]}
     charged = [
-        Change(entry["account"].removesuffix(_SPENT), entry["amount"])
-        for entry in usage["entries"]
-        if entry["account"].endswith(_SPENT)
+        Change(one["account"], one["amount"]) for one in row["charges"] if one["amount"] and one["account"] in booked_on
     ]
-    whole = usage["usage"]["cost"]
+    whole = row["cost"]
     if cost is None or cost == whole:
         return tuple(charged)
     if cost <= 0 or whole is None or cost > whole:

@@ -5,6 +5,7 @@ Standard SQL with `?` for each value; a value never stands in a statement's text
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from tollkeeper.usage import Outcome, UsageRecord
@@ -12,8 +13,8 @@ from tollkeeper.views import UsageChoices, UsageFilter
 from tollkeeper_ledger.rows import to_micros
 
 INSERT_REQUEST = (
-    "INSERT INTO requests (seq, id, finished, tenant, user_name, feature, assistant, session, investigation, api_key, "  # noqa: S608 - constants
-    f"namespace, workload, provider, model, tool, status, outcome) VALUES ({', '.join('?' * 17)})"
+    "INSERT INTO requests (place, id, finished, tenant, user_name, feature, assistant, session, investigation, api_key, "  # noqa: S608 - constants
+    f"namespace, workload, provider, model, tool, status, outcome, tokens, cost) VALUES ({', '.join('?' * 19)})"
 )
 COUNT_OCCURRENCES = (
     "INSERT INTO occurrences (account, dimension, value, usages) VALUES (?, ?, ?, ?) "
@@ -33,42 +34,32 @@ _TEXTS = {
 
 DIMENSIONS = (*_TEXTS, "status")
 
-Seen = tuple[str | None, ...]
-"""A usage's values of `DIMENSIONS`, as text."""
+_who_is = attrgetter(
+    "tenant", "user", "feature", "assistant", "session", "investigation", "api_key", "namespace", "workload"
+)
+
+seen_in = itemgetter(13, 14, 6, 9, 4, 5, 16, 15)
+"""What occurs in a request's row, in the order of `DIMENSIONS`."""
 
 
-def request_row(seq: int, record: UsageRecord) -> tuple[Any, ...]:
+def request_row(place: int, record: UsageRecord) -> tuple[Any, ...]:
     """A request as `INSERT_REQUEST` takes it."""
-    caller = record.caller
     return (
-        seq,
+        place,
         record.id,
         to_micros(record.finished_at),
-        caller.tenant,
-        caller.user,
-        caller.feature,
-        caller.assistant,
-        caller.session,
-        caller.investigation,
-        caller.api_key,
-        caller.namespace,
-        caller.workload,
+        *_who_is(record.caller),
         record.provider,
         record.model,
         record.tool,
         record.status,
         record.outcome.value,
+        record.buckets.total,
+        record.cost,
     )
 
 
-def seen_in(record: UsageRecord) -> Seen:
-    """What counts as occurring with a usage."""
-    caller = record.caller
-    named = (record.model, record.tool, caller.assistant, caller.api_key, caller.user, caller.feature)
-    return (*named, record.outcome.value, str(record.status))
-
-
-def occurrence_rows(seen: Mapping[tuple[int, ...], Sequence[Seen]]) -> list[tuple[int, str, str, int]]:
+def occurrence_rows(seen: Mapping[tuple[int, ...], Sequence[Sequence[Any]]]) -> list[tuple[int, str, str, int]]:
     """What each set of accounts saw, as `COUNT_OCCURRENCES` takes it: each value of each account once.
 
     Requests of one caller are charged to the same accounts, so that values are counted once for all of these.
@@ -79,7 +70,7 @@ def occurrence_rows(seen: Mapping[tuple[int, ...], Sequence[Seen]]) -> list[tupl
             for value, found in Counter(values).items():
                 if value is not None:
                     for account in accounts:
-                        counts[account, dimension, value] += found
+                        counts[account, dimension, str(value)] += found
     return [(*of, found) for of, found in counts.items()]
 
 

@@ -1,6 +1,6 @@
 """The past out of an export: usages, grants and corrections, each line checked as `verify` checks it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -9,11 +9,12 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share
 from tollkeeper.history import BookedCorrection, BookedCredit, BookedUsage, History, Reconciled
 from tollkeeper.limits import AccountId
-from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger.corrections import ADJUST, CORRECT, REFUND
 from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import checked
+from tollkeeper_ledger.lines import PLACES
 from tollkeeper_ledger.replay import Replayed
+from tollkeeper_ledger.usagerows import record_of, rows_of
 
 _BALANCE = "#balance"
 _OLD_PRIORITY = 10
@@ -32,7 +33,7 @@ def read_history(lines: Iterable[bytes]) -> History:
         try:
             match transaction["kind"]:
                 case "usage":
-                    usages.append(_usage(transaction, before))
+                    usages += _usages(transaction, before)
                 case "grant":
                     credits_.append(_credit(transaction))
                 case kind if kind in (ADJUST, REFUND, CORRECT):
@@ -50,15 +51,21 @@ def _touched(transaction: Mapping[str, Any]) -> Iterable[str]:
     return {name.removesuffix(_BALANCE) for name in names if name.endswith(_BALANCE)}
 
 
-def _usage(transaction: Mapping[str, Any], before: Mapping[str, int]) -> BookedUsage:
-    usage = dict(transaction["usage"])
-    usage["id"] = usage.pop("request_id")
-    record = UsageRecord.from_json(usage)
-    if record.cost is not None and not (type(record.cost) is int and 0 <= record.cost <= LARGEST):
-        raise InvalidValue(f"cost={record.cost!r} is not an amount of nano-dollars from 0 to {LARGEST}")
-    if record.admitted_at.tzinfo is None or record.finished_at.tzinfo is None:
-        raise InvalidValue("its times have no zone")
-    return BookedUsage(transaction["seq"], record, datetime.fromisoformat(transaction["time"]), before)
+def _usages(transaction: Mapping[str, Any], before: Mapping[str, int]) -> Iterator[BookedUsage]:
+    balances = dict(before)
+    booked_at = datetime.fromisoformat(transaction["time"])
+    for number, row in enumerate(rows_of(transaction)):
+        record = record_of(row)
+        if record.cost is not None and not (type(record.cost) is int and 0 <= record.cost <= LARGEST):
+            raise InvalidValue(f"cost={record.cost!r} is not an amount of nano-dollars from 0 to {LARGEST}")
+        if record.admitted_at.tzinfo is None or record.finished_at.tzinfo is None:
+            raise InvalidValue("its times have no zone")
+        charged = {one.account: one.amount for one in record.charges if one.account in balances}
+        had = {account: balances[account] for account in charged}
+        yield BookedUsage(transaction["seq"] * PLACES + number, record, booked_at, had)
+        for account, amount in charged.items():
+            # A report in which something stood as unreconciled has one usage only: see `charging`.
+            balances[account] -= amount
 
 
 def _credit(transaction: Mapping[str, Any]) -> BookedCredit:

@@ -3,7 +3,7 @@
 Values stand as `?`; a storage lends an `Asking` that knows its own sign for them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from tollkeeper.limits import AccountId, Limit, LimitRef
 from tollkeeper.views import (
     ALL_USAGES,
     AccountTotals,
+    BreakdownRow,
     Order,
     Page,
     PaymentRow,
@@ -26,13 +27,19 @@ from tollkeeper.views import (
     UsageFilter,
     UsageRow,
 )
+from tollkeeper_ledger.breakdowns import breakdown_of
 from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
-from tollkeeper_ledger.unpriced import ON_SQLITE, part_of
-from tollkeeper_ledger.usages import Asking, page_of, usage_row
+from tollkeeper_ledger.unpriced import part_of
+from tollkeeper_ledger.usages import Asking, page_of, usage_rows
 
 CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation"}
 """What corrections are called among payments."""
+
+_END = (
+    "SELECT r.finished FROM charges c JOIN requests r ON r.place = c.place WHERE c.account = ? "
+    "ORDER BY c.place {order} LIMIT 1"
+)
 
 EXPIRED = "Expired"
 """What a payment is called that takes out what was left of a grant."""
@@ -42,14 +49,9 @@ class Questions:
     """See `LedgerReader`. A storage says how to lend a snapshot, and by what else than `seq` its rows find transactions."""
 
     same_transaction = "t.seq = {line}.seq"
-    json = ON_SQLITE
 
     def _lent(self) -> AbstractContextManager[Asking]:
         raise NotImplementedError
-
-    def _usage(self) -> str:
-        join = self.same_transaction.format(line="c")
-        return f"SELECT c.amount, c.balance, t.body FROM charges c JOIN transactions t ON {join} WHERE c.account = ?"  # noqa: S608 - constants
 
     def accounts_of(self, limit: Limit, window: str | None = None) -> Sequence[Account]:
         """See `LedgerReader`."""
@@ -90,10 +92,8 @@ class Questions:
             sums = snapshot.row(
                 "SELECT sum(requests), sum(tokens), sum(cost), sum(unpriced) FROM minutes WHERE account = ?", (number,)
             )
-            ends = [
-                snapshot.row(f"{self._usage()} ORDER BY c.seq {order} LIMIT 1", (number,)) for order in ("ASC", "DESC")
-            ]
-        first, last = (usage_row(end).time if end else None for end in ends)
+            ends = [snapshot.row(_END.format(order=order), (number,)) for order in ("ASC", "DESC")]
+        first, last = (to_time(end[0]) if end else None for end in ends)
         usages, tokens, cost, unpriced = (int(value or 0) for value in sums)
         return AccountTotals(usages, tokens, cost, unpriced, first, last)
 
@@ -107,10 +107,8 @@ class Questions:
         wanted: UsageFilter = ALL_USAGES,
     ) -> Page[UsageRow]:
         """See `LedgerReader`."""
-        join = self.same_transaction.format(line="w")
         with self._lent() as snapshot:
-            number = _number(snapshot, account)
-            return page_of(snapshot, number, wanted, page=page, size=size, order=order, same_transaction=join)
+            return page_of(snapshot, _number(snapshot, account), wanted, page=page, size=size, order=order)
 
     def usage_choices(self, account: str, *, most: int) -> UsageChoices:
         """See `LedgerReader`."""
@@ -129,10 +127,8 @@ class Questions:
 
     def unpriced(self, account: str, *, after: int, most: int) -> UnpricedPart:
         """See `LedgerReader`."""
-        join = self.same_transaction.format(line="c")
         with self._lent() as snapshot:
-            number = _number(snapshot, account)
-            return part_of(snapshot, number, after=after, most=most, json=self.json, same_transaction=join)
+            return part_of(snapshot, _number(snapshot, account), after=after, most=most)
 
     def periods(self, account: str, *, most: int) -> Sequence[PeriodRow]:
         """See `LedgerReader`."""
@@ -150,11 +146,12 @@ class Questions:
         """See `LedgerReader`."""
         with self._lent() as snapshot:
             number = _number(snapshot, account)
-            row = snapshot.row(
-                self._usage() + " AND c.seq = (SELECT seq FROM requests WHERE id = ?)",  # noqa: S608 - constants
+            rows = snapshot.rows(
+                "SELECT place, amount, balance FROM charges WHERE account = ? "
+                "AND place = (SELECT place FROM requests WHERE id = ?)",
                 (number, id),
             )
-        return usage_row(row) if row else None
+            return next(iter(usage_rows(snapshot, rows)), None)
 
     def payments(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[PaymentRow]:
         """See `LedgerReader`."""
@@ -192,10 +189,17 @@ class Questions:
             )
         return [SpendPoint(_minute(start), *(int(sum_) for sum_ in sums)) for start, *sums in rows]
 
+    def breakdown(
+        self, dimension: str, *, tenants: Collection[str], since: datetime, until: datetime
+    ) -> Sequence[BreakdownRow]:
+        """See `LedgerReader`."""
+        with self._lent() as snapshot:
+            return breakdown_of(snapshot, dimension, tenants, to_micros(since) or 0, to_micros(until) or 0)
+
 
 def _recent(snapshot: Asking, number: int) -> tuple[int, ...]:
     rows = snapshot.rows(
-        "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (number, RECENT_REQUESTS)
+        "SELECT amount FROM charges WHERE account = ? ORDER BY place DESC LIMIT ?", (number, RECENT_REQUESTS)
     )
     return tuple(amount for (amount,) in reversed(rows))
 

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 
-from tollkeeper_ledger import version_5
+from tollkeeper_ledger import version_5, version_7
 from tollkeeper_ledger.errors import LedgerUnavailable
 
 VERSION_1 = """
@@ -116,7 +116,7 @@ _LOG = logging.getLogger("tollkeeper.ledger")
 Step = str | Callable[[sqlite3.Connection], None]
 """Statements of SQL, or a function that executes some."""
 
-MIGRATIONS: tuple[Step, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, version_5.apply, VERSION_6)
+MIGRATIONS: tuple[Step, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, version_5.apply, VERSION_6, version_7.apply)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 

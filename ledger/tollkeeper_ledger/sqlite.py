@@ -7,7 +7,7 @@ commit that fails leaves both as they were.
 import fcntl
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,10 +19,11 @@ from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
+from tollkeeper_ledger import rollups
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
 from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
-from tollkeeper_ledger.lines import accounts_of, lines_of, minutes_of
+from tollkeeper_ledger.lines import accounts_of, lines_of, requests_of, sums_of
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
     UPSERT_ACCOUNT,
@@ -45,6 +46,20 @@ ADD_TO_MINUTE = (
     "WHERE typeof(amount + excluded.amount) = 'integer' AND typeof(tokens + excluded.tokens) = 'integer' "
     "AND typeof(cost + excluded.cost) = 'integer'"
 )
+
+
+def _adding(table: str) -> str:
+    sums = ", ".join(f"{name} = {name} + excluded.{name}" for name in rollups.SUMS)
+    whole = " AND ".join(f"typeof({name} + excluded.{name}) = 'integer'" for name in rollups.SUMS)
+    return (
+        f"INSERT INTO {table} VALUES ({', '.join('?' * len(rollups.COLUMNS))}) "  # noqa: S608 - constants
+        f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {sums} WHERE {whole}"
+    )
+
+
+_ADD_TO_HOUR, _ADD_TO_DAY = _adding("hours"), _adding("days")
+
+_ASKED_AT_ONCE = 500
 
 _NOT_ITS_STATE = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 """What SQLite says of values and statements, and not of its file: the same again would fail again."""
@@ -118,7 +133,7 @@ class SqliteStore:
             return None
         self._numbers[account] = row[15]
         recent = self._connection.execute(
-            "SELECT amount FROM charges WHERE account = ? ORDER BY seq DESC LIMIT ?", (row[15], RECENT_REQUESTS)
+            "SELECT amount FROM charges WHERE account = ? ORDER BY place DESC LIMIT ?", (row[15], RECENT_REQUESTS)
         ).fetchall()
         return account_of(row, tuple(amount for (amount,) in reversed(recent))), row[14]
 
@@ -155,18 +170,24 @@ class SqliteStore:
         """See `State`."""
         return self._holders.get(holder) or Holder(holder)
 
-    def is_booked(self, request: str) -> bool:
+    def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`."""
-        found = self._connection.execute(
-            "SELECT 1 FROM requests WHERE id = ? UNION ALL SELECT 1 FROM marks WHERE name = ?", (request, request)
-        )
-        return found.fetchone() is not None
+        wanted, booked = list(names), set[str]()
+        for start in range(0, len(wanted), _ASKED_AT_ONCE):
+            part = wanted[start : start + _ASKED_AT_ONCE]
+            signs = ", ".join("?" * len(part))
+            found = self._connection.execute(
+                f"SELECT id FROM requests WHERE id IN ({signs}) UNION ALL SELECT name FROM marks WHERE name IN ({signs})",  # noqa: S608 - signs alone
+                (*part, *part),
+            )
+            booked.update(name for (name,) in found)
+        return booked
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         """See `State`."""
         row = self._connection.execute(
             "SELECT body FROM transactions WHERE seq IN "
-            "(SELECT seq FROM requests WHERE id = ? UNION ALL SELECT seq FROM marks WHERE name = ?)",
+            "(SELECT place >> 20 FROM requests WHERE id = ? UNION ALL SELECT seq FROM marks WHERE name = ?)",
             (request, request),
         ).fetchone()
         return orjson.loads(row[0]) if row else None
@@ -289,17 +310,22 @@ class SqliteStore:
         )
 
     def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
-        lines = lines_of(work.bookings, seqs, numbers)
+        requests = requests_of(work.bookings)
+        lines = lines_of(work.bookings, requests, seqs, numbers)
         many = self._connection.executemany
         many(INSERT_REQUEST, lines.requests)
         many("INSERT INTO marks VALUES (?, ?)", lines.marks)
         many(COUNT_OCCURRENCES, lines.occurrences)
         many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
         many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
-        minutes = minutes_of(work.bookings, numbers)
-        added = many(ADD_TO_MINUTE, minutes)
-        if minutes and added.rowcount != len(minutes):
-            raise InvalidValue(f"a minute's tokens or cost pass {LARGEST}, which no column holds")
+        sums = sums_of(work.bookings, requests, numbers)
+        for statement, rows, what in (
+            (ADD_TO_MINUTE, sums.minutes, "minute"),
+            (_ADD_TO_HOUR, sums.hours, "hour"),
+            (_ADD_TO_DAY, sums.days, "day"),
+        ):
+            if rows and many(statement, rows).rowcount != len(rows):
+                raise InvalidValue(f"a {what}'s tokens or cost pass {LARGEST}, which no column holds")
 
     def _number(self, work: Work) -> dict[str, int]:
         """The row numbers of all accounts that the work's lines stand on."""

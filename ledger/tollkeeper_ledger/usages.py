@@ -4,17 +4,18 @@ Sums that are kept answer where they can; a narrow time range becomes a range of
 through the account's charges.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
 import orjson
 
-from tollkeeper.usage import UsageRecord
 from tollkeeper.views import ALL_USAGES, Order, Page, UsageFilter, UsageRow
 from tollkeeper_ledger.filters import conditions, sole_occurrence
+from tollkeeper_ledger.lines import PLACES
 from tollkeeper_ledger.rows import to_micros
+from tollkeeper_ledger.usagerows import record_of, rows_of
 
 
 class Asking(Protocol):
@@ -45,28 +46,26 @@ class Matching:
 
 
 def page_of(
-    snapshot: Asking, account: int, wanted: UsageFilter, *, page: int, size: int, order: Order, same_transaction: str
+    snapshot: Asking, account: int, wanted: UsageFilter, *, page: int, size: int, order: Order
 ) -> Page[UsageRow]:
-    """One page of the usages of an account, by its row number. `same_transaction` joins a `t` to the charges `w`."""
+    """One page of the usages of an account, by its row number."""
     matching = _matching(snapshot, account, wanted)
     total = _count(snapshot, account, wanted, matching)
     skipped = (page - 1) * size
     direction = "DESC" if order == "newest" else "ASC"
-    # The page is cut before the texts are fetched, and no row beyond the last match is looked for.
-    cut = f"SELECT c.* {matching.text} ORDER BY c.seq {direction} LIMIT ? OFFSET ?"
+    # No row beyond the last match is looked for.
     rows = snapshot.rows(
-        f"WITH wanted AS ({cut}) SELECT w.amount, w.balance, t.body "  # noqa: S608 - constants, values are bound
-        f"FROM wanted w JOIN transactions t ON {same_transaction} ORDER BY w.seq {direction}",
+        f"SELECT c.place, c.amount, c.balance {matching.text} ORDER BY c.place {direction} LIMIT ? OFFSET ?",
         (*matching.values, max(0, min(size, total - skipped)), skipped),
     )
-    return Page([usage_row(row) for row in rows], total, page, size)
+    return Page(usage_rows(snapshot, rows), total, page, size)
 
 
 def _matching(snapshot: Asking, account: int, wanted: UsageFilter) -> Matching:
     demanded, values = conditions(wanted)
-    source = "FROM charges c JOIN requests r ON r.seq = c.seq" if demanded else "FROM charges c"
+    source = "FROM charges c JOIN requests r ON r.place = c.place" if demanded else "FROM charges c"
     if bookings := _bookings(snapshot, wanted):
-        demanded, values = ["c.seq >= ?", "c.seq <= ?", *demanded], [*bookings, *values]
+        demanded, values = ["c.place >= ?", "c.place <= ?", *demanded], [*bookings, *values]
     return Matching(f"{source} WHERE {' AND '.join(('c.account = ?', *demanded))}", (account, *values))
 
 
@@ -81,7 +80,7 @@ def _bookings(snapshot: Asking, wanted: UsageFilter) -> tuple[int, int] | None:
     end = last + 1 if until is None else min(until, last + 1)
     if timedelta(microseconds=end - since) > NARROW:
         return None
-    row = snapshot.row("SELECT min(seq), max(seq) FROM requests WHERE finished >= ? AND finished < ?", (since, end))
+    row = snapshot.row("SELECT min(place), max(place) FROM requests WHERE finished >= ? AND finished < ?", (since, end))
     return NOTHING if row[0] is None else (row[0], row[1])
 
 
@@ -96,14 +95,19 @@ def _count(snapshot: Asking, account: int, wanted: UsageFilter, matching: Matchi
     return int(snapshot.row(question.text, question.values)[0] or 0)
 
 
-def usage_row(row: Sequence[Any]) -> UsageRow:
-    """The usage of an amount, a balance and a transaction's text."""
-    amount, balance, body = row
-    transaction = orjson.loads(body)
-    usage = transaction["usage"]
-    record = UsageRecord.from_json(
-        {name: value for name, value in usage.items() if name != "request_id"} | {"id": usage["request_id"]}
-    )
+def usage_rows(snapshot: Asking, charges: Sequence[Sequence[Any]]) -> list[UsageRow]:
+    """The usages of charges (place, amount, balance), in their order. Each transaction's text is read once."""
+    transactions: dict[int, Any] = {}
+    for place, *_ in charges:
+        seq = place // PLACES
+        if seq not in transactions:
+            (body,) = snapshot.row("SELECT body FROM transactions WHERE seq = ?", (seq,))
+            transactions[seq] = orjson.loads(body)
+    return [_usage_row(transactions[charge[0] // PLACES], *charge) for charge in charges]
+
+
+def _usage_row(transaction: Mapping[str, Any], place: int, amount: int, balance: int) -> UsageRow:
+    record = record_of(rows_of(transaction)[place % PLACES])
     caller = record.caller
     return UsageRow(
         seq=transaction["seq"],

@@ -4,7 +4,7 @@ A `Work` reads through to its parent (another work, or the store) and collects c
 with its own work and leaves the batch as it was; a commit that fails drops them all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,7 +57,7 @@ class BookedShare:
 
 @dataclass(frozen=True, slots=True)
 class ChargeLine:
-    """One usage as it counted in one account, with the balance after it (R29)."""
+    """A payment or correction as it counted in one account, with the balance after it (R29)."""
 
     account: str
     amount: int
@@ -65,23 +65,34 @@ class ChargeLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Charged:
+    """What a report took from one account, by column: each usage's number in the report, its amount, and the balance
+    after it (R29)."""
+
+    account: str
+    numbers: Sequence[int]
+    amounts: Sequence[int]
+    balances: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Booking:
-    """A transaction to append, with the rows that stand on it.
+    """A transaction to append, with the rows that stand on it: a report's `records`, and what they did to each account.
 
     `payments` name the grant of each line, or nothing for a correction. `marks` are names under which it is booked once,
-    as a usage is under its request's id: `State.is_booked` and `State.transaction` know them from then on.
+    as a usage is under its request's id: `State.booked_among` and `State.transaction` know them from then on.
     """
 
     transaction: Transaction
-    record: UsageRecord | None = None
-    charges: tuple[ChargeLine, ...] = ()
+    records: tuple[UsageRecord, ...] = ()
+    charges: tuple[Charged, ...] = ()
     payments: tuple[tuple[ChargeLine, str], ...] = ()
     marks: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that it is booked under: the request's id and its marks."""
-        return (self.record.id, *self.marks) if self.record else self.marks
+        """Everything that it is booked under: its requests' ids and its marks."""
+        return (*[record.id for record in self.records], *self.marks)
 
 
 class State(Protocol):
@@ -107,8 +118,8 @@ class State(Protocol):
         """What is known of a holder; a fresh one if nothing."""
         ...
 
-    def is_booked(self, request: str) -> bool:
-        """Whether a request, or another mark, is in the ledger."""
+    def booked_among(self, names: Collection[str]) -> Collection[str]:
+        """Which of these requests and other marks are in the ledger."""
         ...
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
@@ -171,15 +182,19 @@ class Work:
     def lease(self, holder: str, account: str) -> Lease:
         """A holder's lease on one account, an empty one if there is none."""
         own = self.leases.get((holder, account))
-        return own or self.below.leases_of(holder).get(account) or Lease(holder, account, 0)
+        if own is not None:
+            return own
+        if isinstance(self.below, Work):
+            return self.below.lease(holder, account)
+        return self.below.leases_of(holder).get(account) or Lease(holder, account, 0)
 
     def holder(self, holder: str) -> Holder:
         """See `State`."""
         return self.holders.get(holder) or self.below.holder(holder)
 
-    def is_booked(self, request: str) -> bool:
+    def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`."""
-        return request in self.booked or self.below.is_booked(request)
+        return self.booked.intersection(names).union(self.below.booked_among(names))
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         """See `State`; what is booked in this work has no place in the chain yet."""

@@ -42,7 +42,8 @@ def booked(folder: Path, usages: int) -> Path:
     """A folder with a ledger of one lease and some usages."""
     desk = Desk(folder / "ledger.db", LIMIT)
     desk.lease("g", Want(ACCOUNT, 1000, 1000))
-    desk.charge(*(record("g", Charge(ACCOUNT, 10, 10)) for _ in range(usages)))
+    for _ in range(usages):
+        desk.charge(record("g", Charge(ACCOUNT, 10, 10)))
     desk.store.close()
     return folder
 

@@ -70,7 +70,7 @@ def test_a_full_disk_refuses_requests_and_space_that_comes_back_is_used(
         filler.unlink()
         wait_for("requests to pass again", lambda: ask(client) is None, 60)
     assert up.stop() == 0
-    usages = [line["usage"] for line in up.exported() if line["kind"] == "usage"]
+    usages = [row for line in up.exported() if line["kind"] == "usage" for row in line["usage"]]
     book = totals(read_book(provider[1]))
     assert sum(usage["cost"] for usage in usages) == book.cost_nanodollars
     assert "Traceback" not in up.log.read_text()

@@ -69,7 +69,7 @@ def _compare(up: Up, book: Path) -> None:
     """No answer is charged that was not served, none twice, and each for what it was; what is missing is unreconciled."""
     lines = up.exported()
     served = {entry.id: entry for entry in read_book(book)}
-    usages = [line["usage"] for line in lines if line["kind"] == "usage"]
+    usages = [row for line in lines if line["kind"] == "usage" for row in line["usage"]]
     exact = [u for u in usages if not u["estimated"]]
     assert len({u["upstream_id"] for u in exact}) == len(exact)
     for usage in exact:

@@ -52,7 +52,7 @@ def check_books(folder: Path) -> None:
     lines = list(export(reader.chain()))
     reader.close()
     verify(lines)
-    usages = [line["usage"] for line in map(orjson.loads, lines) if line["kind"] == "usage"]
+    usages = [row for line in map(orjson.loads, lines) if line["kind"] == "usage" for row in line["usage"]]
     assert {u["upstream_id"]: (u["buckets"], u["cost"]) for u in usages} == served
     assert len(usages) == len(served)
 

@@ -58,7 +58,7 @@ async def test_a_spent_budget_refuses_requests_and_pods_and_a_grant_releases_bot
     assert answer.usage is not None
     assert up.stop() == 0
 
-    usages = [line["usage"] for line in up.exported() if line["kind"] == "usage"]
+    usages = [row for line in up.exported() if line["kind"] == "usage" for row in line["usage"]]
     book = totals(read_book(provider[1]))
     assert sum(usage["cost"] for usage in usages) == book.cost_nanodollars
     assert len(usages) == book.answers

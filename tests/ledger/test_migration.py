@@ -5,6 +5,7 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
@@ -17,7 +18,7 @@ from tollkeeper_ledger.sqlite import SqliteStore
 
 LIMIT, OTHER = budget(allocation=10**9), budget("other", allocation=10**9)
 ACCOUNT, OTHER_ACCOUNT = account_of(LIMIT), account_of(OTHER)
-NEW_TABLES = ("requests", "occurrences")
+NEW_TABLES = ("requests", "occurrences", "charges", "hours", "days")
 
 
 def filled(path: Path) -> None:
@@ -57,8 +58,16 @@ def as_version_4(new: Path, old: Path) -> None:
         connection.execute("PRAGMA user_version = 4")
         connection.execute("ATTACH ? AS new", (str(new),))
         for (table,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
-            columns = "id, seq" if table == "requests" else "*"
+            columns = {"requests": "id, place >> 20", "charges": "account, place >> 20, amount, balance"}.get(
+                table, "*"
+            )
             connection.execute(f"INSERT INTO main.{table} SELECT {columns} FROM new.{table}")  # noqa: S608 - names of tables
+        for seq, body in connection.execute("SELECT seq, body FROM transactions").fetchall():
+            transaction = orjson.loads(body)
+            if isinstance(transaction["usage"], list):
+                (transaction["usage"],) = transaction["usage"]
+                text = orjson.dumps(transaction, option=orjson.OPT_SORT_KEYS)
+                connection.execute("UPDATE transactions SET body = ? WHERE seq = ?", (text, seq))
 
 
 def rows(path: Path, table: str) -> list[tuple[object, ...]]:

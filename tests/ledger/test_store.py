@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.behaviour.test_unpriced import in_parts, used
 from tests.ledger.builders import Desk, account_of, budget, record
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
@@ -69,17 +68,3 @@ def test_a_lease_that_is_given_back_leaves_no_row(desk: Desk) -> None:
     desk.lease("g1", Want(ACCOUNT, 100, 100))
     desk.lease("g1", returns={ACCOUNT: 100})
     assert desk.sqlite._connection.execute("SELECT count(*) FROM leases").fetchone() == (0,)
-
-
-def test_transactions_are_read_only_of_minutes_in_which_something_had_no_price(desk: Desk) -> None:
-    priced = [used("gpt-5", 1, minute=number) for number in range(1, 30)]
-    desk.charge(used("mystery", None), *priced)
-    with sqlite3.connect(desk.sqlite.path) as ruined:
-        # Whoever reads one of these fails: none is JSON any more.
-        ruined.execute(
-            "UPDATE transactions SET body = 'x' WHERE seq IN (SELECT seq FROM requests WHERE model = 'gpt-5')"
-        )
-    ruined.close()
-    with desk.reader() as reader:
-        (one,) = in_parts(reader, ACCOUNT, 4)
-    assert (one.model, one.requests) == ("mystery", 1)

@@ -1,7 +1,7 @@
 # ruff: noqa: ARG002 - a world has one account and no past: most questions have one answer
 """A ledger's state as one immutable value: what `bookkeeping` reads, without a database. It is compared and hashed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,8 +45,8 @@ class Memory:
     def holder(self, holder: str) -> Holder:
         return next((one for one in self.holders if one.holder == holder), Holder(holder))
 
-    def is_booked(self, request: str) -> bool:
-        return request in self.booked
+    def booked_among(self, names: Collection[str]) -> Collection[str]:
+        return self.booked.intersection(names)
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         return None

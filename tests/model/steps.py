@@ -102,7 +102,7 @@ class Steps:
         name = f"r{number}"
         one = record(str(request.holder), Charge(self.account, request.used, self.size.hold), request=name)
         after, _ = self._take(
-            world.ledger, (name, request), lambda work: bookkeeping.charge(work, self.policy, one, NOW)
+            world.ledger, (name, request), lambda work: bookkeeping.charge_all(work, self.policy, [one], NOW)
         )
         expected = spec.report(world.books, request.holder, name, request.used, self.size.hold)
         return Step(f"{name} reported", world._replace(ledger=after), expected)

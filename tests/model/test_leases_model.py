@@ -56,7 +56,7 @@ def release_one_too_many(patch: pytest.MonkeyPatch) -> None:
 
 
 def book_reports_twice(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Memory, "is_booked", lambda _memory, _request: False)
+    patch.setattr(Memory, "booked_among", lambda _memory, _names: frozenset())
 
 
 def forget_what_a_vanished_holder_had(patch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ class Memory:
             return KnownAccount(None)
         row = rows[0]
         recent = self._session.ask(
-            "SELECT amount FROM charges WHERE account = %s ORDER BY seq DESC LIMIT %s", (row[16], RECENT_REQUESTS)
+            "SELECT amount FROM charges WHERE account = %s ORDER BY place DESC LIMIT %s", (row[16], RECENT_REQUESTS)
         )
         return KnownAccount(account_of(row, tuple(amount for (amount,) in reversed(recent))), *row[14:17])
 
@@ -187,16 +187,16 @@ class Memory:
         }
         return KnownHolder(Holder(holder, sequence, bool(closed)), by_account, version)
 
-    def is_booked(self, request: str) -> bool:
+    def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`. A name that nothing is known of is taken to be free; the commit finds out."""
-        self.seen.names.add(request)
-        return request in self._taken
+        self.seen.names.update(names)
+        return self._taken.intersection(names)
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         """See `State`."""
         rows = self._session.ask(
             "SELECT body FROM transactions WHERE seq IN "
-            "(SELECT seq FROM requests WHERE id = %s UNION ALL SELECT seq FROM marks WHERE name = %s)",
+            "(SELECT place >> 20 FROM requests WHERE id = %s UNION ALL SELECT seq FROM marks WHERE name = %s)",
             (request, request),
         )
         if not rows:

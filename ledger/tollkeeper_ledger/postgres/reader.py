@@ -11,7 +11,6 @@ from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.postgres.session import Connection, connect, name_of, one_line
 from tollkeeper_ledger.questions import Questions
 from tollkeeper_ledger.rows import to_time
-from tollkeeper_ledger.unpriced import ON_POSTGRES
 
 CONNECTIONS = 4
 WAIT_SECONDS = 5.0
@@ -47,7 +46,6 @@ class PostgresReader(Questions):
     """Reads one ledger. Raises `LedgerUnavailable` when the database does not answer within a few seconds."""
 
     same_transaction = "t.seq = {line}.seq AND t.time = {line}.time"
-    json = ON_POSTGRES
 
     def __init__(self, dsn: str) -> None:
         self._name = name_of(dsn)

@@ -7,8 +7,9 @@ mean that another writer was first, and the commit must be done over.
 from collections.abc import Sequence
 from typing import Any
 
+from tollkeeper_ledger import rollups
 from tollkeeper_ledger.chain import canonical, check_zero_sum, link
-from tollkeeper_ledger.lines import lines_of, minutes_of
+from tollkeeper_ledger.lines import Row, lines_of, requests_of, sums_of
 from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
 from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, to_micros
@@ -17,7 +18,8 @@ from tollkeeper_ledger.work import Work
 _COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
 _ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 13)
-_REQUEST_TYPES = (_INTEGER, _TEXT, _INTEGER, *[_TEXT] * 12, _INTEGER, _TEXT)
+_REQUEST_TYPES = (_INTEGER, _TEXT, _INTEGER, *[_TEXT] * 12, _INTEGER, _TEXT, _INTEGER, _INTEGER)
+_ROLLUP_TYPES = (_TEXT, _TEXT, _INTEGER, _TEXT, *[_INTEGER] * len(rollups.SUMS))
 _CHANGING = (
     "window_end", "allocation", "rolled_over", "granted", "spent", "held", "unreconciled", "overshoot", "requests", "blocked",
     "last_usage", "minimum",
@@ -46,6 +48,7 @@ class Commit:
         self._session = session
         self._memory = memory
         self._work = work
+        self._requests: list[list[Row]] = []
         self.numbers: dict[str, int] = {}
         self.opened: frozenset[str] = frozenset()
 
@@ -56,8 +59,11 @@ class Commit:
         self._write_grants()
         crossings = sorted(self._work.crossings)
         self._insert("crossings", (_TEXT, _INTEGER), crossings, free="(account, threshold)", what="a crossing")
-        minutes = minutes_of(self._work.bookings, self.numbers)
-        self._upsert_minutes(minutes)
+        self._requests = requests_of(self._work.bookings)
+        sums = sums_of(self._work.bookings, self._requests, self.numbers)
+        self._upsert_minutes(sums.minutes)
+        self._add_to("hours", sums.hours)
+        self._add_to("days", sums.days)
 
     def write_chain(self) -> None:
         """Append the transactions and what stands on them; from here to the end of the commit, writers pass one by one."""
@@ -74,12 +80,12 @@ class Commit:
             head = link(bytes(head), body)
             rows.append((booked_at(booking), seq, booking.transaction.id, body, head))
         times = {row[1]: row[0] for row in rows}
-        lines = lines_of(bookings, list(times), self.numbers)
+        lines = lines_of(bookings, self._requests, list(times), self.numbers)
         requests = sorted(lines.requests, key=lambda row: row[1])
         self._insert("requests", _REQUEST_TYPES, requests, free="(id)", what="a request")
         self._insert("marks", (_TEXT, _INTEGER), sorted(lines.marks), free="(name)", what="a correction")
         self._insert("transactions", (_INTEGER, _INTEGER, _TEXT, _BYTES, _BYTES), rows)
-        charges = [(account, seq, times[seq], amount, balance) for account, seq, amount, balance in lines.charges]
+        charges = [(account, place, times[place >> 20], *rest) for account, place, *rest in lines.charges]
         self._insert("charges", (_INTEGER,) * 5, charges)
         self._count_occurrences(sorted(lines.occurrences))
         payments = [(account, seq, times[seq], *rest) for account, seq, *rest in lines.payments]
@@ -168,6 +174,15 @@ class Commit:
                 "amount = minutes.amount + excluded.amount, requests = minutes.requests + excluded.requests, "
                 "tokens = minutes.tokens + excluded.tokens, cost = minutes.cost + excluded.cost, "
                 "unpriced = minutes.unpriced + excluded.unpriced",
+                _by_column(rows),
+            )
+
+    def _add_to(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in rollups.SUMS)
+            self._session.change(
+                f"INSERT INTO {table} SELECT * FROM {_arrays(_ROLLUP_TYPES)} "  # noqa: S608 - constants
+                f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {sums}",
                 _by_column(rows),
             )
 

@@ -1,6 +1,7 @@
 """What comes late, twice or too large: each was a fault once, kept from coming back."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.errors import Unstorable
 from tollkeeper_ledger.storage import LedgerAt
-from tollkeeper_ledger.work import Booking, Work
+from tollkeeper_ledger.work import Charged, Work
 from tollkeeper_ledger.writer import LedgerWriter
 
 LIMIT = budget()
@@ -80,10 +81,9 @@ def test_a_fault_in_one_batch_books_nothing_of_it_and_does_not_end_the_writer(le
     writer = LedgerWriter(desk.store, lambda _accounts: None)
 
     def beyond_a_column(work: Work) -> None:
-        bookkeeping.charge(work, desk.policy, record("g1", Charge(ACCOUNT, 1, 1)), NOW)
+        bookkeeping.charge_all(work, desk.policy, [record("g1", Charge(ACCOUNT, 1, 1))], NOW)
         booking = work.bookings[-1]
-        line = type(booking.charges[0])(ACCOUNT, 2**63, 0)
-        work.bookings[-1] = Booking(booking.transaction, booking.record, (line,))
+        work.bookings[-1] = replace(booking, charges=(Charged(ACCOUNT, [0], [2**63], [0]),))
 
     assert isinstance(writer.submit(beyond_a_column).exception(10), Unstorable)
     after = writer.submit(lambda work: opening.open_account(work, LIMIT, (), NOW)).result(10)

@@ -51,7 +51,22 @@ def spent(desk: Desk, limit: Limit = LIMIT) -> int:
 def test_a_request_of_more_than_a_column_holds_is_refused_and_changes_nothing(desk: Desk, odd: Any) -> None:
     with pytest.raises(InvalidValue, match=r"9223372036854775808 is too large: a request uses at most"):
         desk.charge(odd)
-    assert not desk.do(lambda work: work.is_booked(odd.id))
+    assert not desk.do(lambda work: work.booked_among([odd.id]))
+    assert spent(desk) == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        record("g", Charge(ACCOUNT, -1, 0)),
+        record("g", Charge(ACCOUNT, 1, -1)),
+        record("g", Charge(ACCOUNT, 1, 0), cost=-1),
+    ],
+    ids=["amount", "hold", "cost"],
+)
+def test_a_request_that_would_give_something_back_is_refused_with_its_report(desk: Desk, odd: Any) -> None:
+    with pytest.raises(InvalidValue, match=rf"request {odd.id}: -1 is below 0"):
+        desk.charge(record("g", Charge(ACCOUNT, 1, 0)), odd)
     assert spent(desk) == 0
 
 

@@ -1,0 +1,188 @@
+"""Booking a report: all usages of it in one transaction, each account changed once.
+
+What comes out is what as many reports of one usage each would come to: balances, holds, overshoot and B3's latch alike.
+Where that depends on their order (a lease that has lapsed, a grant whose time is over while something is held of it)
+the usages are booked one by one. A window that is closed hands on what it has left once, after the report.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import accumulate
+from operator import sub
+
+from tollkeeper import accounts as rules
+from tollkeeper.accounts import Account
+from tollkeeper.amounts import LARGEST
+from tollkeeper.errors import InvalidValue
+from tollkeeper.identity import new_id
+from tollkeeper.limits import Limit
+from tollkeeper.policy import PolicySet
+from tollkeeper.usage import UsageRecord
+from tollkeeper_ledger.chain import Entry, Transaction, transfer
+from tollkeeper_ledger.opening import expire_due, limit_of, open_account, parse_account, settle_carry
+from tollkeeper_ledger.usagerows import written
+from tollkeeper_ledger.work import Booking, Charged, Work
+
+
+def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], now: datetime) -> None:
+    """Book settled requests on every account they name; one that is booked already changes nothing (I3).
+
+    Raises `InvalidValue` for amounts that fit no column, of a request or of an account that it is charged to.
+    """
+    once = {record.id: record for record in reversed(records)}
+    booked = work.booked_among(once)
+    fresh = [record for record in records if once.pop(record.id, None) is record and record.id not in booked]
+    taken = _by_account(fresh)
+    _check_sizes(fresh, taken)
+    if len(fresh) > 1 and _order_tells(work, taken, now):
+        for record in fresh:
+            _book(work, policy, [record], _by_account([record]), now)
+    elif fresh:
+        _book(work, policy, fresh, taken, now)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a report takes from one account, by column: the usage's number in the report, amount, hold and holder."""
+
+    numbers: list[int] = field(default_factory=list)
+    amounts: list[int] = field(default_factory=list)
+    helds: list[int] = field(default_factory=list)
+    holders: list[str] = field(default_factory=list)
+
+    def after(self, start: int) -> "_Taken":
+        """The same without the first ones."""
+        return _Taken(self.numbers[start:], self.amounts[start:], self.helds[start:], self.holders[start:])
+
+
+def _by_account(records: Iterable[UsageRecord]) -> dict[str, _Taken]:
+    taken: dict[str, _Taken] = {}
+    for number, record in enumerate(records):
+        for one in record.charges:
+            of = taken.get(one.account)
+            if of is None:
+                of = taken[one.account] = _Taken()
+            of.numbers.append(number)
+            of.amounts.append(one.amount)
+            of.helds.append(one.held)
+            of.holders.append(record.holder)
+    return taken
+
+
+def _check_sizes(records: Sequence[UsageRecord], taken: Mapping[str, _Taken]) -> None:
+    """All at once; one by one only to name what does not fit."""
+    columns = [column for of in taken.values() for column in (of.amounts, of.helds)]
+    columns.append([record.buckets.total for record in records])
+    columns.append([record.cost or 0 for record in records])
+    if any(column and (max(column) > LARGEST or min(column) < 0) for column in columns):
+        for record in records:
+            _check_size(record)
+
+
+def _check_size(record: UsageRecord) -> None:
+    amounts = [record.cost or 0, *(amount for one in record.charges for amount in (one.amount, one.held))]
+    greatest, least = max(record.buckets.total, *amounts), min(amounts)
+    if least < 0:
+        raise InvalidValue(f"request {record.id}: {least} is below 0, and no request uses or holds less than nothing")
+    if greatest > LARGEST:
+        raise InvalidValue(
+            f"request {record.id}: {greatest} is too large: a request uses at most {LARGEST} of any unit"
+        )
+
+
+def _order_tells(work: Work, taken: dict[str, _Taken], now: datetime) -> bool:
+    for name, of in taken.items():
+        if any(work.lease(holder, name).lapsed for holder in set(of.holders)):
+            return True
+        known = work.account(name)
+        if known and known[0].granted:
+            alive = (booked.share for booked in work.shares_of(name) if not booked.expired)
+            if any(share.is_over(now) for share in alive):
+                return True
+    return False
+
+
+def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict[str, _Taken], now: datetime) -> None:
+    entries: list[Entry] = []
+    charges: list[Charged] = []
+    late: list[tuple[Limit, Account, Account]] = []
+    for name, asked in taken.items():
+        opened = _opened(work, policy, name, asked, records)
+        if opened is None:
+            continue
+        (account, unit), of = opened
+        limit = limit_of(policy, name, account, unit)
+        before = expire_due(work, limit, account, now)
+        after, freed, balances = _charge(work, limit, before, of, now)
+        work.put(after, unit)
+        if after.window_end is not None and after.window_end <= now:
+            late.append((limit, before, after))
+        if used := sum(of.amounts):
+            entries += transfer(name, unit, used, source="balance", target="spent")
+        if freed:
+            entries += transfer(name, unit, freed, source="unreconciled", target="balance")
+        charges.append(Charged(name, of.numbers, of.amounts, balances))
+    transaction = Transaction(new_id(), now.isoformat(), "usage", tuple(entries), rows=written(records))
+    work.book(Booking(transaction, tuple(records), tuple(charges)))
+    for limit, before, after in late:
+        settle_carry(work, limit, before, after, now)
+
+
+def _opened(
+    work: Work, policy: PolicySet, name: str, of: _Taken, records: Sequence[UsageRecord]
+) -> tuple[tuple[Account, str], _Taken] | None:
+    """An account with its unit, and what is charged to it: where nobody leased from it, the account of a soft limit in
+    the window in which a request was admitted (B6)."""
+    if known := work.account(name):
+        return known, of
+    identity = parse_account(name)
+    limit = policy.limit(identity.ref)
+    for start, number in enumerate(of.numbers if limit else ()):
+        admitted = records[number].admitted_at
+        if limit and limit.account_at(identity.key, admitted)[0].text == name:
+            return (open_account(work, limit, identity.key, admitted), limit.unit), of.after(start)
+    return None
+
+
+def _charge(work: Work, limit: Limit, account: Account, of: _Taken, now: datetime) -> tuple[Account, int, list[int]]:
+    """The account after the usages, how much of them stood as unreconciled, and the balance after each."""
+    leases = {holder: work.lease(holder, account.id) for holder in dict.fromkeys(of.holders)}
+    if not any(lease.lapsed for lease in leases.values()):
+        outstanding = {holder: lease.outstanding for holder, lease in leases.items()}
+        used = _by_holder(of)
+        stood = {holder: min(amount, outstanding[holder]) for holder, amount in used.items()}
+        charged = rules.charge_all(account, limit, of.amounts, from_held=sum(stood.values()), now=now)
+        if charged is not None:
+            for holder, amount in stood.items():
+                if amount:
+                    work.put_lease(replace(leases[holder], outstanding=outstanding[holder] - amount))
+            return charged, 0, list(accumulate(of.amounts, sub, initial=account.balance))[1:]
+    return _charge_each(work, limit, account, of, now)
+
+
+def _by_holder(of: _Taken) -> dict[str, int]:
+    if of.holders.count(of.holders[0]) == len(of.holders):
+        return {of.holders[0]: sum(of.amounts)}
+    used: dict[str, int] = {}
+    for holder, amount in zip(of.holders, of.amounts, strict=True):
+        used[holder] = used.get(holder, 0) + amount
+    return used
+
+
+def _charge_each(
+    work: Work, limit: Limit, account: Account, of: _Taken, now: datetime
+) -> tuple[Account, int, list[int]]:
+    freed, balances = 0, []
+    for amount, held, holder in zip(of.amounts, of.helds, of.holders, strict=True):
+        lease = work.lease(holder, account.id)
+        # A holder that lives gives back by itself what a request did not use; one that has ended no longer can.
+        ended = lease.lapsed and work.holder(holder).closed
+        stood = min(held if ended else amount, lease.outstanding)
+        from_held, unreconciled = (0, stood) if lease.lapsed else (stood, 0)
+        account = rules.charge(account, limit, amount, from_held=from_held, from_unreconciled=unreconciled, now=now)
+        balances.append(account.balance)
+        freed += unreconciled
+        if stood:
+            work.put_lease(replace(lease, outstanding=lease.outstanding - stood))
+    return account, freed, balances

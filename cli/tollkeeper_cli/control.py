@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ _umask = threading.Lock()
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, perform: Perform) -> Any:
+async def serving(folder: Path, perform: Perform) -> AsyncGenerator[None]:
     """Answer requests until the block ends. The caller owns the folder's ledger, so a socket that is there is stale."""
     at_once = asyncio.Semaphore(MOST_AT_ONCE)
 

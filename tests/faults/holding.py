@@ -12,8 +12,10 @@ import orjson
 import psycopg
 
 from tollkeeper_ledger.export import export, verify
+from tollkeeper_ledger.lines import PLACES
 from tollkeeper_ledger.replay import SIDES, Replayed, replay
 from tollkeeper_ledger.storage import LedgerAt, open_reader
+from tollkeeper_ledger.usagerows import rows_of
 
 _BALANCES = "SELECT id, unit, allocation, rolled_over, granted, spent, unreconciled FROM accounts"
 _STANDING = (
@@ -25,8 +27,8 @@ _BY_MINUTE = (
     "SELECT a.id, sum(m.requests), sum(m.amount) FROM minutes m JOIN accounts a ON a.number = m.account GROUP BY a.id"
 )
 _LINES = (
-    "SELECT c.seq, a.id, c.balance FROM charges c JOIN accounts a ON a.number = c.account "
-    "UNION ALL SELECT p.seq, a.id, p.balance FROM payments p JOIN accounts a ON a.number = p.account"
+    "SELECT c.place, a.id, c.balance FROM charges c JOIN accounts a ON a.number = c.account "
+    f"UNION ALL SELECT p.seq * {PLACES}, a.id, p.balance FROM payments p JOIN accounts a ON a.number = p.account"  # noqa: S608 - constants
 )
 
 _REQUESTS = "SELECT id FROM requests"
@@ -88,7 +90,12 @@ class Books:
     @property
     def requests(self) -> set[str]:
         """The requests that are booked, by the chain."""
-        return {one["usage"]["request_id"] for one in self.chain if one["kind"] == "usage"}
+        return {row["request_id"] for row in self.usages}
+
+    @property
+    def usages(self) -> list[Mapping[str, Any]]:
+        """The usage rows, by the chain."""
+        return [row for one in self.chain if one["kind"] == "usage" for row in rows_of(one)]
 
 
 def _answers_of(ledger: LedgerAt) -> dict[str, Rows]:
@@ -148,12 +155,11 @@ def _what_is_held_is_what_was_leased(books: Books) -> None:
 
 
 def _each_request_counts_once(books: Books) -> None:
-    usages = [one for one in books.chain if one["kind"] == "usage"]
-    assert len(usages) == len(books.requests)
+    assert len(books.usages) == len(books.requests)
     assert {row[0] for row in books.ask(_REQUESTS)} == books.requests
     counted: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for usage in usages:
-        for charge in usage["usage"]["charges"]:
+    for usage in books.usages:
+        for charge in usage["charges"]:
             if charge["account"] in books.accounts:
                 counted[charge["account"]][0] += 1
                 counted[charge["account"]][1] += charge["amount"]
@@ -171,6 +177,18 @@ def _each_line_says_the_balance_after_it(books: Books) -> None:
             account, _, side = entry["account"].rpartition("#")
             if side == "balance":
                 balances[account] += entry["amount"]
-        after[transaction["seq"]] = dict(balances)
-    for seq, account, balance in books.ask(_LINES):
-        assert after[seq][account] == balance, f"transaction {seq}, {account}"
+        after |= _standing_after_each(transaction, balances)
+    for place, account, balance in books.ask(_LINES):
+        assert after[place][account] == balance, f"place {place}, {account}"
+
+
+def _standing_after_each(transaction: Mapping[str, Any], balances: Mapping[str, int]) -> dict[int, dict[str, int]]:
+    """The balances after each usage of a transaction, told backwards from those after the last; by place."""
+    first = transaction["seq"] * PLACES
+    after, standing = {first: dict(balances)}, Counter(balances)
+    rows = rows_of(transaction) if transaction["kind"] == "usage" else ()
+    for number, row in reversed(list(enumerate(rows))):
+        after[first + number] = dict(standing)
+        for charge in row["charges"]:
+            standing[charge["account"]] += charge["amount"]
+    return after

@@ -27,8 +27,8 @@ _BY_MINUTE = (
     "SELECT a.id, sum(m.requests), sum(m.amount) FROM minutes m JOIN accounts a ON a.number = m.account GROUP BY a.id"
 )
 _LINES = (
-    "SELECT c.place, a.id, c.balance FROM charges c JOIN accounts a ON a.number = c.account "
-    f"UNION ALL SELECT p.seq * {PLACES}, a.id, p.balance FROM payments p JOIN accounts a ON a.number = p.account"  # noqa: S608 - constants
+    "SELECT c.place, a.id, c.balance FROM charges c JOIN accounts a ON a.number = c.account "  # noqa: S608 - constants
+    f"UNION ALL SELECT p.seq * {PLACES}, a.id, p.balance FROM payments p JOIN accounts a ON a.number = p.account"
 )
 
 _REQUESTS = "SELECT id FROM requests"

@@ -1,13 +1,13 @@
 """The rules by which the ledger changes. Each function is one step: it reads and changes a `Work`, or raises and leaves it.
 
-Sides of an account in the chain: `balance` is what is left; `allocation`, `rollover` and `grants` are where credit comes
-from; `spent` and `unreconciled` are where it goes. So the sum of all entries on `<account>#balance` is the balance (R29).
+Sides of an account in the chain: `balance` is what is left; `allocation`, `rollover`, `grants` and `borrowed` are where
+credit comes from; `spent` and `unreconciled` are where it goes; `lendable` and `lent` say what it lends. So the sum of all
+entries on `<account>#balance` is the balance (R29).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
@@ -15,19 +15,14 @@ from tollkeeper.amounts import LARGEST, Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
-from tollkeeper.limits import AccountId, Enforcement, Limit
+from tollkeeper.limits import AccountId, Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Charge, UsageRecord
-from tollkeeper.windows import Calendar
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
+from tollkeeper_ledger.lending import before_grant, generation, settle
+from tollkeeper_ledger.limiting import limit_of, parse_account
 from tollkeeper_ledger.opening import expire_due, open_account, settle_carry
 from tollkeeper_ledger.work import Booking, ChargeLine, Lease, Work
-
-
-@lru_cache(maxsize=65_536)
-def parse_account(text: str) -> AccountId:
-    """`AccountId.parse`, remembered."""
-    return AccountId.parse(text)
 
 
 def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime) -> LeaseReply:
@@ -43,12 +38,14 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
     revive(work, policy, request.holder, now)
     granted: list[Granted] = []
     refused: list[Refusal] = []
-    for want in request.wants:
+    wants = sorted(request.wants, key=lambda want: generation(policy, want.account)) if policy.lends else request.wants
+    for want in wants:
         verdict = _grant(work, policy, request.holder, want, now)
         if isinstance(verdict, Refusal):
             refused.append(verdict)
         else:
             granted.append(Granted(want.account, verdict, expires))
+    settle(work, policy, now)
     return LeaseReply(tuple(granted), tuple(refused))
 
 
@@ -65,7 +62,8 @@ def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime
         found = None
     if limit is None or found is None:
         return _unknown(want, identity)
-    amount = decide(limit, found, want, now)
+    found, lendable = before_grant(work, policy, holder, limit, found, want, now)
+    amount = decide(limit, found, want, now, lendable)
     if isinstance(amount, int):
         work.put(rules.hold(found, amount), limit.unit)
         lease = work.lease(holder, want.account)
@@ -194,6 +192,7 @@ def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
     for lease in work.leases_of(holder).values():
         if not lease.lapsed and lease.outstanding > 0:
             _lapse_one(work, policy, lease, now)
+    settle(work, policy, now)
 
 
 def _lapse_one(work: Work, policy: PolicySet, lease: Lease, now: datetime) -> None:
@@ -239,15 +238,6 @@ def _book_reconciled(work: Work, limit: Limit, account: Account, unit: str, amou
     return reconciled
 
 
-def limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
-    """The limit of an account; where its object is gone or counts in another unit now, one that only counts."""
-    ref = parse_account(text).ref
-    limit = policy.limit(ref)
-    if limit is not None and limit.unit == unit:
-        return limit
-    return Limit(ref, frozenset(), Unit(unit), Calendar.FOREVER, account.allocation, enforcement=Enforcement.SOFT)
-
-
 def _usage_of(record: UsageRecord) -> Mapping[str, object]:
     """The usage row of the chain: the record under the names that exports promise (C2)."""
     raw = record.to_json()
@@ -259,6 +249,7 @@ def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], no
     """Book several records in their order."""
     for record in records:
         charge(work, policy, record, now)
+    settle(work, policy, now)
 
 
 def cross(work: Work, account: str, threshold: int) -> bool:

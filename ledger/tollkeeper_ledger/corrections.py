@@ -17,8 +17,9 @@ from tollkeeper.amounts import LARGEST, Unit, format_amount
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.policy import PolicySet
-from tollkeeper_ledger.bookkeeping import limit_of
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
+from tollkeeper_ledger.lending import settle
+from tollkeeper_ledger.limiting import limit_of
 from tollkeeper_ledger.opening import settle_carry
 from tollkeeper_ledger.work import Booking, ChargeLine, Work
 
@@ -76,6 +77,7 @@ def correct(work: Work, policy: PolicySet, correction: Correction, now: datetime
     details = {"reason": correction.reason, **correction.details}
     transaction = Transaction(new_id(), now.isoformat(), correction.kind, tuple(entries), details)
     work.book(Booking(transaction, payments=tuple(lines), marks=correction.marks))
+    settle(work, policy, now)
     return Corrected(transaction.id, tuple(told))
 
 

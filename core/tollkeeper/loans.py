@@ -12,9 +12,12 @@ count twice; the lender only counts it in `lent`. What follows:
 - A loan lives within one window of its lender and ends with the borrower's; what was spent of it stays lent in that window.
 """
 
+from datetime import datetime
+
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.leases import SHARE_AHEAD
-from tollkeeper.limits import Limit
+from tollkeeper.limits import AccountId, Limit
+from tollkeeper.policy import PolicySet
 
 SPARE_REQUESTS = 4
 """For how many mean requests more than it needs at the moment an account borrows."""
@@ -63,3 +66,20 @@ def lendable(limit: Limit, account: Account, most: int) -> int:
     """What a loan may add once others give back what they hold, when `most` is possible then; 0 if it would not reopen the
     account (B3)."""
     return most if account.room(limit) + most >= account.mean_cost else 0
+
+
+def goes_on(account: Account, now: datetime) -> bool:
+    """Whether `now` lies in the account's window."""
+    begun = account.window_start is None or account.window_start <= now
+    return begun and (account.window_end is None or now < account.window_end)
+
+
+def lender_at(policy: PolicySet, limit: Limit, account: Account, now: datetime) -> Limit | None:
+    """The limit that lends to an account now: its window is not outlasted by the borrower's, which owes nobody else."""
+    ref = limit.lender_for(AccountId.parse(account.id).key)
+    lends = policy.limit(ref) if ref else None
+    if lends is None or lends.unit is not limit.unit or not limit.is_hard or not goes_on(account, now):
+        return None
+    identity, window = lends.account_at((), now)
+    outlasts = window.end is not None and (account.window_end is None or account.window_end > window.end)
+    return None if outlasts or account.lender not in ("", identity.text) else lends

@@ -97,7 +97,7 @@ def _give_back(work: Work, policy: PolicySet, name: str, now: datetime) -> None:
         return
     account, unit = known
     limit = limit_of(policy, name, account, unit)
-    going_on = limit.is_hard and limit.borrowing > 0 and _goes_on(account, now)
+    going_on = limit.is_hard and limit.borrowing > 0 and loans.goes_on(account, now)
     amount = loans.superfluous(limit, account, going_on=going_on)
     lender = work.account(account.lender)
     if amount and lender is not None:
@@ -119,14 +119,8 @@ def _kept_open(work: Work, policy: PolicySet, limit: Limit, account: Account, no
 def _lender_of(
     work: Work, policy: PolicySet, limit: Limit, account: Account, now: datetime
 ) -> tuple[Limit, Account] | None:
-    """Who lends to an account now: its window must not outlast the lender's, and it owes nobody else."""
-    ref = limit.lender_for(parse_account(account.id).key)
-    lends = policy.limit(ref) if ref else None
-    if lends is None or lends.unit is not limit.unit or not limit.is_hard or not _goes_on(account, now):
-        return None
-    identity, window = lends.account_at((), now)
-    outlasts = window.end is not None and (account.window_end is None or account.window_end > window.end)
-    if outlasts or account.lender not in ("", identity.text):
+    lends = loans.lender_at(policy, limit, account, now)
+    if lends is None:
         return None
     try:
         lender = open_account(work, lends, (), now)
@@ -134,11 +128,6 @@ def _lender_of(
     except InvalidValue:
         # One budget's amounts that fit no column must not take the batch of all others along.
         return None
-
-
-def _goes_on(account: Account, now: datetime) -> bool:
-    begun = account.window_start is None or account.window_start <= now
-    return begun and (account.window_end is None or now < account.window_end)
 
 
 def _book(work: Work, limit: Limit, account: Account, lender: Account, amount: int, now: datetime) -> Account:

@@ -1,13 +1,17 @@
 """Loans under whatever happens, on both storages: I1 on both levels, both limits, nothing idle, and books that add up."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Generating
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -253,3 +257,30 @@ def test_loans_keep_their_promises_whatever_happens(new_ledger: NewLedger) -> No
         ),
     )  # fmt: skip
     assert LoanAlgebra.borrowed > 20
+
+
+def lend_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        loans, "possible", lambda limit, account, *_, room: min(limit.borrowing - account.borrowed, room)
+    )
+
+
+def keep_what_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loans, "superfluous", lambda *_, **__: 0)
+
+
+@pytest.mark.parametrize("plant", [lend_beyond_the_limit, keep_what_is_not_needed])
+def test_the_machine_finds_planted_faults(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plant(monkeypatch)
+    numbers = count()
+    generated = settings(
+        max_examples=60, stateful_step_count=25, deadline=None, phases=[Generating.generate], database=None,
+        report_multiple_bugs=False,
+    )  # fmt: skip
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(
+            lambda: LoanAlgebra(tmp_path / f"{next(numbers)}.db"),  # type: ignore[arg-type]
+            settings=generated,
+        )

@@ -57,7 +57,7 @@ def as_version_4(new: Path, old: Path) -> None:
         connection.execute("PRAGMA user_version = 4")
         connection.execute("ATTACH ? AS new", (str(new),))
         for (table,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
-            columns = "id, seq" if table == "requests" else "*"
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
             connection.execute(f"INSERT INTO main.{table} SELECT {columns} FROM new.{table}")  # noqa: S608 - names of tables
 
 

@@ -71,7 +71,7 @@ class Reason(StrEnum):
 class Refusal:
     """A limit that refused, with its numbers: the answer to "why" is data. Amounts are integers of `unit`.
 
-    `resets` is the end of the account's window, `None` where there is none.
+    `resets` is the end of the account's window, `None` where there is none. What is borrowed is part of the balance.
     """
 
     account: str
@@ -85,6 +85,8 @@ class Refusal:
     available: int
     need: int
     resets: datetime | None
+    lendable: int = 0
+    """What a loan would still add once others give back what they hold of the lender's room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,11 @@ class Authority(Protocol):
         ...
 
 
-def decide(limit: Limit, account: Account, want: Want, now: datetime) -> int | Refusal:
+def decide(limit: Limit, account: Account, want: Want, now: datetime, lendable: int = 0) -> int | Refusal:
     """The amount to lease, at least `want.need`, or the refusal with its numbers. Pure; books nothing.
 
     Near the cap leases shrink: what is asked ahead of need gets at most a 16th of what is left after this request.
+    `lendable` is what no loan could add now but may soon (see `Refusal`).
     """
     available = account.available(limit)
     phase = account.phase(limit)
@@ -141,19 +144,21 @@ def decide(limit: Limit, account: Account, want: Want, now: datetime) -> int | R
         ref=limit.ref,
         tenants=limit.tenants,
         unit=limit.unit,
-        reason=_reason(limit, account, want, phase, now),
+        reason=_reason(limit, account, want, phase, now, lendable),
         phase=phase,
         balance=account.balance,
         minimum=limit.minimum,
         available=available,
         need=want.need,
         resets=account.window_end,
+        lendable=lendable,
     )
 
 
-def _reason(limit: Limit, account: Account, want: Want, phase: Phase, now: datetime) -> Reason:
+def _reason(limit: Limit, account: Account, want: Want, phase: Phase, now: datetime, lendable: int) -> Reason:
     """F1: contended when waiting a minute may help, used up otherwise."""
-    held_by_others = phase is not Phase.INSUFFICIENT and account.room(limit) >= want.need
+    is_open = phase is not Phase.INSUFFICIENT or lendable > 0
+    held_by_others = is_open and account.room(limit) + lendable >= want.need
     resets_soon = account.window_end is not None and account.window_end - now <= CONTENDED_WITHIN
     return Reason.CONTENDED if held_by_others or resets_soon else Reason.USED_UP
 

@@ -31,8 +31,8 @@ def judged(refusal: Refusal, need: int, unreported: int, now: datetime) -> Refus
     """
     if refusal.reason is Reason.UNKNOWN_ACCOUNT:
         return replace(refusal, need=need)
-    room = refusal.balance - refusal.minimum - unreported
-    may_come_back = refusal.phase is not Phase.INSUFFICIENT and room >= need
+    room = refusal.balance - refusal.minimum - unreported + refusal.lendable
+    may_come_back = (refusal.phase is not Phase.INSUFFICIENT or refusal.lendable > 0) and room >= need
     resets_soon = refusal.resets is not None and refusal.resets - now <= CONTENDED_WITHIN
     reason = Reason.CONTENDED if may_come_back or resets_soon else Reason.USED_UP
     return replace(refusal, need=need, reason=reason, balance=refusal.balance - unreported)
@@ -119,7 +119,8 @@ def _numbers(refusal: Refusal) -> str:
 
 def _held_by_others(refusal: Refusal) -> bool:
     """Whether there is room for the request once others give back what they hold."""
-    return refusal.phase is not Phase.INSUFFICIENT and refusal.balance - refusal.minimum >= refusal.need
+    is_open = refusal.phase is not Phase.INSUFFICIENT or refusal.lendable > 0
+    return is_open and refusal.balance - refusal.minimum + refusal.lendable >= refusal.need
 
 
 def _gone(refusal: Refusal) -> str:

@@ -42,7 +42,11 @@ class LedgerAuthority:
         self._policy = policy
         self._clock = clock
         self._store = open_store(ledger)
-        self.reader = open_reader(ledger)
+        try:
+            self.reader = open_reader(ledger)
+        except BaseException:
+            self._store.close()
+            raise
         self._listeners: set[Callable[[frozenset[str]], None]] = set()
         self._seen: dict[str, datetime] = {}
         self._sequences: dict[str, int] = {}
@@ -61,7 +65,13 @@ class LedgerAuthority:
     async def __aenter__(self) -> "LedgerAuthority":
         self._loop = asyncio.get_running_loop()
         # After a start every holder gets a whole lease time to be heard of again: the authority was away, not they.
-        await self._hear_of_all(self._clock())
+        try:
+            await self._hear_of_all(self._clock())
+        except BaseException:
+            # Nobody else would: what could not be entered is not left either.
+            self._store.close()
+            self.reader.close()
+            raise
         self._writer = LedgerWriter(self._store, self._committed)
         self._watch = asyncio.create_task(self._look_for_lapsed())
         return self

@@ -6,7 +6,7 @@ is the account's `held`. A lease that outlives its time lapses: its amount count
 records or its closing say what really happened.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,9 @@ from tollkeeper.usage import UsageRecord
 
 LEASE_TIME = timedelta(seconds=60)
 """How long a lease lives without its holder being heard of."""
+
+RECALL_SECONDS = 2.0
+"""Within this time what other holders have left over comes back (H4), and a caller waits for it at most so long."""
 
 CONTENDED_WITHIN = timedelta(seconds=60)
 """Room that may come back within this time is contended, not used up (F1)."""
@@ -51,12 +54,16 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
-    """One batch of a holder. `sequence` grows with each; `returns` are unused amounts by account."""
+    """One batch of a holder. `sequence` grows with each; `returns` are unused amounts by account.
+
+    `answers` are the accounts whose recall was heard before the call was made: all that was free there is in `returns`.
+    """
 
     holder: str
     sequence: int
     wants: tuple[Want, ...] = ()
     returns: Mapping[str, int] = field(default_factory=dict)
+    answers: frozenset[str] = frozenset()
 
 
 class Reason(StrEnum):
@@ -86,6 +93,11 @@ class Refusal:
     need: int
     resets: datetime | None
 
+    @property
+    def held_by_others(self) -> bool:
+        """Whether there is room for what is needed once others give back what they hold."""
+        return self.phase is not Phase.INSUFFICIENT and self.balance - self.minimum >= self.need
+
 
 @dataclass(frozen=True, slots=True)
 class Granted:
@@ -98,10 +110,14 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class LeaseReply:
-    """The answer to one batch, want by want: granted or refused."""
+    """The answer to one batch, want by want: granted or refused.
+
+    On the accounts of `recalling` other holders were asked for what they have left over, and have not all answered yet.
+    """
 
     granted: tuple[Granted, ...] = ()
     refused: tuple[Refusal, ...] = ()
+    recalling: frozenset[str] = frozenset()
 
 
 class Authority(Protocol):
@@ -111,6 +127,13 @@ class Authority(Protocol):
         """Grant or refuse each want, take back the returns, and prolong the holder's leases.
 
         Raises `Unavailable` when the ledger cannot be written; nothing was granted then.
+        """
+        ...
+
+    async def recalled(self, holder: str) -> Collection[str]:
+        """Wait until others are short of accounts on which this holder has leases; which these are. Each is told once.
+
+        The holder gives back what it has free there with its next call, which names them as `answers`.
         """
         ...
 

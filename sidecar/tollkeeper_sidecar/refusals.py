@@ -52,7 +52,7 @@ def refused_by(
     numbers = _numbers(refusal) if _may_see(refusal, limits.get(refusal.account), policy, caller) else ""
     if refusal.reason is Reason.CONTENDED:
         wait = _retry_after(refusal, now)
-        why = "what is left is held by requests in flight" if _held_by_others(refusal) else f"it {_gone(refusal)}"
+        why = "what is left is held by requests in flight" if refusal.held_by_others else f"it {_gone(refusal)}"
         message = f"{refusal.ref} has no room right now: {why}{numbers}. Retry in {wait} s."
         return RequestRefused(Denial.CONTENDED, message, retry_after=wait)
     message = f"{refusal.ref} {_gone(refusal)}{numbers}. {_reset_of(refusal)} {_remedy(refusal)}"
@@ -117,11 +117,6 @@ def _numbers(refusal: Refusal) -> str:
     return f" (balance {shown(refusal.balance)}, minimum {shown(refusal.minimum)}, {why})"
 
 
-def _held_by_others(refusal: Refusal) -> bool:
-    """Whether there is room for the request once others give back what they hold."""
-    return refusal.phase is not Phase.INSUFFICIENT and refusal.balance - refusal.minimum >= refusal.need
-
-
 def _gone(refusal: Refusal) -> str:
     """Whether nothing is left for anybody, or only too little for this request."""
     return "is used up" if refusal.phase is Phase.INSUFFICIENT else "has too little left for this request"
@@ -129,7 +124,7 @@ def _gone(refusal: Refusal) -> str:
 
 def _retry_after(refusal: Refusal, now: datetime) -> int:
     """A second where requests in flight may give back; the time until the reset where only that helps."""
-    if refusal.resets is None or _held_by_others(refusal):
+    if refusal.resets is None or refusal.held_by_others:
         return 1
     return min(LONGEST_RETRY_SECONDS, max(1, -((now - refusal.resets) // timedelta(seconds=1))))
 

@@ -131,11 +131,12 @@ class SqliteStore:
         ).fetchone()
         if row is None:
             return None
-        self._numbers[account] = row[15]
+        number, unit = row[-1], row[-2]
+        self._numbers[account] = number
         recent = self._connection.execute(
-            "SELECT amount FROM charges WHERE account = ? ORDER BY place DESC LIMIT ?", (row[15], RECENT_REQUESTS)
+            "SELECT amount FROM charges WHERE account = ? ORDER BY place DESC LIMIT ?", (number, RECENT_REQUESTS)
         ).fetchall()
-        return account_of(row, tuple(amount for (amount,) in reversed(recent))), row[14]
+        return account_of(row, tuple(amount for (amount,) in reversed(recent))), unit
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""

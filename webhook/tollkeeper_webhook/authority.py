@@ -22,7 +22,7 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.recalls import Recalls
 from tollkeeper.usage import UsageRecord
-from tollkeeper_ledger import bookkeeping, opening
+from tollkeeper_ledger import bookkeeping, lending, opening
 from tollkeeper_ledger.storage import LedgerAt, open_reader, open_store
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
@@ -136,11 +136,19 @@ class LedgerAuthority:
 
     async def open(self, limit: Limit, key: tuple[str, ...], now: datetime) -> Account:
         """See `Books`."""
-        return await self._submit(lambda work: opening.open_account(work, limit, key, now))
+        policy = self._in_force
+        return await self._submit(lambda work: lending.open_settled(work, policy, limit, key, now))
 
     async def book_grant(self, grant: Grant, limit: Limit, now: datetime) -> GrantState:
         """See `Books`."""
-        return await self._submit(lambda work: opening.book_grant(work, grant, limit, now))
+        policy = self._in_force
+
+        def book(work: Work) -> GrantState:
+            state = opening.book_grant(work, grant, limit, now)
+            lending.settle(work, policy, now)
+            return state
+
+        return await self._submit(book)
 
     async def first_crossing(self, account: str, threshold: int) -> bool:
         """See `Books`."""

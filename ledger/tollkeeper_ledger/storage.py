@@ -4,7 +4,7 @@ A `Store` lets one writer change the ledger, a `LedgerStoreReader` answers quest
 by where the ledger lies: a path is a SQLite file, a `PostgresLedger` a database that several writers may share.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -62,6 +62,10 @@ class LedgerStoreReader(LedgerReader, Protocol):
 
     def live_holders(self) -> Mapping[str, int]:
         """Holders with leases that have not lapsed, with the last sequence number that was heard of each."""
+        ...
+
+    def holders_of(self, accounts: Collection[str], among: Collection[str]) -> Mapping[str, Collection[str]]:
+        """Who of these has a lease on each of these accounts that has not lapsed."""
         ...
 
     def accounts_named(self, ref: LimitRef, key: tuple[str, ...]) -> Sequence[Account]:

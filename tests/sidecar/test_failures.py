@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -307,6 +307,9 @@ class Flaky:
 
     async def lease(self, request: LeaseRequest) -> LeaseReply:
         return await self._reached().lease(request)
+
+    async def recalled(self, holder: str) -> Collection[str]:
+        return await self._reached().recalled(holder)
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         await self._reached().report(records)

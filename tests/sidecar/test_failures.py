@@ -39,7 +39,7 @@ WORDS: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " *
 TOKENS = limit("tokens", 10**7, Unit.TOKENS)
 
 
-async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for a condition, for so long at most."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - the condition is another process's, which sets no event of ours

@@ -59,6 +59,10 @@ class LimitDetail(LimitItem):
     allocation: Amount
     rolled_over: Amount
     granted: Amount
+    borrowed: Amount = Field(description="What it has of a budget above: part of its balance.")
+    lent: Amount = Field(
+        description="What budgets below have of it; not taken off its balance, which their spending is."
+    )
     unreconciled: Amount
     overshoot: Amount
     usages: int

@@ -42,6 +42,8 @@ def limit_detail(view: AccountView) -> LimitDetail:
         "allocation": format_amount(account.allocation, unit),
         "rolled_over": format_amount(account.rolled_over, unit),
         "granted": format_amount(account.granted, unit),
+        "borrowed": format_amount(account.borrowed, unit),
+        "lent": format_amount(account.lent, unit),
         "unreconciled": format_amount(account.unreconciled, unit),
         "overshoot": format_amount(account.overshoot, unit),
         "usages": totals.usages,

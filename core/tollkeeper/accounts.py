@@ -3,9 +3,12 @@
 All transitions are pure: they take an account and return the next one. The invariant of hard accounts (I1),
 `spent + unreconciled + held <= cap`, is kept by `Account.available`: nothing is held beyond it.
 
-    balance   = allocation + rolled_over + granted - spent - unreconciled      (B-rules; holds do not count, B2)
-    room      = balance - minimum                                              (B1)
-    available = room - held                                                    what may still be set aside
+    balance   = allocation + rolled_over + granted + borrowed - spent - unreconciled   (B-rules; holds do not count, B2)
+    room      = balance - minimum                                                      (B1)
+    available = room - held                                                            what may still be set aside
+
+What is lent is not taken off a lender's balance: what a borrower spends is charged to its lender too, at the same moment.
+See `tollkeeper.loans`.
 """
 
 from collections.abc import Sequence
@@ -39,6 +42,7 @@ class Account:
     `blocked` is B3's latch: once Insufficient, an account stays so until its room grows.
     `overshoot` is what requests used beyond their holds, as far as it passed the cap: what the bound (I1) did not hold.
     `minimum` is the limit's as it was last seen: lowering it makes room.
+    `borrowed` is what the account of `lender` lends this one, `lent` what this one lends to others.
     """
 
     id: str
@@ -56,16 +60,29 @@ class Account:
     blocked: bool = False
     last_usage: datetime | None = None
     minimum: int = 0
+    borrowed: int = 0
+    lent: int = 0
+    lender: str = ""
+
+    @property
+    def own_credit(self) -> int:
+        """What was put in for good: allocation, rollover and grants."""
+        return self.allocation + self.rolled_over + self.granted
 
     @property
     def credit(self) -> int:
-        """Everything that was put in: allocation, rollover and grants."""
-        return self.allocation + self.rolled_over + self.granted
+        """Everything that was put in: allocation, rollover, grants and what is borrowed."""
+        return self.own_credit + self.borrowed
 
     @property
     def balance(self) -> int:
         """What is left of the credit; reservations in flight do not change it (B2)."""
         return self.credit - self.spent - self.unreconciled
+
+    @property
+    def own_balance(self) -> int:
+        """The balance without what is borrowed: nothing borrowed goes over into another window."""
+        return self.balance - self.borrowed
 
     @property
     def mean_cost(self) -> int:
@@ -174,6 +191,18 @@ def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: 
         granted=account.granted + granted,
     )
     return latched(credited, limit, room_before=account.room(limit))
+
+
+def borrow(account: Account, limit: Limit, amount: int, lender: str) -> Account:
+    """Borrow `amount` from the account `lender`, or with a negative amount give it back. It makes room (B3)."""
+    owes = account.borrowed + amount
+    changed = replace(account, borrowed=owes, lender=lender if owes else "")
+    return latched(changed, limit, room_before=account.room(limit))
+
+
+def lend(account: Account, amount: int) -> Account:
+    """Lend `amount` to another account, or with a negative amount take it back; the balance stays as it is."""
+    return replace(account, lent=account.lent + amount)
 
 
 def with_minimum(account: Account, limit: Limit) -> Account:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tollkeeper.errors import InvalidValue
 from tollkeeper.keys import ApiKey
+from tollkeeper.lenders import with_lenders
 from tollkeeper.limits import Dimension, Enforcement, Limit, LimitRef, Match
 from tollkeeper.policy import PolicySet
 from tollkeeper.prices import PriceList
@@ -68,6 +69,8 @@ def compile_policy(
         problems += _toothless(owner)
     for grant in resources.grants:
         problems += grant_problems(grant, resources)
+    lent, lender_problems = with_lenders(limits, tree.nodes)
+    problems += lender_problems
     prices, price_problems = book_prices(resources.price_books, base)
     problems += price_problems
     problems += [problem for resource in resources.all() for problem in unbuilt(resource)]
@@ -76,7 +79,7 @@ def compile_policy(
     policy = PolicySet(
         version=version,
         tenants=tree.nodes,
-        limits=tuple(sorted(limits, key=lambda limit: limit.ref)),
+        limits=tuple(sorted(lent, key=lambda limit: limit.ref)),
         prices=prices,
         owners=tree.owners,
         keys={key.fingerprint: key for key in in_force if key.tenant in tree.nodes},
@@ -165,6 +168,8 @@ def _budget_limit(budget: TokenBudget, binding: Binding) -> Limit:
         minimum=spec.minimum_amount,
         low_threshold=spec.low_balance_amount,
         rollover=spec.rollover_amount,
+        borrowing=spec.borrowing_amount,
+        lending=spec.lending_amount,
         per=spec.per,
         match=match,
         enforcement=spec.enforcement,

@@ -67,7 +67,9 @@ class Counted:
         return tuple(_top_key(self.limit, one) for one in used_most)
 
 
-_SUMMED = ("allocation", "rolled_over", "granted", "spent", "held", "unreconciled", "overshoot", "requests")
+_SUMMED = (
+    "allocation", "rolled_over", "granted", "borrowed", "lent", "spent", "held", "unreconciled", "overshoot", "requests",
+)  # fmt: skip
 
 
 def is_keyed(limit: Limit) -> bool:

@@ -49,7 +49,10 @@ def remaining(shares: Sequence[Share], *, base: int, used: int) -> dict[str, int
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """An account's credit by where it comes from: `base` burns first, then the `shares` of unexpired grants."""
+    """An account's own credit by where it comes from: `base` burns first, then the `shares` of unexpired grants.
+
+    What is borrowed is spent last, when all of these are gone.
+    """
 
     base: int
     used: int
@@ -60,7 +63,7 @@ class Purse:
         """The purse of an account whose unexpired grants are `shares`; what expired ones burned is part of the base."""
         alive = tuple(shares)
         used = account.spent + account.unreconciled + (account.held if with_held else 0)
-        return cls(account.credit - sum(share.amount for share in alive), used, alive)
+        return cls(account.own_credit - sum(share.amount for share in alive), used, alive)
 
     def left(self) -> dict[str, int]:
         """What is left of each grant."""
@@ -112,7 +115,7 @@ def carry(limit: Limit, previous: Account, shares: Iterable[Share], start: datet
         for share in purse.shares
         if left[share.grant] > 0 and not share.is_over(now)
     )
-    own = previous.balance - previous.held - sum(left.values())
+    own = previous.own_balance - previous.held - sum(left.values())
     rolled = min(limit.rollover, max(0, own))
     at = previous.window_end
     for _ in range(LONGEST_GAP):

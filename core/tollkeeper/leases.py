@@ -75,28 +75,37 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A limit that refused, with its numbers: the answer to "why" is data. Amounts are integers of `unit`.
+class Standing:
+    """How a limit stood when it was asked for `need`. Amounts are integers of `unit`; what is borrowed is in the balance.
 
-    `resets` is the end of the account's window, `None` where there is none.
+    `available` is what could be set aside, `lendable` what a loan would still add once others give back what they hold of
+    the lender's room. `resets` is the end of the account's window, `None` where there is none.
     """
 
     account: str
     ref: LimitRef
     tenants: frozenset[str]
     unit: Unit
-    reason: Reason
     phase: Phase
     balance: int
     minimum: int
     available: int
     need: int
     resets: datetime | None
+    lendable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal(Standing):
+    """A limit that refused: the answer to "why" is data."""
+
+    reason: Reason
 
     @property
     def held_by_others(self) -> bool:
         """Whether there is room for what is needed once others give back what they hold."""
-        return self.phase is not Phase.INSUFFICIENT and self.balance - self.minimum >= self.need
+        is_open = self.phase is not Phase.INSUFFICIENT or self.lendable > 0
+        return is_open and self.balance - self.minimum + self.lendable >= self.need
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +121,13 @@ class Granted:
 class LeaseReply:
     """The answer to one batch, want by want: granted or refused.
 
+    Where anything was refused, `others` says how the limits stood that granted: every limit that was looked at has its numbers.
     On the accounts of `recalling` other holders were asked for what they have left over, and have not all answered yet.
     """
 
     granted: tuple[Granted, ...] = ()
     refused: tuple[Refusal, ...] = ()
+    others: tuple[Standing, ...] = ()
     recalling: frozenset[str] = frozenset()
 
 
@@ -149,34 +160,43 @@ class Authority(Protocol):
         ...
 
 
-def decide(limit: Limit, account: Account, want: Want, now: datetime) -> int | Refusal:
+def decide(limit: Limit, account: Account, want: Want, now: datetime, lendable: int = 0) -> int | Refusal:
     """The amount to lease, at least `want.need`, or the refusal with its numbers. Pure; books nothing.
 
     Near the cap leases shrink: what is asked ahead of need gets at most a 16th of what is left after this request.
+    `lendable` is what no loan could add now but may soon (see `Refusal`).
     """
     available = account.available(limit)
     phase = account.phase(limit)
     if phase is not Phase.INSUFFICIENT and available >= want.need:
         now_granted = min(want.desired, available)
         return now_granted + min(want.ahead, (available - now_granted) // SHARE_AHEAD)
-    return Refusal(
+    reason = _reason(limit, account, want, phase, now, lendable)
+    standing = standing_of(limit, account, want.need, lendable)
+    return Refusal(**{name: getattr(standing, name) for name in Standing.__slots__}, reason=reason)
+
+
+def standing_of(limit: Limit, account: Account, need: int, lendable: int = 0) -> Standing:
+    """How a limit stands when it is asked for `need`."""
+    return Standing(
         account=account.id,
         ref=limit.ref,
         tenants=limit.tenants,
         unit=limit.unit,
-        reason=_reason(limit, account, want, phase, now),
-        phase=phase,
+        phase=account.phase(limit),
         balance=account.balance,
         minimum=limit.minimum,
-        available=available,
-        need=want.need,
+        available=account.available(limit),
+        need=need,
         resets=account.window_end,
+        lendable=lendable,
     )
 
 
-def _reason(limit: Limit, account: Account, want: Want, phase: Phase, now: datetime) -> Reason:
+def _reason(limit: Limit, account: Account, want: Want, phase: Phase, now: datetime, lendable: int) -> Reason:
     """F1: contended when waiting a minute may help, used up otherwise."""
-    held_by_others = phase is not Phase.INSUFFICIENT and account.room(limit) >= want.need
+    is_open = phase is not Phase.INSUFFICIENT or lendable > 0
+    held_by_others = is_open and account.room(limit) + lendable >= want.need
     resets_soon = account.window_end is not None and account.window_end - now <= CONTENDED_WITHIN
     return Reason.CONTENDED if held_by_others or resets_soon else Reason.USED_UP
 

@@ -45,6 +45,8 @@ def budget_status(
         held=said(total.held),
         granted=said(total.granted),
         rolled_over=said(total.rolled_over),
+        borrowed=said(total.borrowed),
+        lent=said(total.lent),
         unreconciled=said(total.unreconciled),
         overshoot=said(total.overshoot),
         utilization=counted.utilization(),

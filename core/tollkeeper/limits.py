@@ -163,6 +163,8 @@ class Limit:
 
     `tenants` are the tenants it is bound to; it counts their requests and those of all their descendants. Bound by a
     selector (`each_tenant`), every selected tenant has an account of its own. `minimum` is not above 0.
+    `borrowing` is the most that each of its accounts may borrow in a window, and `lenders` says of whom, by bound tenant;
+    `lending` is the most that its account may lend in a window.
     """
 
     ref: LimitRef
@@ -182,6 +184,16 @@ class Limit:
     weights: Mapping[str, Decimal] = field(default_factory=dict)
     blocks_workloads: bool = False
     each_tenant: bool = False
+    borrowing: int = 0
+    lending: int = 0
+    lenders: Mapping[str, LimitRef] = field(default_factory=dict)
+
+    def lender_for(self, key: tuple[str, ...]) -> LimitRef | None:
+        """The limit that lends to the account of a key; `None` where nobody does."""
+        if not self.borrowing:
+            return None
+        tenant = key[0] if self.each_tenant and key else next(iter(self.tenants), "")
+        return self.lenders.get(tenant)
 
     @property
     def is_hard(self) -> bool:

@@ -63,10 +63,13 @@ class PolicySet:
     """Namespace → the tenant that owns it."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
     """API keys in force, by the hash of their secret (`tollkeeper.keys.fingerprint`)."""
+    lends: bool = field(init=False, repr=False, compare=False)
+    """Whether any limit borrows: where none does, nobody needs to look for loans."""
     _by_ref: Mapping[LimitRef, Limit] = field(init=False, repr=False, compare=False)
     _by_tenant: Mapping[str, tuple[tuple[Limit, str], ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lends", any(limit.lenders for limit in self.limits))
         object.__setattr__(self, "_by_ref", {limit.ref: limit for limit in self.limits})
         object.__setattr__(self, "_by_tenant", {name: self._bound(node) for name, node in self.tenants.items()})
 

@@ -44,10 +44,6 @@ def _in_budget(budget: TokenBudget) -> Iterator[Problem]:
     if spec.on_exhausted.workloads is not WorkloadAction.NONE:
         effect = "running workloads would go on, though their requests are refused"
         yield _refused(budget, "spec.onExhausted.workloads", "acting on running workloads", effect, "write None")
-    if spec.borrowing is not None:
-        yield _warned(budget, "spec.borrowing", "borrowing", "the budget has its own allocation and grants alone")
-    if spec.lending is not None:
-        yield _warned(budget, "spec.lending", "lending", "nothing of the budget is lent")
 
 
 def _in_price_book(book: PriceBook) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ refuses callers without a key (B9), or when a new price list does not know its m
 What cannot be known: who was refused then and would be let in now (nothing of them is booked); holds, which are larger
 than what is used, so that near a cap more is let in here than would have been; what callers would have done after a
 refusal; leases that were out, so that B3 does not close an account here to a request that it demonstrably admitted with no
-more balance than it has in the replay. Loans between budgets are not replayed.
+more balance than it has in the replay. Loans between budgets follow the ledger's rules.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +25,7 @@ from tollkeeper.limits import Limit, LimitRef, Target
 from tollkeeper.policy import BoundAccount, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper.usage import Charge
+from tollkeeper.whatif_loans import ReplayedLoans
 
 FIRST_REFUSED = 1000
 """How many refused requests are told one by one."""
@@ -175,6 +176,7 @@ class _Replay:
         self._next: dict[str, str] = {}
         self._in_flight: dict[int, tuple[tuple[str, int, int], ...]] = {}
         self._refused: set[str] = set()
+        self._loans = ReplayedLoans(policy, self._accounts, self._open)
 
     def admit(self, usage: BookedUsage) -> _Verdict:
         """Judge a request, and hold what it takes."""
@@ -214,6 +216,7 @@ class _Replay:
         at = usage.record.admitted_at
         account = self._open(one.limit, one.account.key, at)
         need = self._need(usage, account, self._amount(usage, one, cost))
+        account = self._loans.borrow(one.limit, account, need, at)
         verdict = decide(one.limit, account, Want(account.id, need, need), at)
         if isinstance(verdict, int):
             return None
@@ -228,6 +231,9 @@ class _Replay:
             limit, before = self._limits[name], self._expired(name, usage.booked_at)
             after = rules.charge(before, limit, amount, from_held=held, from_unreconciled=0, now=usage.booked_at)
             self._change(before, after, usage.booked_at)
+            self._loans.borrow(
+                limit, self._loans.give_back(limit, self._accounts[name], usage.booked_at), 0, usage.booked_at
+            )
 
     def grant(self, credit: BookedCredit) -> None:
         """Put a grant in, if its budget stands in the same unit."""
@@ -273,6 +279,7 @@ class _Replay:
         rolled = 0
         shares: tuple[Share, ...] = ()
         if previous and earlier is not None and earlier < window.start:
+            self._loans.give_back(limit, self._accounts[previous], at)
             over = carry(limit, self._expired(previous, at), self._alive(previous), fresh.window_start, at)
             rolled, shares = over.rolled_over, over.shares
             self._next[previous] = identity.text

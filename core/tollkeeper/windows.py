@@ -98,6 +98,17 @@ class Calendar:
             return _clock_window(instant, zone, _CLOCK[self.period])
         return _date_window(instant, zone, *_DATES[self.period])
 
+    def fits_in(self, other: "Calendar") -> bool:
+        """Whether windows of this calendar can lie within windows of another one: they are no longer, as a rule."""
+        if other.length is None:
+            return True
+        return self.length is not None and self.length <= other.length
+
+    @property
+    def length(self) -> timedelta | None:
+        """How long its longest windows are, but for changes of the clock; `None` where one never ends."""
+        return self.duration if self.period is None else _LENGTHS[self.period]
+
     def next(self, window: Window) -> Window:
         """The window that starts where `window` ends. Raises `InvalidValue` for one that never ends."""
         if window.end is None:
@@ -163,6 +174,13 @@ _DATES: dict[Every, tuple[_Step, _Step]] = {
     Every.DAY: (lambda day: day, lambda day: day + _DAY),
     Every.WEEK: (_monday, lambda day: _monday(day) + timedelta(days=7)),
     Every.MONTH: (_first_of_month, _first_of_next_month),
+}
+_LENGTHS = {
+    Every.MINUTE: timedelta(minutes=1),
+    Every.HOUR: timedelta(hours=1),
+    Every.DAY: _DAY,
+    Every.WEEK: timedelta(days=7),
+    Every.MONTH: timedelta(days=31),
 }
 _CLOCK = {Every.MINUTE: timedelta(minutes=1), Every.HOUR: timedelta(hours=1)}
 

@@ -1,10 +1,11 @@
 """The rules by which the ledger changes. Each function is one step: it reads and changes a `Work`, or raises and leaves it.
 
-Sides of an account in the chain: `balance` is what is left; `allocation`, `rollover` and `grants` are where credit comes
-from; `spent` and `unreconciled` are where it goes. So the sum of all entries on `<account>#balance` is the balance (R29).
+Sides of an account in the chain: `balance` is what is left; `allocation`, `rollover`, `grants` and `borrowed` are where
+credit comes from; `spent` and `unreconciled` are where it goes; `lendable` and `lent` say what it lends. So the sum of all
+entries on `<account>#balance` is the balance (R29).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,12 +14,14 @@ from tollkeeper.accounts import Account
 from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
-from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
+from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Standing, Want, decide, standing_of
 from tollkeeper.limits import AccountId, Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.charging import charge_all as charge_all
-from tollkeeper_ledger.opening import limit_of, open_account, parse_account, settle_carry
+from tollkeeper_ledger.lending import before_grant, generation, settle
+from tollkeeper_ledger.limiting import limit_of, parse_account
+from tollkeeper_ledger.opening import open_account, settle_carry
 from tollkeeper_ledger.work import Booking, Lease, Work
 
 
@@ -35,13 +38,30 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
     revive(work, policy, request.holder, now)
     granted: list[Granted] = []
     refused: list[Refusal] = []
-    for want in request.wants:
+    wants = sorted(request.wants, key=lambda want: generation(policy, want.account)) if policy.lends else request.wants
+    for want in wants:
         verdict = _grant(work, policy, request.holder, want, now)
         if isinstance(verdict, Refusal):
             refused.append(verdict)
         else:
             granted.append(Granted(want.account, verdict, expires))
-    return LeaseReply(tuple(granted), tuple(refused))
+    settle(work, policy, now, also=[refusal.account for refusal in refused])
+    others = _standings(work, policy, request, granted) if refused else ()
+    return LeaseReply(tuple(granted), tuple(refused), others)
+
+
+def _standings(
+    work: Work, policy: PolicySet, request: LeaseRequest, granted: Iterable[Granted]
+) -> tuple[Standing, ...]:
+    """How the accounts stood that granted something, each before it did."""
+    needs = {want.account: want.need for want in request.wants}
+    found = []
+    for one in granted:
+        if known := work.account(one.account):
+            account, unit = known
+            limit = limit_of(policy, one.account, account, unit)
+            found.append(standing_of(limit, rules.release(account, one.amount), needs[one.account]))
+    return tuple(found)
 
 
 def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
@@ -57,7 +77,8 @@ def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime
         found = None
     if limit is None or found is None:
         return _unknown(want, identity)
-    amount = decide(limit, found, want, now)
+    found, lendable = before_grant(work, policy, holder, limit, found, want, now)
+    amount = decide(limit, found, want, now, lendable)
     if isinstance(amount, int):
         work.put(rules.hold(found, amount), limit.unit)
         lease = work.lease(holder, want.account)
@@ -113,6 +134,7 @@ def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
     for lease in work.leases_of(holder).values():
         if not lease.lapsed and lease.outstanding > 0:
             _lapse_one(work, policy, lease, now)
+    settle(work, policy, now)
 
 
 def _lapse_one(work: Work, policy: PolicySet, lease: Lease, now: datetime) -> None:

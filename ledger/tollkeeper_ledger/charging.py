@@ -20,7 +20,9 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.opening import expire_due, limit_of, open_account, parse_account, settle_carry
+from tollkeeper_ledger.lending import settle
+from tollkeeper_ledger.limiting import limit_of, parse_account
+from tollkeeper_ledger.opening import expire_due, open_account, settle_carry
 from tollkeeper_ledger.usagerows import written
 from tollkeeper_ledger.work import Booking, Charged, Work
 
@@ -40,6 +42,7 @@ def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], no
             _book(work, policy, [record], _by_account([record]), now)
     elif fresh:
         _book(work, policy, fresh, taken, now)
+    settle(work, policy, now)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,9 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.opening import limit_of, settle_carry
+from tollkeeper_ledger.lending import settle
+from tollkeeper_ledger.limiting import limit_of
+from tollkeeper_ledger.opening import settle_carry
 from tollkeeper_ledger.usagerows import rows_of
 from tollkeeper_ledger.work import Booking, ChargeLine, Work
 
@@ -76,6 +78,7 @@ def correct(work: Work, policy: PolicySet, correction: Correction, now: datetime
     details = {"reason": correction.reason, **correction.details}
     transaction = Transaction(new_id(), now.isoformat(), correction.kind, tuple(entries), details)
     work.book(Booking(transaction, payments=tuple(lines), marks=correction.marks))
+    settle(work, policy, now)
     return Corrected(transaction.id, tuple(told))
 
 

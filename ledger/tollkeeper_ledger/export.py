@@ -10,7 +10,7 @@ from tollkeeper.amounts import LARGEST
 from tollkeeper.limits import AccountId
 from tollkeeper_ledger.chain import GENESIS, Entry, check_zero_sum, link
 from tollkeeper_ledger.errors import ChainBroken
-from tollkeeper_ledger.replay import SIDES, Replayed, apply
+from tollkeeper_ledger.replay import COUNTED, SIDES, Replayed, apply
 
 
 def export(chain: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
@@ -109,6 +109,6 @@ def _account(entry: Entry) -> str:
 
 def _check_size(balances: Mapping[str, Replayed], where: str) -> None:
     for account, sums in balances.items():
-        for side in SIDES:
+        for side in COUNTED:
             if abs(getattr(sums, side)) > LARGEST:
                 raise ChainBroken(f"{where}: {side} of {account} is larger than any amount can be ({LARGEST})")

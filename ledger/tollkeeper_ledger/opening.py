@@ -8,38 +8,20 @@ grant or rollover is spent twice, or lost because it was held when the window en
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
-from tollkeeper.amounts import LARGEST, Unit, format_amount
+from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Carry, Purse, Share, carry
 from tollkeeper.identity import new_id
-from tollkeeper.limits import AccountId, Enforcement, Limit
-from tollkeeper.policy import PolicySet
-from tollkeeper.windows import Calendar
+from tollkeeper.limits import Limit
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
 MOST_CREDIT = LARGEST // 2
 """No account is granted more: sums of balances must fit 64 bits, whatever allocation and rollover add in later windows."""
-
-
-@lru_cache(maxsize=65_536)
-def parse_account(text: str) -> AccountId:
-    """`AccountId.parse`, remembered."""
-    return AccountId.parse(text)
-
-
-def limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
-    """The limit of an account; where its object is gone or counts in another unit now, one that only counts."""
-    ref = parse_account(text).ref
-    limit = policy.limit(ref)
-    if limit is not None and limit.unit == unit:
-        return limit
-    return Limit(ref, frozenset(), Unit(unit), Calendar.FOREVER, account.allocation, enforcement=Enforcement.SOFT)
 
 
 def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) -> Account:

@@ -67,7 +67,7 @@ class Questions:
                 f'SELECT {BALANCE_COLUMNS}, number FROM accounts WHERE {where} ORDER BY "window", key',  # noqa: S608 - constants
                 values,
             )
-            return [account_of(row, _recent(snapshot, row[14])) for row in rows]
+            return [account_of(row, _recent(snapshot, row[-1])) for row in rows]
 
     def account(self, account: str) -> Account | None:
         """See `LedgerReader`."""
@@ -76,7 +76,7 @@ class Questions:
                 f"SELECT {BALANCE_COLUMNS}, number FROM accounts WHERE id = ?",  # noqa: S608 - constant columns
                 (account,),
             )
-            return account_of(row, _recent(snapshot, row[14])) if row else None
+            return account_of(row, _recent(snapshot, row[-1])) if row else None
 
     def accounts_named(self, ref: LimitRef, key: tuple[str, ...]) -> Sequence[Account]:
         """All accounts that ever counted for a limit and key, in whatever unit, by their windows; needs no policy."""

@@ -14,18 +14,19 @@ _MICROSECOND = timedelta(microseconds=1)
 
 ACCOUNT_COLUMNS = (
     "id, kind, namespace, name, limit_name, key, window, unit, window_start, window_end, allocation, rolled_over, "
-    "granted, spent, held, unreconciled, overshoot, requests, blocked, last_usage, minimum"
+    "granted, spent, held, unreconciled, overshoot, requests, blocked, last_usage, minimum, "
+    "borrowed, lent, lender"
 )
 BALANCE_COLUMNS = (
     "id, window_start, window_end, allocation, rolled_over, granted, spent, held, unreconciled, overshoot, requests, "
-    "blocked, last_usage, minimum"
+    "blocked, last_usage, minimum, borrowed, lent, lender"
 )
 UPSERT_ACCOUNT = (
-    f"INSERT INTO accounts ({ACCOUNT_COLUMNS}) VALUES ({','.join('?' * 21)}) ON CONFLICT (id) DO UPDATE SET "  # noqa: S608 - constants of this module
+    f"INSERT INTO accounts ({ACCOUNT_COLUMNS}) VALUES ({','.join('?' * 24)}) ON CONFLICT (id) DO UPDATE SET "  # noqa: S608 - constants of this module
     "window_end=excluded.window_end, allocation=excluded.allocation, rolled_over=excluded.rolled_over, "
     "granted=excluded.granted, spent=excluded.spent, held=excluded.held, unreconciled=excluded.unreconciled, "
     "overshoot=excluded.overshoot, requests=excluded.requests, blocked=excluded.blocked, last_usage=excluded.last_usage, "
-    "minimum=excluded.minimum"
+    "minimum=excluded.minimum, borrowed=excluded.borrowed, lent=excluded.lent, lender=excluded.lender"
 )
 
 
@@ -65,6 +66,9 @@ def account_row(account: Account, unit: str) -> tuple[Any, ...]:
         int(account.blocked),
         to_micros(account.last_usage),
         account.minimum,
+        account.borrowed,
+        account.lent,
+        account.lender,
     )
 
 
@@ -85,6 +89,9 @@ def account_of(row: Sequence[Any], recent: tuple[int, ...] = ()) -> Account:
         blocked=bool(row[11]),
         last_usage=to_time(row[12]),
         minimum=row[13],
+        borrowed=row[14],
+        lent=row[15],
+        lender=row[16],
         recent=recent,
     )
 

@@ -111,12 +111,28 @@ INSERT INTO identity VALUES (lower(hex(randomblob(8))));
 # Under which names corrections are booked once, as usages are under their requests' ids.
 VERSION_6 = "CREATE TABLE marks (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;"
 
+# What an account borrowed and of whom, and what it lent.
+VERSION_8 = """
+ALTER TABLE accounts ADD COLUMN borrowed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN lent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN lender TEXT NOT NULL DEFAULT '';
+"""
+
 _LOG = logging.getLogger("tollkeeper.ledger")
 
 Step = str | Callable[[sqlite3.Connection], None]
 """Statements of SQL, or a function that executes some."""
 
-MIGRATIONS: tuple[Step, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, version_5.apply, VERSION_6, version_7.apply)
+MIGRATIONS: tuple[Step, ...] = (
+    VERSION_1,
+    VERSION_2,
+    VERSION_3,
+    VERSION_4,
+    version_5.apply,
+    VERSION_6,
+    version_7.apply,
+    VERSION_8,
+)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 

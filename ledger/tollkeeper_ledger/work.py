@@ -220,7 +220,9 @@ class Work:
 
     def put(self, account: Account, unit: str) -> None:
         """Change an account. Raises `InvalidValue`, and changes nothing, when an amount of it fits no column."""
-        greatest = max(account.credit, account.spent, account.held, account.unreconciled, -account.balance)
+        greatest = max(
+            account.credit, account.spent, account.held, account.unreconciled, account.lent, -account.balance
+        )
         if greatest > LARGEST:
             raise InvalidValue(
                 f"{account.id}: {greatest} is too large: an account holds at most {LARGEST} nano-dollars or tokens"

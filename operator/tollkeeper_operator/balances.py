@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from tollkeeper.accounts import Account
+from tollkeeper.accounts import Account, Phase
 from tollkeeper.books import Books
 from tollkeeper.counted import Counted, is_keyed
 from tollkeeper.errors import Unavailable
@@ -117,6 +117,17 @@ class Balances:
         """Open the window of now for limits whose window has ended. Raises `Unavailable`."""
         if limits:
             await self._bring_up(limits, now)
+
+    async def reopen(self, now: datetime) -> None:
+        """Ask for a loan for what is used up: its lender may have room by now. Raises `Unavailable`.
+
+        Where nobody asks, because the gate is closed, nothing else would find out.
+        """
+        for held in tuple(self._held.values()):
+            borrows = held.limit.lenders and not held.limit.per
+            for id_, account in tuple(held.accounts.items()) if borrows else ():
+                if account.phase(held.limit) is Phase.INSUFFICIENT and self._holds(id_):
+                    await self._open(held.limit, AccountId.parse(id_).key, now)
 
     async def refresh(self, ids: Iterable[str], now: datetime) -> None:
         """Read accounts again; those of other windows or of limits no longer in force are left aside. Raises `Unavailable`."""

@@ -153,6 +153,7 @@ class Decisions:
             self._edited.clear()
         if time - self._ticked_at >= self.settings.tick:
             await self._roll(now)
+            await self.balances.reopen(now)
             self._ticked_at = time
         if self._changed:
             await self._refresh_changed(now)

@@ -16,16 +16,16 @@ Rules:
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from tollkeeper.accounts import Phase
-from tollkeeper.leases import LEASE_TIME, RECALL_SECONDS, LeaseReply, LeaseRequest, Reason, Refusal, Want
+from tollkeeper.leases import LEASE_TIME, RECALL_SECONDS, LeaseReply, LeaseRequest, Reason, Refusal, Standing, Want
 from tollkeeper.limits import WhenStale
 from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold
 from tollkeeper_sidecar.pools import Pools
-from tollkeeper_sidecar.refusals import judged
+from tollkeeper_sidecar.refusals import judged, noted
 from tollkeeper_sidecar.shortages import Shortages
 from tollkeeper_sidecar.waiting import Outcome, Refused, Stale, TooManyWaiting, Waiting
 
@@ -131,14 +131,14 @@ class Desk:
         self._renew_at = sent + LEASE_SECONDS / 3
         for granted in reply.granted:
             self.pools.grant(granted.account, granted.amount)
-        refused = {refusal.account: refusal for refusal in reply.refused}
+        heard: dict[str, Standing] = {one.account: one for one in (*reply.others, *reply.refused)}
         asked = [waiting for waiting in self._queue if waiting.asking]
         for waiting in asked:
             waiting.asking, waiting.answered = False, True
         self._serve()
         for waiting in asked:
             if waiting.outcome is None:
-                self._not_served(waiting, refused, reply.recalling, now, mono)
+                self._not_served(waiting, heard, reply.recalling, now, mono)
 
     def unavailable(self, mono: float, *, nothing_done: bool = True) -> None:
         """The authority did not answer the call under way, and did nothing.
@@ -234,13 +234,14 @@ class Desk:
                 self._resolve(waiting, self._take(demand, hold))
 
     def _not_served(
-        self, waiting: Waiting, refused: Mapping[str, Refusal], recalling: frozenset[str], now: datetime, mono: float
+        self, waiting: Waiting, heard: Mapping[str, Standing], recalling: frozenset[str], now: datetime, mono: float
     ) -> None:
         """Refuse, or let wait once more. Who is short of an account that did not refuse asks again with the next call."""
         refusals = tuple(
             judged(refusal, need.least, self._unreported(need.id), now)
             for need in waiting.demand.needs
-            if (refusal := refused.get(need.id)) and _refuses(refusal, need.least - self.pools.free(need.id))
+            if isinstance(refusal := heard.get(need.id), Refusal)
+            and _refuses(refusal, need.least - self.pools.free(need.id))
         )
         if not refusals:
             return
@@ -250,7 +251,18 @@ class Desk:
         if may_come and all(refusal.reason is Reason.CONTENDED for refusal in refusals):
             waiting.parked_until = mono + PATIENCE_SECONDS
         else:
-            self._resolve(waiting, Refused(refusals))
+            self._resolve(waiting, Refused(refusals, self._others(waiting, heard, refusals)))
+
+    def _others(
+        self, waiting: Waiting, heard: Mapping[str, Standing], refusals: Iterable[Refusal]
+    ) -> tuple[Standing, ...]:
+        """How the limits stand that do not refuse a request."""
+        refusing = {refusal.account for refusal in refusals}
+        return tuple(
+            noted(heard[need.id], need.least, self._unreported(need.id))
+            for need in waiting.demand.needs
+            if need.id in heard and need.id not in refusing
+        )
 
     def _unreported(self, account: str) -> int:
         pool = self.pools.of(account)

@@ -146,9 +146,9 @@ class RequestHandler:
     async def _hold(self, entered: _Entered, plan: Plan) -> Hold:
         outcome = await self._holder.hold(plan.demand)
         match outcome:
-            case Refused(refused):
+            case Refused(refused, others):
                 limits = dict(plan.accounts)
-                raise refusals.refused_by(refused, limits, entered.policy, plan.caller, self._clock())
+                raise refusals.refused_by(refused, others, limits, entered.policy, plan.caller, self._clock())
             case Stale(limit):
                 raise refusals.stale(limit)
             case _:

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 
-from tollkeeper.leases import Refusal
+from tollkeeper.leases import Refusal, Standing
 from tollkeeper.limits import Limit
 from tollkeeper_sidecar.demand import Demand, Hold
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The limits that refuse a request, each with its numbers."""
+    """The limits that refuse a request, and the others that it falls under, each with its numbers."""
 
     refusals: tuple[Refusal, ...]
+    others: tuple[Standing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

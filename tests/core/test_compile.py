@@ -187,8 +187,6 @@ def test_keys_without_a_tenant_and_revoked_ones_are_not_in_force() -> None:
 
 
 UNBUILT: list[tuple[AnyResource, str, bool]] = [
-    (budget(borrowing={"limit": "1.00"}), "spec.borrowing", False),
-    (budget(lending={"limit": "1.00"}), "spec.lending", False),
     (budget(onExhausted={"workloads": "ScaleToZero"}), "spec.onExhausted.workloads", True),
     (tenant("one", capture={"bodies": "Always"}), "spec.capture.bodies", True),
     (tenant("one", members=[{"kind": "User", "name": "ada", "role": "Admin"}]), "spec.members", False),

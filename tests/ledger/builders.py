@@ -149,11 +149,11 @@ class Desk:
     def charge(self, *records: UsageRecord, now: datetime = NOW) -> None:
         self.do(lambda work: bookkeeping.charge_all(work, self.policy, records, now))
 
-    def lapse(self, holder: str) -> None:
-        self.do(lambda work: bookkeeping.lapse(work, self.policy, holder, NOW))
+    def lapse(self, holder: str, now: datetime = NOW) -> None:
+        self.do(lambda work: bookkeeping.lapse(work, self.policy, holder, now))
 
-    def close(self, holder: str, kept: dict[str, int] | None = None) -> None:
-        self.do(lambda work: bookkeeping.close(work, self.policy, holder, kept or {}, NOW))
+    def close(self, holder: str, kept: dict[str, int] | None = None, now: datetime = NOW) -> None:
+        self.do(lambda work: bookkeeping.close(work, self.policy, holder, kept or {}, now))
 
     def open(self, limit: Limit, now: datetime = NOW) -> None:
         self.do(lambda work: opening.open_account(work, limit, (), now))

@@ -58,8 +58,9 @@ def as_version_4(new: Path, old: Path) -> None:
         connection.execute("PRAGMA user_version = 4")
         connection.execute("ATTACH ? AS new", (str(new),))
         for (table,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
+            names = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
             columns = {"requests": "id, place >> 20", "charges": "account, place >> 20, amount, balance"}.get(
-                table, "*"
+                table, names
             )
             connection.execute(f"INSERT INTO main.{table} SELECT {columns} FROM new.{table}")  # noqa: S608 - names of tables
         for seq, body in connection.execute("SELECT seq, body FROM transactions").fetchall():

@@ -251,9 +251,9 @@ async def test_a_grant_that_has_lapsed_is_admitted_with_a_warning_and_may_be_app
 ADMITTED: list[tuple[str, Manifest, str]] = [
     ("a grant that waits for its budget", grant("early", "later", "5.00"), "there is no TokenBudget later"),
     (
-        "borrowing, which this version does not do",
-        budget("lender", "mine", borrowing={"limit": "5.00"}),
-        "spec.borrowing: borrowing is not available in this version",
+        "borrowing of nobody",
+        budget("borrower", "mine", borrowing={"limit": "5.00"}),
+        "spec.borrowing: no tenant above mine has a budget that lends to this one",
     ),
 ]
 

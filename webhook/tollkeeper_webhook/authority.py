@@ -22,7 +22,7 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.recalls import Recalls
 from tollkeeper.usage import UsageRecord
-from tollkeeper_ledger import bookkeeping, opening
+from tollkeeper_ledger import bookkeeping, lending, opening
 from tollkeeper_ledger.storage import LedgerAt, open_reader, open_store
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
@@ -44,7 +44,11 @@ class LedgerAuthority:
         self._policy = policy
         self._clock = clock
         self._store = open_store(ledger)
-        self.reader = open_reader(ledger)
+        try:
+            self.reader = open_reader(ledger)
+        except BaseException:
+            self._store.close()
+            raise
         self._listeners: set[Callable[[frozenset[str]], None]] = set()
         self._seen: dict[str, datetime] = {}
         self._sequences: dict[str, int] = {}
@@ -65,7 +69,13 @@ class LedgerAuthority:
     async def __aenter__(self) -> "LedgerAuthority":
         self._loop = asyncio.get_running_loop()
         # After a start every holder gets a whole lease time to be heard of again: the authority was away, not they.
-        await self._hear_of_all(self._clock())
+        try:
+            await self._hear_of_all(self._clock())
+        except BaseException:
+            # Nobody else would: what could not be entered is not left either.
+            self._store.close()
+            self.reader.close()
+            raise
         self._writer = LedgerWriter(self._store, self._committed)
         self._watch = asyncio.create_task(self._look_for_lapsed())
         return self
@@ -140,11 +150,19 @@ class LedgerAuthority:
 
     async def open(self, limit: Limit, key: tuple[str, ...], now: datetime) -> Account:
         """See `Books`."""
-        return await self._submit(lambda work: opening.open_account(work, limit, key, now))
+        policy = self._in_force
+        return await self._submit(lambda work: lending.open_settled(work, policy, limit, key, now))
 
     async def book_grant(self, grant: Grant, limit: Limit, now: datetime) -> GrantState:
         """See `Books`."""
-        return await self._submit(lambda work: opening.book_grant(work, grant, limit, now))
+        policy = self._in_force
+
+        def book(work: Work) -> GrantState:
+            state = opening.book_grant(work, grant, limit, now)
+            lending.settle(work, policy, now)
+            return state
+
+        return await self._submit(book)
 
     async def first_crossing(self, account: str, threshold: int) -> bool:
         """See `Books`."""

@@ -224,7 +224,7 @@ class TokenBudgetStatus(Status):
     phase: Phase | None = None
     """Sufficient. Low: below lowBalanceThreshold. Insufficient: AI is blocked until there is room again."""
     balance: str | None = None
-    """allocation + rolledOver + granted + borrowed - lent - spent - unreconciled. Requests in flight do not change it."""
+    """allocation + rolledOver + granted + borrowed - spent - unreconciled. Requests in flight do not change it."""
     allocation: str | None = None
     """What the period began with."""
     spent: str | None = None

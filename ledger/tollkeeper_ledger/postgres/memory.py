@@ -116,9 +116,9 @@ class Memory:
             return KnownAccount(None)
         row = rows[0]
         recent = self._session.ask(
-            "SELECT amount FROM charges WHERE account = %s ORDER BY place DESC LIMIT %s", (row[16], RECENT_REQUESTS)
+            "SELECT amount FROM charges WHERE account = %s ORDER BY place DESC LIMIT %s", (row[-1], RECENT_REQUESTS)
         )
-        return KnownAccount(account_of(row, tuple(amount for (amount,) in reversed(recent))), *row[14:17])
+        return KnownAccount(account_of(row, tuple(amount for (amount,) in reversed(recent))), *row[-3:])
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""

@@ -38,6 +38,7 @@ CREATE TABLE accounts (
   allocation BIGINT NOT NULL, rolled_over BIGINT NOT NULL, granted BIGINT NOT NULL, spent BIGINT NOT NULL,
   held BIGINT NOT NULL, unreconciled BIGINT NOT NULL, overshoot BIGINT NOT NULL, requests BIGINT NOT NULL,
   blocked BIGINT NOT NULL, last_usage BIGINT, minimum BIGINT NOT NULL,
+  borrowed BIGINT NOT NULL, lent BIGINT NOT NULL, lender TEXT NOT NULL,
   version BIGINT NOT NULL
 ) WITH (fillfactor = 70);
 CREATE INDEX accounts_by_limit ON accounts (kind, namespace, name, limit_name, "window");

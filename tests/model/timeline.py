@@ -3,7 +3,7 @@
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -179,7 +179,7 @@ class Timeline:
         for other in self.members:
             if other.name in asked:
                 self._later(lambda other=other: self._tell(other))  # type: ignore[misc]
-        answer = LeaseReply(reply.granted, reply.refused, awaited)
+        answer = replace(reply, recalling=awaited)
         self._later(lambda: self._hear(member, answer))
 
     def _tell(self, member: Member) -> None:

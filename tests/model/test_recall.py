@@ -23,7 +23,7 @@ def sized(name: str, amount: int, unit: Unit = Unit.TOKENS) -> Limit:
     return budget(name, amount, unit=unit)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     holders=st.integers(2, 6), team=st.integers(500, 6000), everyone=st.integers(500, 6000), seed=st.integers(0, 10**6),
     callers=st.lists(
@@ -106,7 +106,7 @@ def test_who_is_told_that_others_are_short_calls_no_more_than_a_few_times_for_ea
     assert max(one.calls - had for one, had in list(zip(timeline.members, before, strict=True))[1:]) <= rounds
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 40), st.lists(st.integers(0, 5), min_size=40, max_size=40))
 def test_many_holders_use_a_quota_to_its_last_request(holders: int, cap: int, order: list[int]) -> None:
     """Near the cap leases shrink down to single holds: each request that fits is let in, whoever it comes to."""
@@ -118,7 +118,7 @@ def test_many_holders_use_a_quota_to_its_last_request(holders: int, cap: int, or
     assert [isinstance(one.outcome, Hold) for one in timeline.ended] == [number < cap for number in range(40)]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(2, 6), st.lists(st.tuples(st.floats(0, 4), st.integers(0, 5)), min_size=1, max_size=60), st.data())
 def test_with_less_left_than_16_units_no_holder_has_more_than_its_holds(
     holders: int, callers: list[tuple[float, int]], data: st.DataObject

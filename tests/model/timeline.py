@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - an empty ledger answers all questions alike
 """Many holders in a time of its own: real desks, real recalls, real bookkeeping; an event queue in place of tasks and clocks."""
 
 import heapq
@@ -28,33 +29,34 @@ REPORT_SECONDS = 1.0
 class Nothing:
     """A ledger's `State` before its first commit: all that happens stays in one `Work`."""
 
-    def account(self, _account: str) -> tuple[Account, str] | None:
+    def account(self, account: str) -> tuple[Account, str] | None:
         return None
 
-    def previous_account(self, _account: str) -> Account | None:
+    def previous_account(self, account: str) -> Account | None:
         return None
 
-    next_account = previous_account
+    def next_account(self, account: str) -> Account | None:
+        return None
 
-    def leases_of(self, _holder: str) -> Mapping[str, Lease]:
+    def leases_of(self, holder: str) -> Mapping[str, Lease]:
         return {}
 
     def holder(self, holder: str) -> Holder:
         return Holder(holder)
 
-    def booked_among(self, _names: Collection[str]) -> Collection[str]:
+    def booked_among(self, names: Collection[str]) -> Collection[str]:
         return ()
 
-    def transaction(self, _request: str) -> Mapping[str, Any] | None:
+    def transaction(self, request: str) -> Mapping[str, Any] | None:
         return None
 
-    def grant(self, _grant: str) -> BookedGrant | None:
+    def grant(self, grant: str) -> BookedGrant | None:
         return None
 
-    def shares_of(self, _account: str) -> Sequence[BookedShare]:
+    def shares_of(self, account: str) -> Sequence[BookedShare]:
         return ()
 
-    def crossed(self, _account: str, _threshold: int) -> bool:
+    def crossed(self, account: str, threshold: int) -> bool:
         return False
 
 

@@ -295,6 +295,22 @@ def test_what_is_read_after_a_restart_is_what_was_committed(ledger: LedgerAt) ->
     again.store.close()
 
 
+def test_who_has_leases_on_an_account_is_known_of_those_that_live(ledger: LedgerAt) -> None:
+    desk = Desk(ledger, LIMIT)
+    for holder in ("g1", "g2", "gone", "empty"):
+        desk.lease(holder, Want(ACCOUNT, 100, 100))
+    desk.lapse("gone")
+    desk.lease("empty", returns={ACCOUNT: 100})
+    with desk.reader() as reader:
+        found = reader.holders_of([ACCOUNT, "another"], ["g1", "gone", "empty", "g2", "unheard"])
+        assert {account: set(holders) for account, holders in found.items()} == {
+            ACCOUNT: {"g1", "g2"},
+            "another": set(),
+        }
+        assert reader.holders_of([ACCOUNT], ["g2"]) == {ACCOUNT: ["g2"]}
+    desk.store.close()
+
+
 class LeaseAlgebra(RuleBasedStateMachine):
     """Whatever holders do, in whatever order, and whichever writer they ask: nothing is overspent, nothing is lost, and
     the chain adds up."""

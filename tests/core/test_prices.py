@@ -194,6 +194,7 @@ def test_what_is_remembered_is_what_would_be_found_anew(known: Any, asked: list[
 
 
 def test_an_unknown_model_is_unpriced_unless_there_is_a_fallback() -> None:
+    """M6."""
     fallback = priced(input="100")
     assert PriceList.bundled().find("openai", "no-such-model", NOW) is None
     assert PriceList.bundled().find("no-such-provider", "gpt-4o", NOW) is None

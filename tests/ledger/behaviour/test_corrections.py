@@ -64,6 +64,7 @@ def exported(desk: Desk) -> list[bytes]:
 
 
 def test_an_adjustment_is_a_new_entry_that_changes_what_was_spent(desk: Desk) -> None:
+    """B8: corrections are made by hand, with a reason."""
     before = exported(desk)
     told = booked(desk, adjust(200, "T-1"))
     assert (account(desk).spent, account(desk).balance, account(desk).granted) == (400, 600, 0)

@@ -196,10 +196,10 @@ async def test_a_changed_price_counts_from_then_on_and_what_is_booked_is_never_p
     running.policy.publish(policy(budget, prices=PriceList().with_books([dearer])))
     await ask(running, "slow=0")
     await running.finished()
-    rows = running.authority.reader.usages(running.account(budget).id, page=1, order="oldest").rows
-    assert [(row.cost, str(row.price).partition("@")[2]) for row in rows] == [
-        (300 * 1250 + 40 * 10_000, "2026-11"),
-        (300 * 2000 + 40 * 20_000, "2026-12"),
+    booked = [row for body, _ in running.authority.reader.chain() for row in orjson.loads(body)["usage"] or ()]
+    assert [(row["cost"], row["price"].partition("@")[2], row["unit_prices"]) for row in booked] == [
+        (300 * 1250 + 40 * 10_000, "2026-11", {"input": "1.25", "output": "10"}),
+        (300 * 2000 + 40 * 20_000, "2026-12", {"input": "2", "output": "20"}),
     ]
 
 

@@ -64,11 +64,11 @@ class Refund(_Asked):
 
 
 class Correct(_Asked):
-    """Book one correction of a reconciliation, unless its mark is booked."""
+    """Book one correction of a reconciliation, unless its mark is booked. It may change no account (see `Fix`)."""
 
     do: Literal["correct"] = "correct"
     mark: Text
-    changes: Annotated[tuple[tuple[Text, Whole], ...], Field(min_length=1, max_length=20_000)]
+    changes: Annotated[tuple[tuple[Text, Whole], ...], Field(max_length=20_000)]
     reason: Text
     details: dict[str, Any] = {}
 

@@ -73,7 +73,7 @@ def correct(work: Work, policy: PolicySet, correction: Correction, now: datetime
         entries += transfer(change.account, unit, change.amount, source="spent", target="balance")
         lines.append((ChargeLine(change.account, change.amount, account.balance), ""))
         told.append((change.account, change.amount, account.spent, account.balance))
-    if not lines:
+    if not lines and correction.kind != CORRECT:
         raise InvalidValue(f"{correction.reason!r}: there is nothing to correct")
     details = {"reason": correction.reason, **correction.details}
     transaction = Transaction(new_id(), now.isoformat(), correction.kind, tuple(entries), details)

@@ -57,7 +57,6 @@ def test_a_report_of_several_trees_is_a_transaction_for_each(family: Family) -> 
     assert kinds_by_roots(family)["usage"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a difference of a day and model is one transaction over all that used it")
 def test_a_providers_difference_over_several_trees_is_a_correction_for_each(family: Family) -> None:
     soft = [of_tenant(name, 10**9, unit=Unit.USD, enforcement=Enforcement.SOFT) for name in TENANTS]
     family.within(*soft)

@@ -148,9 +148,19 @@ class UsageRecord:
             known["finished_at"] = datetime.fromisoformat(known["finished_at"])
             known["outcome"] = Outcome(known["outcome"])
             known["charges"] = tuple(Charge(**charge) for charge in known["charges"])
-            return cls(**known)
+            record = cls(**known)
+            record._check_amounts()
+            return record
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidValue(f"a usage record is damaged: {error!r}") from error
+
+    def _check_amounts(self) -> None:
+        amounts = [("cost", self.cost or 0)]
+        for one in self.charges:
+            amounts += [("amount", one.amount), ("held", one.held)]
+        for name, amount in amounts:
+            if type(amount) is not int:
+                raise InvalidValue(f"{name}={amount!r} is not an amount of whole nano-dollars or tokens")
 
 
 _CALLER_FIELDS = tuple(one.name for one in fields(Caller))

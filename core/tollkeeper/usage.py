@@ -149,10 +149,10 @@ class UsageRecord:
             known["outcome"] = Outcome(known["outcome"])
             known["charges"] = tuple(Charge(**charge) for charge in known["charges"])
             record = cls(**known)
-            record._check_amounts()
-            return record
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidValue(f"a usage record is damaged: {error!r}") from error
+        record._check_amounts()
+        return record
 
     def _check_amounts(self) -> None:
         amounts = [("cost", self.cost or 0)]

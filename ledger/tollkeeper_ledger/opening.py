@@ -34,6 +34,10 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) 
         carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
         return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
     account = expire_due(work, limit, known[0], now)
+    if account.window_end != window.end:
+        # Its object was deleted and written again with another period that began at the same time: it goes on (B7).
+        account = replace(account, window_end=window.end)
+        work.put(account, limit.unit)
     if account.minimum != limit.minimum:
         account = rules.with_minimum(account, limit)
         work.put(account, limit.unit)

@@ -8,7 +8,7 @@ Exactness (M2): a price is kept as whole fractions of a nano-dollar for each tok
 is rounded once, half up.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -73,6 +73,7 @@ class Price:
     _scale: int = field(init=False, repr=False, compare=False)
     _request: int = field(init=False, repr=False, compare=False)
     _rates: tuple[tuple[int, tuple[int, ...]], ...] = field(init=False, repr=False, compare=False)
+    _dearest: tuple[tuple[int, int, int], ...] = field(init=False, repr=False, compare=False)
     _written: tuple[tuple[int, tuple[str, ...]], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +87,7 @@ class Price:
         object.__setattr__(self, "_scale", scale)
         object.__setattr__(self, "_request", _whole(request, scale))
         object.__setattr__(self, "_rates", tuple(rates))
+        object.__setattr__(self, "_dearest", tuple(_dearest_up_to(rates)))
         written = [(above, tuple(f"{price:f}" for price in table)) for above, table in tables]
         object.__setattr__(self, "_written", tuple(written))
 
@@ -116,14 +118,25 @@ class Price:
 
     def bound(self, input_tokens: int, output_tokens: int) -> int:
         """Nano-dollars that no request with at most so many tokens in and out exceeds, whatever its buckets are."""
-        reached = [rates for above, rates in self._rates if input_tokens > above]
-        dearest_in = max(rates[i] for rates in reached for i in _INPUT_AT)
-        dearest_out = max(rates[i] for rates in reached for i in _OUTPUT_AT)
+        dearest_in, dearest_out = next(
+            (dearest_in, dearest_out) for above, dearest_in, dearest_out in self._dearest if input_tokens > above
+        )
         return -(-(self._request + dearest_in * input_tokens + dearest_out * output_tokens) // self._scale)
 
 
 _INPUT_AT = tuple(BUCKETS.index(name) for name in INPUT_SIDE)
 _OUTPUT_AT = tuple(BUCKETS.index(name) for name in OUTPUT_SIDE)
+
+
+def _dearest_up_to(rates: Sequence[tuple[int, tuple[int, ...]]]) -> Iterator[tuple[int, int, int]]:
+    """For each tier, the last first: where it begins, and the greatest rates in and out of it and of those before it."""
+    for reached in range(len(rates), 0, -1):
+        tables = [table for _, table in rates[:reached]]
+        yield (
+            rates[reached - 1][0],
+            max(table[i] for table in tables for i in _INPUT_AT),
+            max(table[i] for table in tables for i in _OUTPUT_AT),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,17 +56,15 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A request's needs. `least` and `most` are the output limits between which its hold may lie."""
+    """A request's needs. `least` and `most` are the output limits between which its hold may lie; `full` is the hold for
+    the whole of `most`."""
 
     tokens: Tokens
     price: Price | None
     least: int
     most: int
     needs: tuple[AccountNeed, ...]
-
-    def full(self) -> Hold:
-        """The hold for the whole output limit."""
-        return Hold(self.most, {need.id: need.most for need in self.needs})
+    full: Hold
 
     def within(self, available: Mapping[str, int]) -> Hold | None:
         """The hold with the largest output limit that fits these amounts (accounts left out are without bound).
@@ -102,16 +100,18 @@ def demand_of(
     """
     full = asked if asked is not None else most
     least = min(SMALLEST_OUTPUT, full) if lower else full
-    needs = tuple(
-        AccountNeed(
-            id=account,
-            bound=bound,
-            least=greatest_amount(bound.limit, price, tokens, least),
-            most=greatest_amount(bound.limit, price, tokens, full),
-        )
-        for account, bound in hard
-    )
-    return Demand(tokens, price, least, full, needs)
+    amounts: dict[Unit, tuple[int, int]] = {}
+    needs = []
+    for account, bound in hard:
+        unit = bound.limit.unit
+        if unit not in amounts or unit is Unit.WEIGHTED_TOKENS:
+            # Only weights differ from limit to limit.
+            amounts[unit] = (
+                greatest_amount(bound.limit, price, tokens, least),
+                greatest_amount(bound.limit, price, tokens, full),
+            )
+        needs.append(AccountNeed(account, bound, *amounts[unit]))
+    return Demand(tokens, price, least, full, tuple(needs), Hold(full, {need.id: need.most for need in needs}))
 
 
 def tokens_of(chat: ChatRequest, context_window: int | None, default_context: int) -> Tokens:

@@ -69,7 +69,6 @@ class Desk:
         self._round_at = 0.0
         self._failures = 0
         self._retry_at = 0.0
-        self._low: set[str] = set()
         self._asked_ahead: set[str] = set()
         self._shortages = Shortages()
 
@@ -80,10 +79,9 @@ class Desk:
 
     def arrive(self, demand: Demand, mono: float) -> Hold | Waiting:
         """A request comes: its hold, or its place among those who wait. Raises `TooManyWaiting`."""
-        if mono < self._leased_until or not demand.needs:
-            pools, wanted = self.pools, self._wanted
-            if all(need.id not in wanted and pools.free(need.id) >= need.most for need in demand.needs):
-                return self._take(demand, demand.full())
+        is_live = mono < self._leased_until or not demand.needs
+        if is_live and self.pools.take_in_full(demand.full.amounts, self._wanted):
+            return demand.full
         if len(self._queue) >= self._most_waiting:
             raise TooManyWaiting
         waiting = Waiting(demand)
@@ -166,16 +164,12 @@ class Desk:
 
     def _take(self, demand: Demand, hold: Hold) -> Hold:
         self.pools.take(demand.needs, hold.amounts)
-        for account in hold.amounts:
-            pool = self.pools.of(account)
-            if pool is not None and pool.low and account not in self._asked_ahead:
-                self._low.add(account)
         return hold
 
     @property
     def is_low(self) -> bool:
         """Whether a pool runs dry while nobody waits: a call ahead of need is worth it."""
-        return bool(self._low) and self._call is None
+        return self._call is None and not self.pools.low <= self._asked_ahead
 
     def _returns(self, now: datetime, mono: float) -> dict[str, int]:
         """What goes back: what is idle, once a round; what is free where others are short; all of it, when the leases
@@ -205,10 +199,10 @@ class Desk:
                 total[need.id] += need.most
                 self.pools.opened(need)
         wants = [self._want(account, need.least, total[account]) for account, need in first.items()]
-        low = self._low - first.keys() - returns.keys()
+        low = self.pools.low - self._asked_ahead - first.keys() - returns.keys()
         ahead = [self._want(account, 0, 0) for account in low]
-        self._asked_ahead |= self._low
-        self._low.clear()
+        self._asked_ahead |= self.pools.low
+        self.pools.low.clear()
         # Who waits and needs nothing (a model that is free) asks all the same: else nobody would answer.
         return (*wants, *(want for want in ahead if want.ahead))
 
@@ -227,7 +221,7 @@ class Desk:
             free = {need.id: self.pools.free(need.id) for need in demand.needs}
             hold: Hold | None = None
             if all(free[need.id] >= need.most for need in demand.needs):
-                hold = demand.full()
+                hold = demand.full
             elif waiting.answered and not waiting.asking:
                 hold = demand.within(free)
             if hold is not None:

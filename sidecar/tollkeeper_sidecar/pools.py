@@ -6,10 +6,12 @@ For each account, with nothing on its way to or from the authority:
 
 `held` stands for requests in flight, `unreported` for usage that the authority has not booked yet. `free` may be below 0
 after a request used more than was held for it; what comes in next fills that hole first.
+
+`Pools.take_in_full` and `Pools.settle` are the hot path: every request runs through both, once for each of its levels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from tollkeeper_sidecar.demand import AccountNeed
@@ -20,31 +22,30 @@ REMEMBERED_ROUNDS = 3
 
 @dataclass(slots=True)
 class Pool:
-    """One account's leased amounts, in its unit, and what was taken in the last rounds, newest first."""
+    """One account's leased amounts, in its unit; what was taken in this round, and in those before it, newest first."""
 
     window_end: datetime | None
     free: int = 0
     held: int = 0
     unreported: int = 0
-    low: bool = False
-    recent: list[int] = field(default_factory=lambda: [0] * REMEMBERED_ROUNDS)
+    taken: int = 0
+    before: tuple[int, ...] = (0,) * (REMEMBERED_ROUNDS - 1)
+    taken_before: int = 0
 
     @property
     def demand(self) -> int:
         """What requests took lately."""
-        return sum(self.recent)
+        return self.taken + self.taken_before
 
     @property
     def outstanding(self) -> int:
         """What the authority holds for us."""
         return self.free + self.held + self.unreported
 
-    def take(self, amount: int) -> None:
-        """Hold an amount out of what is free."""
-        self.free -= amount
-        self.held += amount
-        self.recent[0] += amount
-        self.low = self.free < self.demand // 4
+    def next_round(self) -> None:
+        """Age the demand."""
+        self.before = (self.taken, *self.before[:-1])
+        self.taken, self.taken_before = 0, sum(self.before)
 
     def surplus(self, now: datetime) -> int:
         """What is idle: free beyond recent demand, or all of it once the window has ended."""
@@ -53,10 +54,11 @@ class Pool:
 
 
 class Pools:
-    """All pools of one holder."""
+    """All pools of one holder. `low` are the accounts that were found to run dry; whoever sees to them takes them out."""
 
     def __init__(self) -> None:
         self._pools: dict[str, Pool] = {}
+        self.low: set[str] = set()
 
     def __iter__(self) -> Iterator[tuple[str, Pool]]:
         return iter(self._pools.items())
@@ -81,16 +83,38 @@ class Pools:
         """Whether anything is leased."""
         return any(pool.outstanding for pool in self._pools.values())
 
+    def take_in_full(self, amounts: Mapping[str, int], wanted: Container[str]) -> bool:
+        """Hold these amounts, if all of them are free and none of the accounts is `wanted` by others."""
+        pools = self._pools
+        for account, amount in amounts.items():
+            pool = pools.get(account)
+            if pool is None or pool.free < amount or account in wanted:
+                return False
+        self._take(amounts)
+        return True
+
     def take(self, needs: Iterable[AccountNeed], amounts: Mapping[str, int]) -> None:
-        """Hold these amounts; the caller has seen that they are free."""
+        """Hold these amounts for a request; the caller has seen that they are free."""
         for need in needs:
-            if need.id in amounts:
-                self.opened(need).take(amounts[need.id])
+            self.opened(need)
+        self._take(amounts)
+
+    def _take(self, amounts: Mapping[str, int]) -> None:
+        """Hold amounts. A pool runs dry when less than a quarter of its demand is left."""
+        pools = self._pools
+        for account, amount in amounts.items():
+            pool = pools[account]
+            pool.free = left = pool.free - amount
+            pool.held += amount
+            pool.taken = taken = pool.taken + amount
+            if left < (taken + pool.taken_before) // 4:
+                self.low.add(account)
 
     def settle(self, held: Mapping[str, int], used: Mapping[str, int]) -> None:
         """A request in flight ended: its hold goes back, less what it used, which waits to be reported."""
+        pools = self._pools
         for account, amount in held.items():
-            if pool := self._pools.get(account):
+            if pool := pools.get(account):
                 spent = used.get(account, 0)
                 pool.held -= amount
                 pool.free += amount - spent
@@ -125,7 +149,7 @@ class Pools:
     def next_round(self, now: datetime) -> None:
         """Age the demand, and forget pools that are empty and idle."""
         for account, pool in tuple(self._pools.items()):
-            pool.recent = [0, *pool.recent[:-1]]
+            pool.next_round()
             ended = pool.window_end is not None and now >= pool.window_end
             if not (pool.free or pool.held or pool.unreported) and (ended or not pool.demand):
                 del self._pools[account]

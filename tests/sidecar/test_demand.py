@@ -63,7 +63,7 @@ def test_the_largest_output_that_fits_is_found(prompt: int, output: int, data: s
 def test_a_tenant_that_keeps_its_limits_gets_all_or_nothing(prompt: int, output: int, available: int) -> None:
     wanted = demand(prompt, output, lower=False)
     hold = wanted.within({need.id: available for need in wanted.needs})
-    assert hold is None or hold == wanted.full()
+    assert hold is None or hold == wanted.full
 
 
 @given(st.text(max_size=200))

@@ -413,7 +413,9 @@ def test_a_limit_that_fails_open_admits_without_a_lease() -> None:
 def test_a_request_that_costs_nothing_is_answered_without_a_lease_as_well() -> None:
     money = limit("money", 1000)
     account, bound = bound_to(money)
-    free = Demand(Tokens(10, 1, 0), None, 16, 16, (AccountNeed(account, bound, least=0, most=0),))
+    free = Demand(
+        Tokens(10, 1, 0), None, 16, 16, (AccountNeed(account, bound, least=0, most=0),), Hold(16, {account: 0})
+    )
     desk, authority = Desk("one", 10), ReferenceAuthority((money,))
     waiting = desk.arrive(free, 100.0)
     request = desk.next_request(NOW, 100.0)

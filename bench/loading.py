@@ -9,6 +9,7 @@ plain table beside it, for the peer. Their tokens are distributed as in one hour
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,7 +22,6 @@ import numpy.typing as npt
 from bench import ingest, loading
 from bench.tree import NOW, Tree
 from bench.workspace import kept, writing
-from tollkeeper_cluster.cache import exclusive, published
 from tollkeeper_ledger import bookkeeping, opening, rollups, schema
 from tollkeeper_ledger.rollups import COLUMNS, DAY, Usage, rollups_of
 from tollkeeper_ledger.rows import to_micros
@@ -59,20 +59,9 @@ def loaded(usages: int) -> Loaded:
     made_by = hashlib.sha256(
         b"".join(Path(source.__file__ or "").read_bytes() for source in (loading, schema, rollups))
     )
-    folder = kept() / f"usages-{usages}-version-{len(schema.MIGRATIONS)}-{made_by.hexdigest()[:12]}"
-    with exclusive(kept() / "usages.lock"):
-        if not folder.exists():
-            for old in kept().glob(f"usages-{usages}-*"):
-                _remove(old)
-            with published(folder) as made:
-                _load(made, usages)
+    version = f"version-{len(schema.MIGRATIONS)}-{made_by.hexdigest()[:12]}"
+    folder = kept(f"usages-{usages}@{version}", lambda made: _load(made, usages))
     return Loaded(folder / "ledger.db", folder / "raw.db")
-
-
-def _remove(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
 
 
 def _load(folder: Path, usages: int) -> None:
@@ -84,7 +73,7 @@ def _load(folder: Path, usages: int) -> None:
             last = ingest.report(project, 0, f"gateway-{project}", TREE)[:BOOKED]
             step = partial(bookkeeping.charge_all, policy=TREE.policy, records=last, now=NOW)
             writer.submit(step).result(30)
-    with _open(path) as ledger, _open(folder / "raw.db") as raw:
+    with closing(_open(path)) as ledger, closing(_open(folder / "raw.db")) as raw:
         raw.execute(f"CREATE TABLE usages ({', '.join(RAW_COLUMNS)})")
         ids = dict(ledger.execute("SELECT id, number FROM accounts").fetchall())
         numbers = [[ids[account] for account in TREE.path(project)] for project in range(PROJECTS)]

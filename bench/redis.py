@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.workspace import CannotMeasure, kept
-from tollkeeper_cluster.cache import exclusive, published
 
 REMEDY = "install redis-server (Debian and Ubuntu: apt-get update && apt-get install redis-server)"
 COUNTERS = 64
@@ -47,11 +46,7 @@ def programs() -> Programs:
     """The programs. Raises `CannotMeasure` with how to get them."""
     if found := shutil.which("redis-server"):
         return Programs(Path(found).parent, os.environ)
-    folder = kept() / "redis"
-    with exclusive(folder.with_suffix(".lock")):
-        if not folder.exists():
-            with published(folder) as unpacked:
-                _unpack(unpacked)
+    folder = kept("redis", _unpack)
     libraries = ":".join(str(path) for path in (folder / "usr" / "lib").glob("*-linux-gnu"))
     return Programs(folder / "usr" / "bin", {**os.environ, "LD_LIBRARY_PATH": libraries})
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from tests.postgres_server import PostgresServer, programs, running
 
 from tollkeeper.identity import new_id
-from tollkeeper_cluster.cache import cache_root
+from tollkeeper_cluster.cache import cache_root, exclusive, published
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger, open_store
 from tollkeeper_ledger.writer import LedgerWriter
 
@@ -87,10 +88,17 @@ def workspace(*, quick: bool) -> Iterator[Workspace]:
         yield Workspace(Path(folder), stack, quick=quick)
 
 
-def kept() -> Path:
-    """Where what takes long to make is kept between runs."""
-    folder = cache_root() / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made once and kept between runs, whole or not at all. `name` is `what@version`: older ones go."""
+    root = cache_root() / "bench"
+    folder = root / name
+    with exclusive(root / "lock"):
+        if folder.exists():
+            return folder
+        for older in root.glob(f"{name.partition('@')[0]}@*"):
+            shutil.rmtree(older)
+        with published(folder) as made:
+            make(made)
     return folder
 
 

@@ -131,7 +131,7 @@ def peers(place: Workspace) -> tuple[str, float | None]:
         return f"Redis: {missing}", None
     with redis.running(programs, place.folder) as server:
         rate = place.median(lambda: server.calls_per_second(HOLDERS, PIPELINED, place.size(100_000, 20_000)))
-    return "Redis, appendfsync always, 4 keys in one script, pipelined", rate
+    return "Redis, fsync always, script over 4 keys", rate
 
 
 def rows(place: Workspace) -> Iterator[Row]:
@@ -142,8 +142,6 @@ def rows(place: Workspace) -> Iterator[Row]:
         goals = (at_least(), at_least()) if storage == "SQLite" else (None, at_least(50_000))
         yield Row(f"lease calls of 4 levels, {storage}", ours, "calls/s", peer, theirs, goals[0])
         levels = theirs * LEVELS if theirs else None
-        yield Row(
-            f"grants (one account each), {storage}", ours * LEVELS, "grants/s", f"{peer}: its keys", levels, goals[1]
-        )
+        yield Row(f"grants (one account each), {storage}", ours * LEVELS, "grants/s", f"{peer}: keys", levels, goals[1])
         looped = place.median(partial(_through_a_new_one, new_ledger, place.size(3, 1)))
         yield Row(f"lease calls through the authority's event loop, {storage}", looped, "calls/s")

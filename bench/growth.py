@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import leather
+
 from bench.populate import Users, wants_of
 from bench.rows import Row, at_most
 from bench.tree import NOW
@@ -101,16 +103,9 @@ def rows(place: Workspace) -> Iterator[Row]:
 
 def draw(found: Mapping[int, float], path: Path) -> None:
     """The batch's time over the accounts."""
-    import pygal
-    from pygal.style import CleanStyle
-
-    chart = pygal.Line(
-        style=CleanStyle, js=(), width=720, height=320, show_legend=False, range=(0, max(found.values()) * 1.3),
-        title="A fixed batch of leases and reports, by how many accounts the ledger has", print_values=True,
-        x_title="accounts", y_title="milliseconds", formatter=lambda value: f"{value:.0f}", disable_xml_declaration=True,
-    )  # fmt: skip
-    chart.x_labels = [f"{accounts:,}" for accounts in found]
-    chart.add("batch", list(found.values()))
-    temporary = path.with_suffix(".part")
-    temporary.write_text(chart.render(is_unicode=True) + "\n")
-    temporary.replace(path)
+    chart = leather.Chart("A fixed batch of leases and reports, by the ledger's accounts")
+    chart.add_columns([(f"{accounts:,}", taken) for accounts, taken in found.items()], fill_color="#206bc4")
+    chart.add_y_scale(0, max(found.values()) * 1.3)
+    chart.add_x_axis(name="accounts")
+    chart.add_y_axis(name="milliseconds")
+    chart.to_svg(str(path), width=720, height=320)

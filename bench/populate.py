@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.tree import NOW, limit, text
+from bench.tree import CALENDAR, NOW, limit, text
 from tollkeeper.leases import LeaseRequest, Want
-from tollkeeper.limits import Dimension, Limit
+from tollkeeper.limits import AccountId, Dimension
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_webhook.authority import LedgerAuthority
@@ -26,16 +26,19 @@ class Users:
     """So many accounts: users in teams, teams in departments, departments in one organization."""
 
     def __init__(self, accounts: int) -> None:
-        self.teams = max(1, accounts // (A_TEAM + 2))
+        self.teams = max(1, accounts // (A_TEAM + 1))
         departments = -(-self.teams // A_DEPARTMENT)
-        self.count = accounts - 2 * self.teams - departments - 1
-        self._organization = limit("org")
-        self._departments = [limit(f"department-{number}") for number in range(departments)]
-        self._teams = [limit(f"team-{number}") for number in range(self.teams)]
-        self._shares = [limit(f"users-of-team-{number}", (Dimension.USER,)) for number in range(self.teams)]
-        limits = (self._organization, *self._departments, *self._teams, *self._shares)
-        self.policy = PolicySet(1, {}, limits, PriceList.bundled())
-        self.accounts = 1 + departments + self.teams + self.count
+        self.count = accounts - self.teams - departments - 1
+        organization = limit("org")
+        in_departments = [limit(f"department-{number}") for number in range(departments)]
+        in_teams = [limit(f"team-{number}") for number in range(self.teams)]
+        self._users = [limit(f"users-of-team-{number}", (Dimension.USER,)) for number in range(self.teams)]
+        self.policy = PolicySet(1, {}, (organization, *in_departments, *in_teams, *self._users), PriceList.bundled())
+        self._above = [
+            (text(organization), text(in_departments[team // A_DEPARTMENT]), text(in_teams[team]))
+            for team in range(self.teams)
+        ]
+        self._month = CALENDAR.window_at(NOW).key()
 
     @property
     def departments(self) -> list[range]:
@@ -50,8 +53,8 @@ class Users:
     def path(self, user: int) -> tuple[str, ...]:
         """The four accounts of a user's requests."""
         team = user % self.teams
-        above: list[Limit] = [self._organization, self._departments[team // A_DEPARTMENT], self._teams[team]]
-        return (*map(text, above), text(self._shares[team], (f"user-{user}",)))
+        own = AccountId(self._users[team].ref, (f"user-{user}",), self._month, self._users[team].unit)
+        return (*self._above[team], own.text)
 
 
 def wants_of(users: Users, chosen: Sequence[int]) -> tuple[Want, ...]:
@@ -61,17 +64,16 @@ def wants_of(users: Users, chosen: Sequence[int]) -> tuple[Want, ...]:
 
 
 async def populated(path: Path, users: Users, holders: int) -> None:
-    """Let so many holders lease from all accounts, each from its own users' and what is above these; twice."""
+    """Let so many holders lease from all accounts, each from its own users' and what is above these."""
     async with LedgerAuthority(path, CurrentPolicy(users.policy), lambda: NOW) as authority:
-        for sequence in (1, 2):
-            for first in range(0, holders, AT_ONCE):
-                calls = [
-                    LeaseRequest(f"gateway-{holder}", sequence, wants_of(users, range(holder, users.count, holders)))
-                    for holder in range(first, min(holders, first + AT_ONCE))
-                ]
-                for reply in await asyncio.gather(*map(authority.lease, calls)):
-                    if reply.refused:
-                        raise RuntimeError(f"a lease was refused: {reply.refused[0]}")
+        for first in range(0, holders, AT_ONCE):
+            calls = [
+                LeaseRequest(f"gateway-{holder}", 1, wants_of(users, range(holder, users.count, holders)))
+                for holder in range(first, min(holders, first + AT_ONCE))
+            ]
+            for reply in await asyncio.gather(*map(authority.lease, calls)):
+                if reply.refused:
+                    raise RuntimeError(f"a lease was refused: {reply.refused[0]}")
         print(resident_bytes())
 
 

@@ -39,8 +39,8 @@ class Node:
 
     storage: str
     busy_requests: float
-    busy_sidecars: float
-    quiet_sidecars: float
+    busy_sidecars: int
+    quiet_sidecars: int
 
 
 def node(values: Mapping[str, float], storage: str) -> Node:
@@ -48,7 +48,7 @@ def node(values: Mapping[str, float], storage: str) -> Node:
     booked, calls = values[f"usage rows booked, {storage}"], values[f"lease calls of 4 levels, {storage}"]
     busy = HALF / (1 / booked + _calls(values, BUSY) / BUSY / calls)
     quiet = HALF / (1 / booked + _calls(values, QUIET) / QUIET / calls)
-    return Node(storage, busy, busy / BUSY, quiet / QUIET)
+    return Node(storage, busy, int(busy / BUSY), int(quiet / QUIET))
 
 
 def _calls(values: Mapping[str, float], rate: int) -> float:

@@ -1,7 +1,8 @@
 """What a lease call is worth: how many a gateway makes, at different loads, for the requests that it admits.
 
 A real desk over a real ledger, in time that is counted and not waited for: requests come at random moments, each takes two
-seconds, an answer to a lease call ten milliseconds, usage is reported every second.
+seconds, an answer to a lease call ten milliseconds, usage is reported every second. What all lease calls of a storage then
+admit stands beside the peer's calls, of which each request needs one.
 """
 
 import heapq
@@ -11,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from random import Random
 
+from bench import grants
 from bench.decisions import demands, served
 from bench.rows import Row
 from bench.tree import NOW, Tree
@@ -110,3 +112,7 @@ def rows(place: Workspace) -> Iterator[Row]:
             calls, requests = calls_of(gateway, rate, place.size(60, 20))
         yield Row(f"lease calls of a gateway with {rate} requests/s", calls, "calls/s")
         yield Row(f"requests for each lease call, {rate} requests/s", requests, "requests")
+        peer = grants.PEER, place.lease_calls.get(grants.PEER)
+        for storage in sorted(place.storages().keys() & place.lease_calls.keys()):
+            admitted = place.lease_calls[storage] * requests
+            yield Row(f"requests that lease calls admit, {rate} requests/s, {storage}", admitted, "requests/s", *peer)

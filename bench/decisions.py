@@ -8,6 +8,7 @@ peer takes four hits of a fixed window in memory: its cheapest strategy, which n
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from limits import RateLimitItemPerMonth
 from limits.storage import MemoryStorage
@@ -18,7 +19,8 @@ from bench.tree import LARGE, LEVELS, NOW, Tree
 from bench.workspace import Workspace, settled
 from tollkeeper.leases import LEASE_TIME, Granted, LeaseReply
 from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
-from tollkeeper_sidecar.desk import Desk, Waiting
+from tollkeeper_sidecar.desk import Desk
+from tollkeeper_sidecar.waiting import Waiting
 
 PROJECTS = 64
 IN_FLIGHT = 16
@@ -117,10 +119,10 @@ def rows(place: Workspace) -> Iterator[Row]:
     """Microseconds a request, a level of it, and what comes before."""
     tree, requests = Tree(PROJECTS), place.size(50_000, 5_000)
     wanted = demands(tree)
-    ours = place.median(lambda: seconds_of(requests, wanted)) / requests * 1e6
-    peer = place.median(lambda: seconds_of_peer(requests, tree)) / requests * 1e6
+    seconds = place.medians(partial(seconds_of, requests, wanted), partial(seconds_of_peer, requests, tree))
+    ours, peer = (one / requests * 1e6 for one in seconds)
     named = "limits, fixed window in memory, 4 hits"
     yield Row("local decision, a request", ours, "µs", named, peer, at_most(5))
     yield Row("local decision, a level", ours / LEVELS, "µs", f"{named}: one", peer / LEVELS, at_most(1))
-    demand = place.median(lambda: seconds_of_demands(requests, tree)) / requests * 1e6
+    demand = place.median(partial(seconds_of_demands, requests, tree)) / requests * 1e6
     yield Row("what a request needs, before the decision", demand, "µs")

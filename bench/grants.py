@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
@@ -91,12 +92,20 @@ def granted(reply: LeaseReply) -> tuple[object, ...]:
     return tuple(reply.granted)
 
 
-def measured(place: Workspace, storage: str) -> float:
-    """Lease calls a second on a storage; measured once in a run."""
-    if storage not in place.lease_calls:
-        with writing(place.storages()[storage]()) as writer:
-            place.lease_calls[storage] = place.median(partial(calls_per_second, Holders(writer), place.size(3, 1)))
-    return place.lease_calls[storage]
+def measured(place: Workspace) -> dict[str, float]:
+    """Lease calls a second on each storage, and the peer's where there is one; measured once in a run."""
+    if not place.lease_calls:
+        with ExitStack() as stack:
+            measures: dict[str, Callable[[], float]] = {}
+            for storage, new_ledger in place.storages().items():
+                holders = Holders(stack.enter_context(writing(new_ledger())))
+                measures[storage] = partial(calls_per_second, holders, place.size(3, 1))
+            with suppress(CannotMeasure):
+                server = stack.enter_context(redis.running(redis.programs(), place.folder))
+                calls = place.size(100_000, 20_000)
+                measures[PEER] = partial(server.calls_per_second, HOLDERS, PIPELINED, calls)
+            place.lease_calls = dict(zip(measures, place.medians(*measures.values()), strict=True))
+    return place.lease_calls
 
 
 async def through_the_authority(ledger: LedgerAt, seconds: float) -> float:
@@ -124,23 +133,12 @@ def _through_a_new_one(new_ledger: Callable[[], LedgerAt], seconds: float) -> fl
     return asyncio.run(through_the_authority(new_ledger(), seconds))
 
 
-def peers(place: Workspace) -> tuple[str, float | None]:
-    """The peer's name and its calls a second; or how to get it."""
-    try:
-        programs = redis.programs()
-    except CannotMeasure as missing:
-        return f"Redis: {missing}", None
-    with redis.running(programs, place.folder) as server:
-        calls = place.size(100_000, 20_000)
-        place.lease_calls[PEER] = place.median(partial(server.calls_per_second, HOLDERS, PIPELINED, calls))
-    return PEER, place.lease_calls[PEER]
-
-
 def rows(place: Workspace) -> Iterator[Row]:
     """Calls and grants a second on each storage."""
-    peer, theirs = peers(place)
+    theirs = measured(place).get(PEER)
+    peer = PEER if theirs else f"Redis is not here: {redis.REMEDY}"
     for storage, new_ledger in place.storages().items():
-        ours = measured(place, storage)
+        ours = measured(place)[storage]
         goals = (at_least(), at_least()) if storage == "SQLite" else (None, at_least(50_000))
         yield Row(f"lease calls of 4 levels, {storage}", ours, "calls/s", peer, theirs, goals[0])
         levels = theirs * LEVELS if theirs else None

@@ -139,8 +139,8 @@ def rows(place: Workspace) -> Iterator[Row]:
     """Rows a second on each storage, and the floor beside them."""
     reports = place.size(REPORTS, 1)
     for storage, new_ledger in place.storages().items():
-        ours = place.median(partial(_on_a_new_one, rows_per_second, new_ledger, reports))
-        plain = place.median(partial(_on_a_new_one, plain_rows_per_second, new_ledger, reports))
+        both = (rows_per_second, plain_rows_per_second)
+        ours, plain = place.medians(*(partial(_on_a_new_one, measure, new_ledger, reports) for measure in both))
         peer = "executemany" if storage == "SQLite" else "COPY"
         yield Row(
             f"usage rows booked, {storage}",

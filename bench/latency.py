@@ -47,7 +47,7 @@ def latencies(holders: Holders, rate: float, seconds: float) -> list[float]:
 def rows(place: Workspace) -> Iterator[Row]:
     """The median and the 99th percentile on each storage."""
     for storage, new_ledger in place.storages().items():
-        rate = grants.measured(place, storage) / 2
+        rate = grants.measured(place)[storage] / 2
         with writing(new_ledger()) as writer:
             holders = Holders(writer)
             latencies(holders, rate, 1)

@@ -21,7 +21,8 @@ from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
 from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.writer import LedgerWriter
 from tollkeeper_sidecar.demand import Demand, Hold
-from tollkeeper_sidecar.desk import Desk, Waiting
+from tollkeeper_sidecar.desk import Desk
+from tollkeeper_sidecar.waiting import Waiting
 
 RATES = (1, 100)
 """Requests a second of one gateway."""

@@ -73,11 +73,20 @@ class Workspace:
             self._populated[accounts, holders] = Populated(path, int(told))
         return self._populated[accounts, holders]
 
-    def median(self, measure: Callable[[], float], *, warm: bool = True) -> float:
-        """The median of several runs, after one that does not count."""
-        if warm and not self.quick:
-            measure()
-        return statistics.median(measure() for _ in range(self.runs))
+    def medians(self, *measures: Callable[[], float]) -> list[float]:
+        """The medians of several runs of each, after one that does not count.
+
+        They take turns, so that whatever else goes on on the machine meets all of them alike.
+        """
+        if not self.quick:
+            for measure in measures:
+                measure()
+        rounds = [[measure() for measure in measures] for _ in range(self.runs)]
+        return [statistics.median(found) for found in zip(*rounds, strict=True)]
+
+    def median(self, measure: Callable[[], float]) -> float:
+        """The median of one."""
+        return self.medians(measure)[0]
 
 
 @contextmanager

@@ -51,12 +51,12 @@ crds: setup ## write crds/ from the models
 
 docs: crds ## the reference is generated: the CRDs, which kubectl explain shows
 
-bench: setup ## how long admission takes, on a local cluster of its own
-	@$(BIN)/python bench/admission.py
+bench: setup ## measure speed and size beside peers, print one table (QUICK=1: little of each, for a look)
+	@QUICK=$(QUICK) $(BIN)/python -m bench
 
 lock: ## pin what pyproject.toml asks for, by name, version and hash
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements.lock
+	  --no-emit-find-links --python-version 3.11 --all-extras --group dev --group bench pyproject.toml -o requirements.lock
 
 browser: setup
 	@$(BIN)/python -m tests.browser_setup

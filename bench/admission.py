@@ -1,13 +1,13 @@
-"""How long admission takes, on a local cluster of its own: `python bench/admission.py`.
+"""How long admission takes, on a local cluster of its own.
 
 Reviews straight to the webhook over TLS, from 16 connections; then pods through the API server (dry run), metered and
-not, so that the difference is what Tollkeeper adds. Milliseconds, the goal for the webhook's own answer is p99 < 25.
+not, so that the difference is what Tollkeeper adds: an unmetered pod is the peer.
 """
 
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 
@@ -15,6 +15,8 @@ import aiohttp
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.rows import Row, at_most
+from bench.workspace import CannotMeasure, Workspace, percentile
 from tollkeeper.compile import compile_policy
 from tollkeeper.crd import crds
 from tollkeeper.gates import verdict
@@ -23,15 +25,17 @@ from tollkeeper.prices import PriceList
 from tollkeeper.references import read
 from tollkeeper.tenants import METERED_LABEL, Namespace
 from tollkeeper_cluster import LocalCluster
+from tollkeeper_cluster.errors import ClusterError
 from tollkeeper_kube import Kube, Object, connect, install, kinds
 from tollkeeper_webhook.configurations import webhook_configurations
 from tollkeeper_webhook.policies import policies
 from tollkeeper_webhook.server import Webhook
 from tollkeeper_webhook.settings import WebhookSettings
 
-REVIEWS, AT_ONCE = 4000, 16
-PODS = 300
+AT_ONCE = 16
 LIMITS = 50
+"""Budgets that the gate is judged by."""
+
 CONFIGURED_SECONDS = 30.0
 DRY_RUN = {"dryRun": "All"}
 
@@ -65,25 +69,21 @@ def pod(metered: bool) -> Object:
 
 
 async def timed(calls: int, at_once: int, call: Callable[[], Awaitable[object]]) -> list[float]:
-    seconds: list[float] = []
+    """Milliseconds of each call."""
+    taken: list[float] = []
     left = iter(range(calls))
 
     async def worker() -> None:
         for _ in left:
             began = time.perf_counter()
             await call()
-            seconds.append(time.perf_counter() - began)
+            taken.append((time.perf_counter() - began) * 1000)
 
     await asyncio.gather(*(worker() for _ in range(at_once)))
-    return sorted(seconds)
+    return taken
 
 
-def show(name: str, seconds: list[float]) -> None:
-    at = {share: seconds[min(len(seconds) - 1, int(len(seconds) * share))] * 1000 for share in (0.5, 0.99)}
-    print(f"{name:<52} p50 {at[0.5]:7.2f} ms   p99 {at[0.99]:7.2f} ms   ({len(seconds)} calls)")
-
-
-async def straight(webhook: Webhook) -> None:
+async def straight(webhook: Webhook, reviews: int) -> list[Row]:
     trusting = ssl.create_default_context(cadata=webhook.certificates.ca_pem)
     request = {"uid": "u", "operation": "CREATE", "kind": {"kind": "Pod"}, "namespace": "default", "object": pod(True)}
     body = orjson.dumps({"request": request})
@@ -96,8 +96,11 @@ async def straight(webhook: Webhook) -> None:
                     raise RuntimeError("the pod was refused: nothing is measured")
 
         await timed(200, AT_ONCE, review)
-        show(f"webhook, {AT_ONCE} at once", await timed(REVIEWS, AT_ONCE, review))
-        show("webhook, one at a time", await timed(500, 1, review))
+        at_once, alone = await timed(reviews, AT_ONCE, review), await timed(reviews // 8, 1, review)
+    return [
+        Row(f"admission, {AT_ONCE} reviews at once: p99", percentile(at_once, 0.99), "ms", goal=at_most(25)),
+        Row("admission, one review at a time: p50", percentile(alone, 0.5), "ms"),
+    ]
 
 
 async def asked_by_the_api_server(kube: Kube, webhook: Webhook) -> None:
@@ -122,19 +125,23 @@ async def reviews(webhook: Webhook) -> float:
     return sum(sample.value for sample in samples if sample.name == "tollkeeper_admission_seconds_count")
 
 
-async def through_the_api_server(kube: Kube) -> None:
+async def through_the_api_server(kube: Kube, pods: int) -> Row:
+    """The median of creating a metered pod, beside that of one that is not."""
+    medians: dict[bool, float] = {}
     for metered in (False, True):
         body = pod(metered)
         create = partial(kube.call, "POST", kinds.POD.path("default"), what="creating a pod", body=body, query=DRY_RUN)
         await timed(20, 1, create)
-        show(f"API server, {'metered' if metered else 'unmetered'} pod", await timed(PODS, 1, create))
+        medians[metered] = percentile(await timed(pods, 1, create), 0.5)
+    return Row("creating a metered pod: p50", medians[True], "ms", "an unmetered pod", medians[False])
 
 
-async def measure(cluster: LocalCluster) -> None:
+async def measured(cluster: LocalCluster, place: Workspace) -> list[Row]:
+    """All rows, on a cluster that has our policies and webhook."""
     in_force, now = policy(), datetime.now(UTC)
     began = time.perf_counter()
     verdicts = {"default": verdict(in_force, "default", {}, now)}
-    print(f"judging a gate with {LIMITS} budgets, once a change: {(time.perf_counter() - began) * 1000:.2f} ms")
+    judging = (time.perf_counter() - began) * 1000
     async with await connect(kubeconfig=cluster.kubeconfig) as kube:
         await install(kube, crds(), policies(await kube.whoami()))
         gate: Object = {
@@ -148,16 +155,17 @@ async def measure(cluster: LocalCluster) -> None:
         await webhook.start()
         for configuration in webhook_configurations(webhook.certificates.ca_pem, f"https://127.0.0.1:{webhook.port}"):
             await kube.apply(configuration)
-        await straight(webhook)
+        found = await straight(webhook, place.size(4000, 400))
         await asked_by_the_api_server(kube, webhook)
-        await through_the_api_server(kube)
+        found.append(await through_the_api_server(kube, place.size(200, 20)))
         await webhook.stop()
+    return [Row(f"judging a gate by {LIMITS} budgets, once a change", judging, "ms"), *found]
 
 
-def main() -> None:
-    with LocalCluster.start() as cluster:
-        asyncio.run(measure(cluster))
-
-
-if __name__ == "__main__":
-    main()
+def rows(place: Workspace) -> Iterator[Row]:
+    """Admission's rows, where a cluster can be started."""
+    try:
+        with LocalCluster.start() as cluster:
+            yield from asyncio.run(measured(cluster, place))
+    except ClusterError as missing:
+        raise CannotMeasure(str(missing)) from missing

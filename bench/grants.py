@@ -1,0 +1,147 @@
+"""Durable grants: 64 holders, each with one lease call under way, each call for the four accounts of its project.
+
+The next call of a holder leaves when the last one's answer is there, which is after the commit that holds it; so batches
+are as large as they really become. The peer does the same check-and-decrement on four counters in one script, with
+`appendfsync always`, from 64 connections with 16 calls under way on each: a holder asks for many requests at once, a
+Redis is asked for each.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event
+
+from bench import redis
+from bench.rows import Row, at_least
+from bench.tree import LEVELS, NOW, Tree
+from bench.workspace import CannotMeasure, Workspace, settled, writing
+from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest, Want
+from tollkeeper.policy import CurrentPolicy
+from tollkeeper_ledger import bookkeeping
+from tollkeeper_ledger.storage import LedgerAt
+from tollkeeper_ledger.writer import LedgerWriter
+from tollkeeper_webhook.authority import LedgerAuthority
+
+HOLDERS = 64
+PIPELINED = 16
+PEER = "Redis, fsync always, script over 4 keys"
+LONGEST_SECONDS = 60.0
+NEED, AHEAD = 1000, 16_000
+
+
+@dataclass(slots=True)
+class Holders:
+    """64 gateways, as the authority hears of them."""
+
+    writer: LedgerWriter
+    tree: Tree = field(default_factory=lambda: Tree(HOLDERS))
+    sequences: list[int] = field(default_factory=lambda: [0] * HOLDERS)
+
+    def next_call(self, holder: int) -> LeaseRequest:
+        """What a holder asks for next."""
+        self.sequences[holder] += 1
+        return LeaseRequest(f"gateway-{holder}", self.sequences[holder], wants_of(self.tree, holder))
+
+    def ask(self, holder: int) -> Future[LeaseReply]:
+        """A holder's next call; its answer is durable."""
+        request, expires = self.next_call(holder), NOW + LEASE_TIME
+        return self.writer.submit(
+            partial(bookkeeping.lease, policy=self.tree.policy, request=request, now=NOW, expires=expires)
+        )
+
+
+def wants_of(tree: Tree, holder: int) -> tuple[Want, ...]:
+    """Something for those who wait, and some ahead, on each level."""
+    return tuple(Want(account, NEED, NEED, AHEAD) for account in tree.path(holder))
+
+
+def calls_per_second(holders: Holders, seconds: float) -> float:
+    """How many calls are answered while every holder asks again as soon as it has its answer."""
+    done, until, answered, asking = Event(), time.perf_counter() + seconds, 0, HOLDERS
+
+    def ask(holder: int) -> None:
+        holders.ask(holder).add_done_callback(lambda future: again(holder, future))
+
+    def again(holder: int, future: Future[LeaseReply]) -> None:
+        nonlocal answered, asking
+        answered += len(granted(future.result())) == LEVELS
+        if time.perf_counter() < until:
+            ask(holder)
+            return
+        asking -= 1
+        if not asking:
+            done.set()
+
+    with settled():
+        began = time.perf_counter()
+        for holder in range(HOLDERS):
+            ask(holder)
+        if not done.wait(LONGEST_SECONDS):
+            raise RuntimeError("lease calls were not answered: nothing is measured")
+        return answered / (time.perf_counter() - began)
+
+
+def granted(reply: LeaseReply) -> tuple[object, ...]:
+    """What was granted; a benchmark of refusals would be no benchmark."""
+    if reply.refused:
+        raise RuntimeError(f"a lease was refused: {reply.refused[0]}")
+    return tuple(reply.granted)
+
+
+def measured(place: Workspace) -> dict[str, float]:
+    """Lease calls a second on each storage, and the peer's where there is one; measured once in a run."""
+    if not place.lease_calls:
+        with ExitStack() as stack:
+            measures: dict[str, Callable[[], float]] = {}
+            for storage, new_ledger in place.storages().items():
+                holders = Holders(stack.enter_context(writing(new_ledger())))
+                measures[storage] = partial(calls_per_second, holders, place.size(3, 1))
+            with suppress(CannotMeasure):
+                server = stack.enter_context(redis.running(redis.programs(), place.folder))
+                calls = place.size(100_000, 20_000)
+                measures[PEER] = partial(server.calls_per_second, HOLDERS, PIPELINED, calls)
+            place.lease_calls = dict(zip(measures, place.medians(*measures.values()), strict=True))
+    return place.lease_calls
+
+
+async def through_the_authority(ledger: LedgerAt, seconds: float) -> float:
+    """The same calls as the gateway makes them, on the authority's own event loop."""
+    tree, answered = Tree(HOLDERS), 0
+    async with LedgerAuthority(ledger, CurrentPolicy(tree.policy), lambda: NOW) as authority:
+
+        async def holder(number: int) -> None:
+            nonlocal answered
+            sequence = 0
+            while time.perf_counter() < until:
+                sequence += 1
+                asked = LeaseRequest(f"gateway-{number}", sequence, wants_of(tree, number))
+                reply = await authority.lease(asked)
+                answered += len(granted(reply)) == LEVELS
+
+        with settled():
+            began = time.perf_counter()
+            until = began + seconds
+            await asyncio.gather(*(holder(number) for number in range(HOLDERS)))
+            return answered / (time.perf_counter() - began)
+
+
+def _through_a_new_one(new_ledger: Callable[[], LedgerAt], seconds: float) -> float:
+    return asyncio.run(through_the_authority(new_ledger(), seconds))
+
+
+def rows(place: Workspace) -> Iterator[Row]:
+    """Calls and grants a second on each storage."""
+    theirs = measured(place).get(PEER)
+    peer = PEER if theirs else f"Redis is not here: {redis.REMEDY}"
+    for storage, new_ledger in place.storages().items():
+        ours = measured(place)[storage]
+        goals = (at_least(), at_least()) if storage == "SQLite" else (None, at_least(50_000))
+        yield Row(f"lease calls of 4 levels, {storage}", ours, "calls/s", peer, theirs, goals[0])
+        levels = theirs * LEVELS if theirs else None
+        yield Row(f"grants (one account each), {storage}", ours * LEVELS, "grants/s", f"{peer}: keys", levels, goals[1])
+        looped = place.median(partial(_through_a_new_one, new_ledger, place.size(3, 1)))
+        yield Row(f"lease calls through the authority's event loop, {storage}", looped, "calls/s")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from tollkeeper.limits import Limit
 
@@ -35,7 +36,7 @@ class Phase(StrEnum):
         return list(Phase).index(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: `_holding` copies all fields at once
 class Account:
     """One balance. Integers of the limit's unit; `recent` are the amounts of the last settled requests, newest last.
 
@@ -77,14 +78,16 @@ class Account:
     @property
     def balance(self) -> int:
         """What is left of the credit; reservations in flight do not change it (B2)."""
-        return self.credit - self.spent - self.unreconciled
+        # Spelled out: each question to an account asks for it.
+        credit = self.allocation + self.rolled_over + self.granted + self.borrowed
+        return credit - self.spent - self.unreconciled
 
     @property
     def own_balance(self) -> int:
         """The balance without what is borrowed: nothing borrowed goes over into another window."""
         return self.balance - self.borrowed
 
-    @property
+    @cached_property
     def mean_cost(self) -> int:
         """The mean of the recent requests rounded up, at least one unit (B3)."""
         return max(1, -(-sum(self.recent) // len(self.recent))) if self.recent else 1
@@ -108,19 +111,29 @@ class Account:
 
     def phase(self, limit: Limit) -> Phase:
         """The phase by rules B3 and B4."""
-        if self.balance < limit.minimum or (limit.is_hard and (self.blocked or self.room(limit) < self.mean_cost)):
+        balance = self.balance
+        room = balance - limit.minimum
+        if room < 0 or (limit.is_hard and (self.blocked or room < self.mean_cost)):
             return Phase.INSUFFICIENT
-        return Phase.LOW if self.balance < limit.low_threshold else Phase.SUFFICIENT
+        return Phase.LOW if balance < limit.low_threshold else Phase.SUFFICIENT
 
 
 def hold(account: Account, amount: int) -> Account:
     """Set `amount` aside; the caller has checked `available`."""
-    return replace(account, held=account.held + amount)
+    return _holding(account, account.held + amount)
 
 
 def release(account: Account, amount: int) -> Account:
     """Give back what was set aside and not used."""
-    return replace(account, held=account.held - amount)
+    return _holding(account, account.held - amount)
+
+
+def _holding(account: Account, held: int) -> Account:
+    """`replace(account, held=held)`, which sets each field anew and is most of what a grant would cost."""
+    changed = object.__new__(Account)
+    changed.__dict__.update(account.__dict__)
+    changed.__dict__["held"] = held
+    return changed
 
 
 def charge(

@@ -21,8 +21,8 @@ from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.charging import charge_all as charge_all
 from tollkeeper_ledger.lending import before_grant, generation, settle
 from tollkeeper_ledger.limiting import limit_of, parse_account
-from tollkeeper_ledger.opening import open_account, settle_carry
-from tollkeeper_ledger.work import Booking, Lease, Work
+from tollkeeper_ledger.opening import kept_up, open_account, settle_carry
+from tollkeeper_ledger.work import Booking, Holder, Lease, Work
 
 
 def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime) -> LeaseReply:
@@ -34,8 +34,9 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
         return LeaseReply()
     for account, amount in request.returns.items():
         _take_back(work, policy, request.holder, account, amount, now)
-    work.holders[request.holder] = replace(known, sequence=request.sequence)
-    revive(work, policy, request.holder, now)
+    if known.lapsed:
+        revive(work, policy, request.holder, now)
+    work.holders[request.holder] = Holder(request.holder, request.sequence)
     granted: list[Granted] = []
     refused: list[Refusal] = []
     wants = sorted(request.wants, key=lambda want: generation(policy, want.account)) if policy.lends else request.wants
@@ -52,32 +53,33 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
 def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
     identity = parse_account(want.account)
     limit = policy.limit(identity.ref)
-    if limit is not None and limit.unit is not identity.unit:
-        # The limit was written again in another unit since the holder asked.
-        limit = None
+    if limit is None or limit.unit is not identity.unit:
+        # The limit is gone, or was written again in another unit, since the holder asked.
+        return _unknown(want, identity)
     try:
-        found = _current_or_known(work, limit, identity, now) if limit else None
+        found = _current_or_known(work, limit, want.account, now)
     except InvalidValue:
         # One tenant's amounts that fit no column must not take the batch of all others along.
         found = None
-    if limit is None or found is None:
+    if found is None:
         return _unknown(want, identity)
-    found, lendable = before_grant(work, policy, holder, limit, found, want, now)
+    lendable = 0
+    if limit.borrowing:
+        found, lendable = before_grant(work, policy, holder, limit, found, want, now)
     amount = decide(limit, found, want, now, lendable)
     if isinstance(amount, int):
         work.put(rules.hold(found, amount), limit.unit)
-        lease = work.lease(holder, want.account)
-        work.put_lease(replace(lease, outstanding=lease.outstanding + amount))
+        work.put_lease(work.lease(holder, want.account).grown(amount))
     return amount
 
 
-def _current_or_known(work: Work, limit: Limit, identity: AccountId, now: datetime) -> Account | None:
+def _current_or_known(work: Work, limit: Limit, name: str, now: datetime) -> Account | None:
     """The account of the window that is now, opened if need be; one of a window before only if it was opened then."""
-    current, _ = limit.account_at(identity.key, now)
-    if current == identity:
-        return open_account(work, limit, identity.key, now)
-    known = work.account(identity.text)
-    return known[0] if known else None
+    identity, known = parse_account(name), work.account(name)
+    is_current = identity.window == limit.calendar.window_at(now).key()
+    if known is not None:
+        return kept_up(work, limit, known[0], now) if is_current else known[0]
+    return open_account(work, limit, identity.key, now) if is_current and identity.text == name else None
 
 
 def _unknown(want: Want, identity: AccountId) -> Refusal:
@@ -111,7 +113,7 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
         changed = rules.release(book, given_back)
         work.put(changed, unit)
     settle_carry(work, limit, book, changed, now)
-    work.put_lease(replace(lease, outstanding=lease.outstanding - given_back))
+    work.put_lease(lease.grown(-given_back))
 
 
 def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
@@ -119,6 +121,7 @@ def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
     for lease in work.leases_of(holder).values():
         if not lease.lapsed and lease.outstanding > 0:
             _lapse_one(work, policy, lease, now)
+            work.holders[holder] = replace(work.holder(holder), lapsed=True)
     settle(work, policy, now)
 
 

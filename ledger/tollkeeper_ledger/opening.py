@@ -33,7 +33,12 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) 
         fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
         carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
         return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
-    account = expire_due(work, limit, known[0], now)
+    return kept_up(work, limit, known[0], now)
+
+
+def kept_up(work: Work, limit: Limit, account: Account, now: datetime) -> Account:
+    """An account of the present window with the limit's amounts and grants as they are now."""
+    account = expire_due(work, limit, account, now)
     if account.minimum != limit.minimum:
         account = rules.with_minimum(account, limit)
         work.put(account, limit.unit)

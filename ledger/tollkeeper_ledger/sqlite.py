@@ -26,10 +26,12 @@ from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
 from tollkeeper_ledger.lines import accounts_of, lines_of, requests_of, sums_of
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
+    UPDATE_HELD,
     UPSERT_ACCOUNT,
     account_of,
     account_row,
     booked_at,
+    differs_in_held_alone,
     share_of,
     to_micros,
     to_time,
@@ -106,7 +108,8 @@ class SqliteStore:
         for holder, account, outstanding, lapsed in ask("SELECT * FROM leases WHERE outstanding > 0"):
             self._leases.setdefault(holder, {})[account] = Lease(holder, account, outstanding, bool(lapsed))
         for holder, sequence, closed in ask("SELECT * FROM holders"):
-            self._holders[holder] = Holder(holder, sequence, bool(closed))
+            lapsed = any(lease.lapsed for lease in self._leases.get(holder, {}).values())
+            self._holders[holder] = Holder(holder, sequence, bool(closed), lapsed)
 
     def close(self) -> None:
         """Close the file and let another process have it."""
@@ -263,7 +266,7 @@ class SqliteStore:
     def _write(self, work: Work, transactions: Sequence[tuple[Any, ...]]) -> dict[str, int]:
         many = self._connection.executemany
         many("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", transactions)
-        many(UPSERT_ACCOUNT, [account_row(account, unit) for account, unit in work.accounts.values()])
+        self._write_accounts(work)
         numbers = self._number(work)
         self._write_leases(work)
         many(
@@ -274,6 +277,17 @@ class SqliteStore:
         self._write_grants(work)
         self._write_lines(work, [row[0] for row in transactions], numbers)
         return numbers
+
+    def _write_accounts(self, work: Work) -> None:
+        held, whole = [], []
+        for name, (account, unit) in work.accounts.items():
+            before = self._accounts.get(name)
+            if before and differs_in_held_alone(account, before[0]):
+                held.append((account.held, self._numbers[name]))
+            else:
+                whole.append(account_row(account, unit))
+        self._connection.executemany(UPDATE_HELD, held)
+        self._connection.executemany(UPSERT_ACCOUNT, whole)
 
     def _write_leases(self, work: Work) -> None:
         """A lease of nothing is no lease: its row goes."""
@@ -341,8 +355,9 @@ class SqliteStore:
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._numbers.clear()
-        self._accounts |= work.accounts
         self._numbers |= numbers
+        # Only what was read has a number for sure; what is new is read when it is asked for.
+        self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}
         self._holders |= work.holders
         for (holder, account), lease in work.leases.items():
             leases = self._leases.setdefault(holder, {})

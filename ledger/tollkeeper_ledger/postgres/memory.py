@@ -185,7 +185,8 @@ class Memory:
         by_account = {
             account: Lease(holder, account, outstanding, bool(lapsed)) for account, outstanding, lapsed in leases
         }
-        return KnownHolder(Holder(holder, sequence, bool(closed)), by_account, version)
+        lapsed = any(lease.lapsed for lease in by_account.values())
+        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version)
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`. A name that nothing is known of is taken to be free; the commit finds out."""

@@ -19,6 +19,8 @@ from functools import cached_property
 
 from tollkeeper.limits import Limit
 
+_new = object.__new__
+
 RECENT_REQUESTS = 100
 """How many settled requests the mean cost of rule B3 looks back on."""
 
@@ -70,17 +72,15 @@ class Account:
         """What was put in for good: allocation, rollover and grants."""
         return self.allocation + self.rolled_over + self.granted
 
-    @property
+    @cached_property
     def credit(self) -> int:
         """Everything that was put in: allocation, rollover, grants and what is borrowed."""
-        return self.own_credit + self.borrowed
+        return self.allocation + self.rolled_over + self.granted + self.borrowed
 
-    @property
+    @cached_property
     def balance(self) -> int:
         """What is left of the credit; reservations in flight do not change it (B2)."""
-        # Spelled out: each question to an account asks for it.
-        credit = self.allocation + self.rolled_over + self.granted + self.borrowed
-        return credit - self.spent - self.unreconciled
+        return self.credit - self.spent - self.unreconciled
 
     @property
     def own_balance(self) -> int:
@@ -102,7 +102,7 @@ class Account:
 
     def available(self, limit: Limit) -> int:
         """What may still be set aside; never negative."""
-        return max(0, self.room(limit) - self.held)
+        return max(0, self.balance - limit.minimum - self.held)
 
     def utilization(self, limit: Limit) -> int:
         """Percent of the cap that is gone, rounded down (M1). An account with nothing in it is used up."""
@@ -129,10 +129,14 @@ def release(account: Account, amount: int) -> Account:
 
 
 def _holding(account: Account, held: int) -> Account:
-    """`replace(account, held=held)`, which sets each field anew and is most of what a grant would cost."""
-    changed = object.__new__(Account)
-    changed.__dict__.update(account.__dict__)
-    changed.__dict__["held"] = held
+    """`replace(account, held=held)`, which sets each field anew and is most of what a grant would cost.
+
+    What an account has worked out about itself goes along: none of it depends on what is held (B2).
+    """
+    changed = _new(Account)
+    fields = changed.__dict__
+    fields.update(account.__dict__)
+    fields["held"] = held
     return changed
 
 

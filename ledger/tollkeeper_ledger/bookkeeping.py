@@ -15,7 +15,7 @@ from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
-from tollkeeper.limits import AccountId, Limit
+from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.charging import charge_all as charge_all
@@ -51,41 +51,40 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
 
 
 def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
-    identity = parse_account(want.account)
-    limit = policy.limit(identity.ref)
-    if limit is None or limit.unit is not identity.unit:
-        # The limit is gone, or was written again in another unit, since the holder asked.
-        return _unknown(want, identity)
-    try:
-        found = _current_or_known(work, limit, want.account, now)
-    except InvalidValue:
-        # One tenant's amounts that fit no column must not take the batch of all others along.
-        found = None
+    found = _asked(work, policy, want.account, now)
     if found is None:
-        return _unknown(want, identity)
+        return _unknown(want)
+    limit, account = found
     lendable = 0
     if limit.borrowing:
-        found, lendable = before_grant(work, policy, holder, limit, found, want, now)
-    amount = decide(limit, found, want, now, lendable)
+        account, lendable = before_grant(work, policy, holder, limit, account, want, now)
+    amount = decide(limit, account, want, now, lendable)
     if isinstance(amount, int):
-        work.put(rules.hold(found, amount), limit.unit)
+        work.put(rules.hold(account, amount), limit.unit)
         work.put_lease(work.lease(holder, want.account).grown(amount))
     return amount
 
 
-def _current_or_known(work: Work, limit: Limit, name: str, now: datetime) -> Account | None:
-    """The account of the window that is now, opened if need be; one of a window before only if it was opened then."""
-    identity, known = parse_account(name), work.account(name)
-    is_current = identity.window == limit.calendar.window_at(now).key()
-    if known is not None:
-        return kept_up(work, limit, known[0], now) if is_current else known[0]
-    return open_account(work, limit, identity.key, now) if is_current and identity.text == name else None
+def _asked(work: Work, policy: PolicySet, name: str, now: datetime) -> tuple[Limit, Account] | None:
+    """An account and its limit: of the window that is now, opened if need be; of another only if it was opened then."""
+    counting, known = policy.counting(name, now), work.account(name)
+    try:
+        if counting is not None and known is not None:
+            return counting.limit, kept_up(work, counting.limit, known[0], now)
+        if counting is not None:
+            return counting.limit, open_account(work, counting.limit, counting.account.key, now)
+    except InvalidValue:
+        # One tenant's amounts that fit no column must not take the batch of all others along.
+        return None
+    limit = policy.limit(parse_account(name).ref)
+    # The limit may be gone since the holder asked, or count in another unit.
+    return (limit, known[0]) if known and limit and limit.unit == known[1] else None
 
 
-def _unknown(want: Want, identity: AccountId) -> Refusal:
+def _unknown(want: Want) -> Refusal:
     return Refusal(
         account=want.account,
-        ref=identity.ref,
+        ref=parse_account(want.account).ref,
         tenants=frozenset(),
         unit=Unit.REQUESTS,
         reason=Reason.UNKNOWN_ACCOUNT,

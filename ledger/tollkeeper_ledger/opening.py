@@ -198,9 +198,11 @@ def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Acc
     if not account.granted:
         return account
     alive = _alive(work, account)
+    if not any(share.is_over(now) for share in alive):
+        return account
     due = Purse.of(account, alive, with_held=True).lapsing(now)
-    left = Purse.of(account, alive).left() if due else {}
-    for booked in work.shares_of(account.id) if due else ():
+    left = Purse.of(account, alive).left()
+    for booked in work.shares_of(account.id):
         grant = booked.share.grant
         if booked.expired or grant not in due or (due[grant] == 0 and left[grant] > 0):
             continue

@@ -95,6 +95,7 @@ class SqliteStore:
             raise
         self._accounts: dict[str, tuple[Account, str]] = {}
         self._numbers: dict[str, int] = {}
+        self._shares: dict[str, list[BookedShare]] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, Holder] = {}
         self.id = str(self._connection.execute("SELECT id FROM identity").fetchone()[0])
@@ -213,12 +214,15 @@ class SqliteStore:
 
     def shares_of(self, account: str) -> Sequence[BookedShare]:
         """See `State`."""
-        rows = self._connection.execute(
-            "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
-            "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = ?",
-            (account,),
-        )
-        return [share_of(account, row) for row in rows]
+        known = self._shares.get(account)
+        if known is None:
+            rows = self._connection.execute(
+                "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
+                "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = ?",
+                (account,),
+            )
+            known = self._shares[account] = [share_of(account, row) for row in rows]
+        return known
 
     def crossed(self, account: str, threshold: int) -> bool:
         """See `State`."""
@@ -355,6 +359,9 @@ class SqliteStore:
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._numbers.clear()
+            self._shares.clear()
+        for account, _ in work.shares:
+            self._shares.pop(account, None)
         self._numbers |= numbers
         # Only what was read has a number for sure; what is new is read when it is asked for.
         self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}

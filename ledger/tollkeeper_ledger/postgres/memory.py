@@ -67,6 +67,8 @@ class Memory:
         self._session = session
         self._accounts: dict[str, KnownAccount] = {}
         self._holders: dict[str, KnownHolder] = {}
+        self._shares: dict[str, tuple[int, Sequence[BookedShare]]] = {}
+        """By account, as of its version."""
         self._locked = Seen()
         self._taken: frozenset[str] = frozenset()
         self.seen = Seen()
@@ -228,13 +230,18 @@ class Memory:
 
     def shares_of(self, account: str) -> Sequence[BookedShare]:
         """See `State`; they change only together with their account, whose version is noted."""
-        self.known_account(account)
+        now = self.known_account(account).version
+        version, known = self._shares.get(account, (0, ()))
+        if version == now:
+            return known
         rows = self._session.ask(
             "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
             "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = %s ORDER BY s.grant_id",
             (account,),
         )
-        return [share_of(account, row) for row in rows]
+        known = [share_of(account, row) for row in rows]
+        self._shares[account] = now, known
+        return known
 
     def crossed(self, account: str, threshold: int) -> bool:
         """See `State`."""
@@ -328,9 +335,13 @@ class Memory:
 
     def remember(self, work: Work, numbers: Mapping[str, int]) -> None:
         """A work was committed: know its accounts and holders at their new versions."""
+        granted = {name for name, _ in work.shares}
         for name, (account, unit) in work.accounts.items():
             known = self.known_account(name)
             self._accounts[name] = KnownAccount(account, unit, known.version + 1, numbers[name])
+            version, shares = self._shares.pop(name, (0, ()))
+            if version == known.version and name not in granted:
+                self._shares[name] = version + 1, shares
         changed: dict[str, dict[str, Lease]] = {name: {} for name in work.holders}
         for (name, of), lease in work.leases.items():
             changed.setdefault(name, {})[of] = lease
@@ -345,6 +356,7 @@ class Memory:
         self.forget_absent()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
+            self._shares.clear()
 
     def forget_absent(self) -> None:
         """Drop what was looked for and is not there: it would grow with every wrong question."""
@@ -365,4 +377,5 @@ class Memory:
     def forget_all(self) -> None:
         """Forget everything: versions of one server say nothing of another's."""
         self._accounts.clear()
+        self._shares.clear()
         self._holders.clear()

@@ -12,7 +12,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -53,12 +53,7 @@ class Window:
 
     def key(self) -> str:
         """The window's stable name in an account's identity (B7): its start in RFC 3339, or `forever`."""
-        return _FOREVER if self.end is None else _named(self.start)
-
-
-@lru_cache(maxsize=4096)
-def _named(start: datetime) -> str:
-    return format_time(start)
+        return _FOREVER if self.end is None else format_time(self.start)
 
 
 def start_of(key: str) -> datetime | None:
@@ -76,8 +71,6 @@ class Calendar:
     zone: str = "UTC"
     duration: timedelta | None = None
     anchor: datetime | None = None
-    _last: Window | None = field(default=None, init=False, repr=False, compare=False)
-    """The window that was asked for last: windows partition time, so it is the answer for every instant in it."""
 
     @classmethod
     def every(cls, period: Every, zone: str = "UTC") -> "Calendar":
@@ -94,13 +87,7 @@ class Calendar:
 
     def window_at(self, now: datetime) -> Window:
         """The one window that holds `now` (aware). Raises `InvalidValue` for a time without zone."""
-        last = self._last
-        if last is None or now.tzinfo is None or not last.contains(now):
-            last = self._window_at(_utc(now))
-            object.__setattr__(self, "_last", last)
-        return last
-
-    def _window_at(self, instant: datetime) -> Window:
+        instant = _utc(now)
         if self.duration is not None and self.anchor is not None:
             start = self.anchor + (instant - self.anchor) // self.duration * self.duration
             return Window(start, start + self.duration)

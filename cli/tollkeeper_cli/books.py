@@ -2,9 +2,9 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import click
 
@@ -49,11 +49,9 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
 def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
     """The chain of a ledger file as lines. Raises `LedgerUnavailable` for a file that cannot be read, or is none."""
     try:
-        with contextlib.closing(open_reader(ledger)) as reader:
-            # A generator holds one of the reader's connections until it ends, or is closed.
-            chain = cast("Generator[tuple[bytes, bytes], None, None]", reader.chain())
-            with contextlib.closing(chain):
-                yield export(chain)
+        # The chain holds one of the reader's connections until it ends, or is closed.
+        with contextlib.closing(open_reader(ledger)) as reader, contextlib.closing(reader.chain()) as chain:
+            yield export(chain)
     except sqlite3.Error as error:
         raise LedgerUnavailable(
             f"ledger {ledger}: {error}; make it readable, or name another with --data-dir"

@@ -6,7 +6,7 @@ is the account's `held`. A lease that outlives its time lapses: its amount count
 records or its closing say what really happened.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,9 @@ from tollkeeper.usage import UsageRecord
 
 LEASE_TIME = timedelta(seconds=60)
 """How long a lease lives without its holder being heard of."""
+
+RECALL_SECONDS = 2.0
+"""Within this time what other holders have left over comes back (H4), and a caller waits for it at most so long."""
 
 CONTENDED_WITHIN = timedelta(seconds=60)
 """Room that may come back within this time is contended, not used up (F1)."""
@@ -51,12 +54,16 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
-    """One batch of a holder. `sequence` grows with each; `returns` are unused amounts by account."""
+    """One batch of a holder. `sequence` grows with each; `returns` are unused amounts by account.
+
+    `answers` are the accounts whose recall was heard before the call was made: all that was free there is in `returns`.
+    """
 
     holder: str
     sequence: int
     wants: tuple[Want, ...] = ()
     returns: Mapping[str, int] = field(default_factory=dict)
+    answers: frozenset[str] = frozenset()
 
 
 class Reason(StrEnum):
@@ -68,17 +75,17 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A limit that refused, with its numbers: the answer to "why" is data. Amounts are integers of `unit`.
+class Standing:
+    """How a limit stood when it was asked for `need`. Amounts are integers of `unit`; what is borrowed is in the balance.
 
-    `resets` is the end of the account's window, `None` where there is none. What is borrowed is part of the balance.
+    `available` is what could be set aside, `lendable` what a loan would still add once others give back what they hold of
+    the lender's room. `resets` is the end of the account's window, `None` where there is none.
     """
 
     account: str
     ref: LimitRef
     tenants: frozenset[str]
     unit: Unit
-    reason: Reason
     phase: Phase
     balance: int
     minimum: int
@@ -86,7 +93,19 @@ class Refusal:
     need: int
     resets: datetime | None
     lendable: int = 0
-    """What a loan would still add once others give back what they hold of the lender's room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal(Standing):
+    """A limit that refused: the answer to "why" is data."""
+
+    reason: Reason
+
+    @property
+    def held_by_others(self) -> bool:
+        """Whether there is room for what is needed once others give back what they hold."""
+        is_open = self.phase is not Phase.INSUFFICIENT or self.lendable > 0
+        return is_open and self.balance - self.minimum + self.lendable >= self.need
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +119,16 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class LeaseReply:
-    """The answer to one batch, want by want: granted or refused."""
+    """The answer to one batch, want by want: granted or refused.
+
+    Where anything was refused, `others` says how the limits stood that granted: every limit that was looked at has its numbers.
+    On the accounts of `recalling` other holders were asked for what they have left over, and have not all answered yet.
+    """
 
     granted: tuple[Granted, ...] = ()
     refused: tuple[Refusal, ...] = ()
+    others: tuple[Standing, ...] = ()
+    recalling: frozenset[str] = frozenset()
 
 
 class Authority(Protocol):
@@ -113,6 +138,13 @@ class Authority(Protocol):
         """Grant or refuse each want, take back the returns, and prolong the holder's leases.
 
         Raises `Unavailable` when the ledger cannot be written; nothing was granted then.
+        """
+        ...
+
+    async def recalled(self, holder: str) -> Collection[str]:
+        """Wait until others are short of accounts on which this holder has leases; which these are. Each is told once.
+
+        The holder gives back what it has free there with its next call, which names them as `answers`.
         """
         ...
 
@@ -139,17 +171,23 @@ def decide(limit: Limit, account: Account, want: Want, now: datetime, lendable: 
     if available >= want.need and phase is not Phase.INSUFFICIENT:
         now_granted = min(want.desired, available)
         return now_granted + min(want.ahead, (available - now_granted) // SHARE_AHEAD)
-    return Refusal(
+    reason = _reason(limit, account, want, phase, now, lendable)
+    standing = standing_of(limit, account, want.need, lendable)
+    return Refusal(**{name: getattr(standing, name) for name in Standing.__slots__}, reason=reason)
+
+
+def standing_of(limit: Limit, account: Account, need: int, lendable: int = 0) -> Standing:
+    """How a limit stands when it is asked for `need`."""
+    return Standing(
         account=account.id,
         ref=limit.ref,
         tenants=limit.tenants,
         unit=limit.unit,
-        reason=_reason(limit, account, want, phase, now, lendable),
-        phase=phase,
+        phase=account.phase(limit),
         balance=account.balance,
         minimum=limit.minimum,
-        available=available,
-        need=want.need,
+        available=account.available(limit),
+        need=need,
         resets=account.window_end,
         lendable=lendable,
     )

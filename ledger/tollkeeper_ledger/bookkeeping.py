@@ -5,7 +5,7 @@ credit comes from; `spent` and `unreconciled` are where it goes; `lendable` and 
 entries on `<account>#balance` is the balance (R29).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from tollkeeper.accounts import Account
 from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
-from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Want, decide
+from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Standing, Want, decide, standing_of
 from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Transaction, transfer
@@ -47,7 +47,22 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
         else:
             granted.append(Granted(want.account, verdict, expires))
     settle(work, policy, now, also=[refusal.account for refusal in refused])
-    return LeaseReply(tuple(granted), tuple(refused))
+    others = _standings(work, policy, request, granted) if refused else ()
+    return LeaseReply(tuple(granted), tuple(refused), others)
+
+
+def _standings(
+    work: Work, policy: PolicySet, request: LeaseRequest, granted: Iterable[Granted]
+) -> tuple[Standing, ...]:
+    """How the accounts stood that granted something, each before it did."""
+    needs = {want.account: want.need for want in request.wants}
+    found = []
+    for one in granted:
+        if known := work.account(one.account):
+            account, unit = known
+            limit = limit_of(policy, one.account, account, unit)
+            found.append(standing_of(limit, rules.release(account, one.amount), needs[one.account]))
+    return tuple(found)
 
 
 def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:

@@ -36,6 +36,9 @@ from tollkeeper_ledger.usages import Asking, page_of, usage_rows
 CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation"}
 """What corrections are called among payments."""
 
+_MOST_NAMED = 10_000
+"""So many names in one statement: storages bound how many values it may have."""
+
 _END = (
     "SELECT r.finished FROM charges c JOIN requests r ON r.place = c.place WHERE c.account = ? "
     "ORDER BY c.place {order} LIMIT 1"
@@ -177,6 +180,22 @@ class Questions:
             )
             return {holder: int(sequence) for holder, sequence in rows}
 
+    def holders_of(self, accounts: Collection[str], among: Collection[str]) -> Mapping[str, Collection[str]]:
+        """See `LedgerStoreReader`."""
+        found: dict[str, list[str]] = {account: [] for account in accounts}
+        names = tuple(among)
+        with self._lent() as snapshot:
+            for start in range(0, len(names), _MOST_NAMED):
+                holders = names[start : start + _MOST_NAMED]
+                rows = snapshot.rows(
+                    f"SELECT account, holder FROM leases WHERE holder IN ({_signs(holders)}) "  # noqa: S608 - signs
+                    f"AND account IN ({_signs(accounts)}) AND outstanding > 0 AND lapsed = 0",
+                    (*holders, *accounts),
+                )
+                for account, holder in rows:
+                    found[account].append(holder)
+        return found
+
     def spend(self, account: str, *, slice_seconds: int, since: datetime, until: datetime) -> Sequence[SpendPoint]:
         """See `LedgerReader`; `slice_seconds` is a multiple of 60."""
         minutes = max(1, slice_seconds // 60)
@@ -195,6 +214,10 @@ class Questions:
         """See `LedgerReader`."""
         with self._lent() as snapshot:
             return breakdown_of(snapshot, dimension, tenants, to_micros(since) or 0, to_micros(until) or 0)
+
+
+def _signs(values: Collection[str]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _recent(snapshot: Asking, number: int) -> tuple[int, ...]:

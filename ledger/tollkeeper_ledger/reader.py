@@ -5,7 +5,7 @@ Every question sees one committed state. Connections are lent from a small pool,
 
 import queue
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class SqliteReader(Questions):
         seq, head, time = row or (0, b"", None)
         return {"transactions": seq, "head": head.hex(), "last_time": to_time(time), "size_bytes": size[0]}
 
-    def chain(self) -> Iterator[tuple[bytes, bytes]]:
+    def chain(self) -> Generator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
         with self._lent() as snapshot:
             for body, digest in snapshot.each("SELECT body, hash FROM transactions ORDER BY seq"):

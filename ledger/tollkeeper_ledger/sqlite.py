@@ -8,6 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,31 +80,31 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
-        self._lock = _own(path)
-        try:
-            self._connection = sqlite3.connect(
-                path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            migrate(self._connection, str(path))
-        except sqlite3.Error as error:
-            self._lock.close()
-            raise _unavailable(path, error) from error
-        except LedgerUnavailable:
-            self._lock.close()
-            raise
+        with ExitStack() as opened:
+            opened.enter_context(_own(path))
+            try:
+                self._connection = sqlite3.connect(
+                    path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                opened.enter_context(closing(self._connection))
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                migrate(self._connection, str(path))
+                self._load()
+            except sqlite3.Error as error:
+                raise _unavailable(path, error) from error
+            # Whatever else goes wrong before this line lets go of file and lock as well.
+            self._opened = opened.pop_all()
+
+    def _load(self) -> None:
         self._accounts: dict[str, tuple[Account, str]] = {}
         self._numbers: dict[str, int] = {}
         self._shares: dict[str, list[BookedShare]] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, Holder] = {}
-        self.id = str(self._connection.execute("SELECT id FROM identity").fetchone()[0])
-        """The ledger's own name, made when it was created."""
-        self._load()
-
-    def _load(self) -> None:
         ask = self._connection.execute
+        self.id = str(ask("SELECT id FROM identity").fetchone()[0])
+        """The ledger's own name, made when it was created."""
         last = ask("SELECT seq, hash FROM transactions ORDER BY seq DESC LIMIT 1").fetchone()
         self._seq, self._head = (int(last[0]), bytes(last[1])) if last else (0, GENESIS)
         for holder, account, outstanding, lapsed in ask("SELECT * FROM leases WHERE outstanding > 0"):
@@ -114,8 +115,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the file and let another process have it."""
-        self._connection.close()
-        self._lock.close()
+        self._opened.close()
 
     # What bookkeeping reads: see `work.State`.
 

@@ -4,7 +4,7 @@ A `Store` lets one writer change the ledger, a `LedgerStoreReader` answers quest
 by where the ledger lies: a path is a SQLite file, a `PostgresLedger` a database that several writers may share.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -64,11 +64,15 @@ class LedgerStoreReader(LedgerReader, Protocol):
         """Holders with leases that have not lapsed, with the last sequence number that was heard of each."""
         ...
 
+    def holders_of(self, accounts: Collection[str], among: Collection[str]) -> Mapping[str, Collection[str]]:
+        """Who of these has a lease on each of these accounts that has not lapsed."""
+        ...
+
     def accounts_named(self, ref: LimitRef, key: tuple[str, ...]) -> Sequence[Account]:
         """All accounts that ever counted for a limit and key, in whatever unit, by their windows; needs no policy."""
         ...
 
-    def chain(self) -> Iterator[tuple[bytes, bytes]]:
+    def chain(self) -> Generator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
         ...
 

@@ -10,6 +10,9 @@ from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Authority
 from tollkeeper.usage import UsageRecord
 
+LARGEST_REPORT = 500
+"""At most so many records go in one call."""
+
 Taken = Callable[[Sequence[UsageRecord]], None]
 Refused = Callable[[UsageRecord, Exception], None]
 

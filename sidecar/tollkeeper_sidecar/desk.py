@@ -7,28 +7,34 @@ Rules:
   each account: enough for the first who waits for it, if possible in full for all of them, and some ahead.
 - Those whom an answer covers in part get a lower output limit; those whom it does not cover are refused. A refusal that
   waiting may heal is taken to the authority once more, after a short patience in which requests in flight here may
-  give back what they do not use (F1).
+  give back what they do not use (F1); and again while other holders are asked for what they have left over (H4).
 - A pool that runs dry is filled ahead of need, once a round for each account. What is idle goes back with the next call.
   A lease that was not renewed in time is not used any more.
+- Where others are short, all that is free goes back at once, and with every call and round of the recall time that
+  follows; nothing is leased ahead meanwhile. Who waits parked does not keep it.
 - While the authority cannot be reached, live leases are used up; then each limit's `whenStale` decides.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from tollkeeper.accounts import Phase
-from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest, Reason, Refusal, Want
-from tollkeeper.limits import Limit, WhenStale
+from tollkeeper.leases import LEASE_TIME, RECALL_SECONDS, LeaseReply, LeaseRequest, Reason, Refusal, Standing, Want
+from tollkeeper.limits import WhenStale
 from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold
 from tollkeeper_sidecar.pools import Pools
-from tollkeeper_sidecar.refusals import judged
+from tollkeeper_sidecar.refusals import judged, noted
+from tollkeeper_sidecar.shortages import Shortages
+from tollkeeper_sidecar.waiting import Outcome, Refused, Stale, TooManyWaiting, Waiting
 
 ROUND_SECONDS = 0.5
 """How often demand ages and idle amounts are returned: idle for three rounds means returned within 2 s (H4)."""
 
 PATIENCE_SECONDS = 0.25
+"""How long a refused request waits before it asks again."""
+
 LEASE_SECONDS = LEASE_TIME.total_seconds()
 SAFETY_SECONDS = 5.0
 """A lease is not used in its last seconds: clocks and messages are not that exact."""
@@ -37,45 +43,13 @@ FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The limits that refuse a request, each with its numbers."""
-
-    refusals: tuple[Refusal, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """The authority cannot be reached, no lease is left, and this limit fails closed (I5)."""
-
-    limit: Limit
-
-
-Outcome = Hold | Refused | Stale
-
-
-class TooManyWaiting(Exception):
-    """As many requests wait for a lease as may."""
-
-
-@dataclass(eq=False, slots=True)
-class Waiting:
-    """One request that waits for its hold; `outcome` is set once."""
-
-    demand: Demand
-    outcome: Outcome | None = None
-    answered: bool = False
-    asking: bool = False
-    retried: bool = False
-    parked_until: float = 0.0
-
-
 @dataclass(slots=True)
 class _Call:
-    """A call under way: when it was sent, and what it returns."""
+    """A call under way: when it was sent, what it returns, and the recalls that it answers."""
 
     sent: float
-    returns: Mapping[str, int] = field(default_factory=dict)
+    returns: Mapping[str, int]
+    answers: frozenset[str]
 
 
 class Desk:
@@ -97,6 +71,7 @@ class Desk:
         self._retry_at = 0.0
         self._low: set[str] = set()
         self._asked_ahead: set[str] = set()
+        self._shortages = Shortages()
 
     @property
     def waiting(self) -> int:
@@ -129,17 +104,23 @@ class Desk:
         if waiting in self._queue:
             self._leave(waiting)
 
+    def recalled(self, accounts: Collection[str], mono: float) -> None:
+        """Others are short of these accounts: what is free there goes back with the next call."""
+        self._shortages.told(accounts, mono)
+
     def next_request(self, now: datetime, mono: float) -> LeaseRequest | None:
         """What to ask the authority now, if anything; `answered` or `unavailable` must follow."""
         if self._call is not None or mono < self._retry_at:
             return None
         returns = self._returns(now, mono)
         wants = self._wants(mono, returns)
-        if not (wants or returns or (mono >= self._renew_at and self.pools.outstanding())):
+        answers = self._shortages.unanswered
+        if not (wants or returns or answers or (mono >= self._renew_at and self.pools.outstanding())):
             return None
         self._sequence += 1
-        self._call = _Call(mono, returns)
-        return LeaseRequest(self._holder, self._sequence, wants, returns)
+        self._shortages.answer(answers)
+        self._call = _Call(mono, returns, answers)
+        return LeaseRequest(self._holder, self._sequence, wants, returns, answers)
 
     def answered(self, reply: LeaseReply, now: datetime, mono: float) -> None:
         """The authority answered the call under way."""
@@ -150,14 +131,14 @@ class Desk:
         self._renew_at = sent + LEASE_SECONDS / 3
         for granted in reply.granted:
             self.pools.grant(granted.account, granted.amount)
-        refused = {refusal.account: refusal for refusal in reply.refused}
+        heard: dict[str, Standing] = {one.account: one for one in (*reply.others, *reply.refused)}
         asked = [waiting for waiting in self._queue if waiting.asking]
         for waiting in asked:
             waiting.asking, waiting.answered = False, True
         self._serve()
         for waiting in asked:
             if waiting.outcome is None:
-                self._not_served(waiting, refused, now, mono)
+                self._not_served(waiting, heard, reply.recalling, now, mono)
 
     def unavailable(self, mono: float, *, nothing_done: bool = True) -> None:
         """The authority did not answer the call under way, and did nothing.
@@ -165,8 +146,9 @@ class Desk:
         Where that is not certain, what the call returned is not used any more: it may be somebody else's by now.
         """
         call, self._call = self._call, None
-        if call is not None and nothing_done:
-            for account, amount in call.returns.items():
+        if call is not None:
+            self._shortages.not_answered(call.answers)
+            for account, amount in call.returns.items() if nothing_done else ():
                 self.pools.grant(account, amount)
         self._failures += 1
         self._retry_at = mono + min(FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 10), LONGEST_BACKOFF_SECONDS)
@@ -178,6 +160,8 @@ class Desk:
         due = [waiting.parked_until for waiting in self._queue if not waiting.asking]
         if any(True for _ in self.pools):
             due.append(self._round_at)
+        if self._shortages.unanswered:
+            due.append(mono)
         return max(0.0, min(due) - mono, self._retry_at - mono) if due else None
 
     def _take(self, demand: Demand, hold: Hold) -> Hold:
@@ -194,15 +178,19 @@ class Desk:
         return bool(self._low) and self._call is None
 
     def _returns(self, now: datetime, mono: float) -> dict[str, int]:
-        """What goes back: what is idle, once a round; everything that is free, when the leases were not renewed in time."""
+        """What goes back: what is idle, once a round; what is free where others are short; all of it, when the leases
+        were not renewed in time."""
+        self._shortages.end(mono)
         new_round = mono >= self._round_at
         if new_round:
             self._round_at = mono + ROUND_SECONDS
             self._asked_ahead.clear()
             self.pools.next_round(now)
         if mono >= self._leased_until:
-            return self.pools.withdraw(now, everything=True)
-        return self.pools.withdraw(now, everything=False) if new_round and not self._queue else {}
+            return self.pools.withdraw_all()
+        recalled = self.pools.withdraw_all(self._shortages)
+        idle = self.pools.withdraw_idle(now) if new_round and not self._queue else {}
+        return idle | recalled
 
     def _wants(self, mono: float, returns: Mapping[str, int]) -> tuple[Want, ...]:
         """One want for each account that is short: for the first who waits, for all, and ahead."""
@@ -219,7 +207,7 @@ class Desk:
         wants = [self._want(account, need.least, total[account]) for account, need in first.items()]
         low = self._low - first.keys() - returns.keys()
         ahead = [self._want(account, 0, 0) for account in low]
-        self._asked_ahead |= low
+        self._asked_ahead |= self._low
         self._low.clear()
         # Who waits and needs nothing (a model that is free) asks all the same: else nobody would answer.
         return (*wants, *(want for want in ahead if want.ahead))
@@ -229,7 +217,8 @@ class Desk:
         free, demand = (pool.free, pool.demand) if pool else (0, 0)
         need = max(0, least - free)
         desired = max(need, total - free)
-        return Want(account, need, desired, max(0, demand - max(0, free - total)))
+        ahead = 0 if account in self._shortages else max(0, demand - max(0, free - total))
+        return Want(account, need, desired, ahead)
 
     def _serve(self) -> None:
         """Serve who can be served, in order: in full, or with less once the authority has had its say."""
@@ -244,20 +233,36 @@ class Desk:
             if hold is not None:
                 self._resolve(waiting, self._take(demand, hold))
 
-    def _not_served(self, waiting: Waiting, refused: Mapping[str, Refusal], now: datetime, mono: float) -> None:
+    def _not_served(
+        self, waiting: Waiting, heard: Mapping[str, Standing], recalling: frozenset[str], now: datetime, mono: float
+    ) -> None:
         """Refuse, or let wait once more. Who is short of an account that did not refuse asks again with the next call."""
         refusals = tuple(
             judged(refusal, need.least, self._unreported(need.id), now)
             for need in waiting.demand.needs
-            if (refusal := refused.get(need.id)) and _refuses(refusal, need.least - self.pools.free(need.id))
+            if isinstance(refusal := heard.get(need.id), Refusal)
+            and _refuses(refusal, need.least - self.pools.free(need.id))
         )
         if not refusals:
             return
-        if waiting.retried or any(refusal.reason is not Reason.CONTENDED for refusal in refusals):
-            self._resolve(waiting, Refused(refusals))
-        else:
-            waiting.retried = True
+        first = waiting.patient_until is None
+        waiting.patient_until = waiting.patient_until or mono + RECALL_SECONDS
+        may_come = first or (mono < waiting.patient_until and any(refusal.account in recalling for refusal in refusals))
+        if may_come and all(refusal.reason is Reason.CONTENDED for refusal in refusals):
             waiting.parked_until = mono + PATIENCE_SECONDS
+        else:
+            self._resolve(waiting, Refused(refusals, self._others(waiting, heard, refusals)))
+
+    def _others(
+        self, waiting: Waiting, heard: Mapping[str, Standing], refusals: Iterable[Refusal]
+    ) -> tuple[Standing, ...]:
+        """How the limits stand that do not refuse a request."""
+        refusing = {refusal.account for refusal in refusals}
+        return tuple(
+            noted(heard[need.id], need.least, self._unreported(need.id))
+            for need in waiting.demand.needs
+            if need.id in heard and need.id not in refusing
+        )
 
     def _unreported(self, account: str) -> int:
         pool = self.pools.of(account)

@@ -7,6 +7,7 @@
   which HTTP status and shape that becomes is decided at the edge (`openai_errors`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
@@ -47,7 +48,8 @@ class Denial(Enum):
 class RequestRefused(Exception):
     """One request is refused. `code` replaces the denial's usual one; `param` names the field at fault.
 
-    `retry_after` is whole seconds; `resets` is when the limit that refused begins again.
+    `retry_after` is whole seconds; `resets` is when the limit that refused begins again; `limits` are all that were looked
+    at, as data.
     """
 
     denial: Denial
@@ -56,6 +58,7 @@ class RequestRefused(Exception):
     code: str | None = None
     retry_after: int | None = None
     resets: datetime | None = None
+    limits: tuple[Mapping[str, object], ...] = ()
 
     def __str__(self) -> str:
         return self.message

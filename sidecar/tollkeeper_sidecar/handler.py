@@ -18,7 +18,6 @@ from tollkeeper_sidecar import refusals
 from tollkeeper_sidecar.admission import Admission, Plan
 from tollkeeper_sidecar.callers import authenticate
 from tollkeeper_sidecar.demand import Hold
-from tollkeeper_sidecar.desk import Refused, Stale
 from tollkeeper_sidecar.errors import Denial, RequestRefused
 from tollkeeper_sidecar.headers import answer_headers, request_headers, secret_of
 from tollkeeper_sidecar.holder import LeaseHolder
@@ -30,6 +29,7 @@ from tollkeeper_sidecar.relay import LOST, StreamRelay, cut_off, is_stream, rela
 from tollkeeper_sidecar.routes import Route, Routed, not_metered, route_of, split
 from tollkeeper_sidecar.settings import GatewaySettings, Upstream
 from tollkeeper_sidecar.settlement import Admitted
+from tollkeeper_sidecar.waiting import Refused, Stale
 
 _log = structlog.get_logger("tollkeeper.gateway")
 
@@ -146,9 +146,9 @@ class RequestHandler:
     async def _hold(self, entered: _Entered, plan: Plan) -> Hold:
         outcome = await self._holder.hold(plan.demand)
         match outcome:
-            case Refused(refused):
+            case Refused(refused, others):
                 limits = dict(plan.accounts)
-                raise refusals.refused_by(refused, limits, entered.policy, plan.caller, self._clock())
+                raise refusals.refused_by(refused, others, limits, entered.policy, plan.caller, self._clock())
             case Stale(limit):
                 raise refusals.stale(limit)
             case _:

@@ -9,14 +9,17 @@ from datetime import datetime
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Authority, LeaseRequest
 from tollkeeper_sidecar.demand import Demand, Hold
-from tollkeeper_sidecar.desk import Desk, Outcome, Refused, Stale, TooManyWaiting, Waiting
+from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.openai_errors import ours
 from tollkeeper_sidecar.tasks import Faults, start_task
+from tollkeeper_sidecar.waiting import Outcome, Refused, Stale, TooManyWaiting, Waiting
 
 LONGEST_WAIT_SECONDS = 10.0
 """A request that has no answer about its hold by then is told that the fault is ours."""
 
 STOP_SECONDS = 10.0
+
+LISTEN_AGAIN_SECONDS = 1.0
 
 
 class LeaseHolder:
@@ -41,15 +44,20 @@ class LeaseHolder:
         self._faults = Faults(
             "the authority does not grant leases: going on with what is leased", "the authority grants leases again"
         )
+        self._unheard = Faults(
+            "the authority does not say what others are short of", "the authority says again what others are short of"
+        )
         self._stopping = False
 
     async def __aenter__(self) -> "LeaseHolder":
         self._task = start_task(self._run(), "lease-holder")
+        self._listening = start_task(self._listen(), "recalls")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         # A call under way is waited for, not cancelled: what it grants must not be lost.
         self._stopping = True
+        self._listening.cancel()
         self._wake.set()
         await asyncio.wait([self._task], timeout=STOP_SECONDS)
         self._task.cancel()
@@ -57,7 +65,7 @@ class LeaseHolder:
     @property
     def is_running(self) -> bool:
         """Whether the holder can get leases at all."""
-        return not self._task.done()
+        return not (self._task.done() or self._listening.done())
 
     @property
     def is_reachable(self) -> bool:
@@ -127,6 +135,19 @@ class LeaseHolder:
             ):
                 await self._ask(request)
                 self._tell()
+
+    async def _listen(self) -> None:
+        """Hear what others are short of. Whatever that meets, it is tried again: idle leases go back without it as well."""
+        while True:
+            try:
+                accounts = await self._authority.recalled(self.holder)
+            except Exception as error:  # noqa: BLE001 - it must outlive any fault, as the calls do
+                self._unheard.met(error)
+                await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+                continue
+            self._unheard.overcome()
+            self.desk.recalled(accounts, time.monotonic())
+            self._wake.set()
 
     async def _ask(self, request: LeaseRequest) -> None:
         """One call. Whatever it meets, the desk hears of it, and pauses before the next."""

@@ -1,5 +1,6 @@
 """Refusals in OpenAI's shape (F1, F2): status, headers and body that make the official clients raise their own errors."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,12 +51,16 @@ def answer_of(refused: RequestRefused) -> ErrorAnswer:
             headers[RESET_HEADER] = format_time(refused.resets)
     elif refused.retry_after is not None:
         headers["Retry-After"] = str(refused.retry_after)
-    return ErrorAnswer(status, headers, error_body(refused.message, kind, refused.param, refused.code or code))
+    body = error_body(refused.message, kind, refused.param, refused.code or code, refused.limits)
+    return ErrorAnswer(status, headers, body)
 
 
-def error_body(message: str, kind: str, param: str | None, code: str | None) -> bytes:
-    """OpenAI's error object."""
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+def error_body(
+    message: str, kind: str, param: str | None, code: str | None, limits: Sequence[Mapping[str, object]] = ()
+) -> bytes:
+    """OpenAI's error object. One field is ours: `limits`, which clients hand on as they hand on the rest."""
+    error: dict[str, object] = {"message": message, "type": kind, "param": param, "code": code}
+    return orjson.dumps({"error": error | ({"limits": limits} if limits else {})})
 
 
 def error_event(message: str, code: str) -> bytes:

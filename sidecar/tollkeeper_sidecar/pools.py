@@ -108,15 +108,19 @@ class Pools:
         if pool := self._pools.get(account):
             pool.free += amount
 
-    def withdraw(self, now: datetime, *, everything: bool) -> dict[str, int]:
-        """Take out what is to be returned to the authority: what is idle, or everything that is free."""
-        returns = {}
-        for account, pool in self._pools.items():
-            amount = max(0, pool.free) if everything else pool.surplus(now)
-            if amount:
-                returns[account] = amount
-                pool.free -= amount
-        return returns
+    def withdraw_idle(self, now: datetime) -> dict[str, int]:
+        """Take out what is idle, to be returned to the authority."""
+        return self._withdraw({account: pool.surplus(now) for account, pool in self._pools.items()})
+
+    def withdraw_all(self, accounts: Iterable[str] | None = None) -> dict[str, int]:
+        """Take out everything that is free on these accounts, or on all, to be returned to the authority."""
+        named = self._pools if accounts is None else self._pools.keys() & accounts
+        return self._withdraw({account: max(0, self._pools[account].free) for account in named})
+
+    def _withdraw(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        for account, amount in amounts.items():
+            self._pools[account].free -= amount
+        return {account: amount for account, amount in amounts.items() if amount}
 
     def next_round(self, now: datetime) -> None:
         """Age the demand, and forget pools that are empty and idle."""

@@ -24,14 +24,13 @@ import structlog
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Authority
 from tollkeeper.usage import UsageRecord
-from tollkeeper_sidecar.delivery import deliver
+from tollkeeper_sidecar.delivery import LARGEST_REPORT, deliver
 from tollkeeper_sidecar.errors import SpoolError
 from tollkeeper_sidecar.spool import SUFFIX, lock
 from tollkeeper_sidecar.spool_format import SpoolContent, read_files
 
 BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 DAMAGED: Final = ".damaged"
-REPORTED_AT_ONCE: Final = 500
 
 _log = structlog.get_logger("tollkeeper.gateway")
 
@@ -114,10 +113,10 @@ async def _deliver_all(
         refused.append(record)
         faults.append(error)
 
-    for start in range(0, len(records), REPORTED_AT_ONCE):
+    for start in range(0, len(records), LARGEST_REPORT):
         if start and len(refused) == start:
             return records, faults[0]
-        await deliver(authority, records[start : start + REPORTED_AT_ONCE], lambda _: None, odd)
+        await deliver(authority, records[start : start + LARGEST_REPORT], lambda _: None, odd)
     return refused, faults[0] if faults else None
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from tollkeeper.accounts import Phase
 from tollkeeper.amounts import Unit, format_amount
-from tollkeeper.leases import CONTENDED_WITHIN, Reason, Refusal, deciding
+from tollkeeper.leases import CONTENDED_WITHIN, Reason, Refusal, Standing, deciding
 from tollkeeper.limits import AccountId, Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Caller
@@ -38,10 +38,23 @@ def judged(refusal: Refusal, need: int, unreported: int, now: datetime) -> Refus
     return replace(refusal, need=need, reason=reason, balance=refusal.balance - unreported)
 
 
+def noted(standing: Standing, need: int, unreported: int) -> Standing:
+    """How a limit that does not refuse stands for a request that needs `need`, when so much usage is not booked yet."""
+    return replace(standing, need=need, balance=standing.balance - unreported)
+
+
 def refused_by(
-    refusals: Sequence[Refusal], limits: Mapping[str, Limit], policy: PolicySet, caller: Caller, now: datetime
+    refusals: Sequence[Refusal],
+    others: Sequence[Standing],
+    limits: Mapping[str, Limit],
+    policy: PolicySet,
+    caller: Caller,
+    now: datetime,
 ) -> RequestRefused:
-    """The one refusal to tell, of those of several limits: that which lasts longest (F4). `limits` by account."""
+    """The one refusal to tell, of those of several limits: that which lasts longest (F4). `limits` by account.
+
+    Every limit that was looked at goes with it as data, `others` too, which do not refuse.
+    """
     refusal = deciding(refusals)
     if refusal.reason is Reason.UNKNOWN_ACCOUNT:
         return RequestRefused(
@@ -49,14 +62,44 @@ def refused_by(
             f"{refusal.ref} is not known to the authority yet: its policy is being published",
             retry_after=1,
         )
+    told = tuple(
+        looked_at(one, decides=one is refusal, amounts=_may_see(one, limits.get(one.account), policy, caller))
+        for one in (*refusals, *others)
+    )
     numbers = _numbers(refusal) if _may_see(refusal, limits.get(refusal.account), policy, caller) else ""
     if refusal.reason is Reason.CONTENDED:
         wait = _retry_after(refusal, now)
-        why = "what is left is held by requests in flight" if _held_by_others(refusal) else f"it {_gone(refusal)}"
+        why = "what is left is held by requests in flight" if refusal.held_by_others else f"it {_gone(refusal)}"
         message = f"{refusal.ref} has no room right now: {why}{numbers}. Retry in {wait} s."
-        return RequestRefused(Denial.CONTENDED, message, retry_after=wait)
+        return RequestRefused(Denial.CONTENDED, message, retry_after=wait, limits=told)
     message = f"{refusal.ref} {_gone(refusal)}{numbers}. {_reset_of(refusal)} {_remedy(refusal)}"
-    return RequestRefused(Denial.USED_UP, message, resets=refusal.resets)
+    return RequestRefused(Denial.USED_UP, message, resets=refusal.resets, limits=told)
+
+
+def looked_at(standing: Standing, *, decides: bool, amounts: bool) -> dict[str, object]:
+    """A limit as programs read it; money is a decimal string, everything else a whole number, times are RFC 3339.
+
+    `available` is what could be set aside for this request; a limit that refuses says why in `reason`.
+    """
+    told: dict[str, object] = {
+        "limit": str(standing.ref),
+        "refuses": isinstance(standing, Refusal),
+        "decides": decides,
+        "unit": standing.unit.value,
+        "resets": format_time(standing.resets) if standing.resets else None,
+    }
+    if isinstance(standing, Refusal):
+        told["reason"] = standing.reason.value
+    if amounts:
+        shown = ("need", "available", "balance", "minimum")
+        told |= {name: _told(getattr(standing, name), standing.unit) for name in shown} | {
+            "phase": standing.phase.value
+        }
+    return told
+
+
+def _told(amount: int, unit: Unit) -> str | int:
+    return format_amount(amount, unit) if unit is Unit.USD else amount
 
 
 def not_named(limit: Limit) -> RequestRefused:
@@ -89,7 +132,7 @@ def stale(limit: Limit) -> RequestRefused:
     )
 
 
-def _may_see(refusal: Refusal, limit: Limit | None, policy: PolicySet, caller: Caller) -> bool:
+def _may_see(standing: Standing, limit: Limit | None, policy: PolicySet, caller: Caller) -> bool:
     """Amounts are told of the caller's own tenant and those below it (F4)."""
 
     def is_below(tenant: str) -> bool:
@@ -98,8 +141,8 @@ def _may_see(refusal: Refusal, limit: Limit | None, policy: PolicySet, caller: C
 
     if limit is not None and limit.each_tenant:
         # Each tenant has an account of its own, which its key names first: others' amounts are not in it.
-        return is_below(AccountId.parse(refusal.account).key[0])
-    return all(is_below(tenant) for tenant in refusal.tenants)
+        return is_below(AccountId.parse(standing.account).key[0])
+    return all(is_below(tenant) for tenant in standing.tenants)
 
 
 def _numbers(refusal: Refusal) -> str:
@@ -117,12 +160,6 @@ def _numbers(refusal: Refusal) -> str:
     return f" (balance {shown(refusal.balance)}, minimum {shown(refusal.minimum)}, {why})"
 
 
-def _held_by_others(refusal: Refusal) -> bool:
-    """Whether there is room for the request once others give back what they hold."""
-    is_open = refusal.phase is not Phase.INSUFFICIENT or refusal.lendable > 0
-    return is_open and refusal.balance - refusal.minimum + refusal.lendable >= refusal.need
-
-
 def _gone(refusal: Refusal) -> str:
     """Whether nothing is left for anybody, or only too little for this request."""
     return "is used up" if refusal.phase is Phase.INSUFFICIENT else "has too little left for this request"
@@ -130,7 +167,7 @@ def _gone(refusal: Refusal) -> str:
 
 def _retry_after(refusal: Refusal, now: datetime) -> int:
     """A second where requests in flight may give back; the time until the reset where only that helps."""
-    if refusal.resets is None or _held_by_others(refusal):
+    if refusal.resets is None or refusal.held_by_others:
         return 1
     return min(LONGEST_RETRY_SECONDS, max(1, -((now - refusal.resets) // timedelta(seconds=1))))
 

@@ -17,12 +17,11 @@ import structlog
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Authority
 from tollkeeper.usage import UsageRecord
-from tollkeeper_sidecar.delivery import deliver
+from tollkeeper_sidecar.delivery import LARGEST_REPORT, deliver
 from tollkeeper_sidecar.errors import SpoolError
 from tollkeeper_sidecar.spool import Spool
 from tollkeeper_sidecar.tasks import Faults, start_task
 
-LARGEST_BATCH = 500
 AT_ONCE = 100
 """So many records are reported without waiting for more."""
 
@@ -164,7 +163,7 @@ class Reporter:
     async def _report(self, *, last: bool = False) -> None:
         """Report batch after batch while the authority takes them, and what is set aside when its time has come."""
         try:
-            while batch := list(islice(self._waiting, LARGEST_BATCH)):
+            while batch := list(islice(self._waiting, LARGEST_REPORT)):
                 await deliver(self._authority, batch, self._taken, self._put_aside)
             if self._aside and (last or time.monotonic() >= self._retry_at):
                 await self._retry()

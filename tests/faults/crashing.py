@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from tests.faults import gateways
 from tests.faults.points import Points, disk_counted, lines_in, statements_counted
 from tests.faults.story import CALLS, Caller
+from tollkeeper_ledger.postgres import store as _loaded_before_any_fork  # noqa: F401 - `open_store` loads it when asked
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger, open_store
 
 
@@ -80,21 +82,33 @@ def make(points: Points, folder: Path, ledger: LedgerAt) -> None:
     caller.close()
 
 
-def story(points: Points, folder: Path, ledger: LedgerAt, *, only: str | None = None) -> None:
-    """The whole story on a ledger that is there, or one call of it."""
+def story(points: Points, folder: Path, ledger: LedgerAt) -> None:
+    """The whole story on a ledger that is there."""
     caller = Caller(open_store(ledger), lambda: points.passed("committed"))
-    for call in [one for one in CALLS if only in (None, one.name)]:
+    for call in CALLS:
         caller.make(call)
         points.write("answers", call.name)
     caller.close()
+
+
+def one_call(points: Points, ledger: LedgerAt, number: int) -> None:
+    """One call of the story, by a process that starts for it: its start counts for the first call, its end for the last."""
+    with points.counted_if(number == 0):
+        store = open_store(ledger)
+    caller = Caller(store, lambda: points.passed("committed"))
+    caller.make(CALLS[number])
+    with points.counted_if(number == len(CALLS) - 1):
+        caller.close()
 
 
 def _job(job: str, folder: Path, ledger: LedgerAt, points: Points) -> None:
     with statements_counted(points):
         if job == "make":
             make(points, folder, ledger)
-        elif job in ("story", "group"):
-            story(points, folder, ledger, only=None if job == "story" else job)
+        elif job == "story":
+            story(points, folder, ledger)
+        elif job.isdecimal():
+            one_call(points, ledger, int(job))
         else:
             with disk_counted(points):
                 life = gateways.live if job == "live" else gateways.recovered
@@ -117,6 +131,8 @@ def _in_a_process_of_its_own(job: str, folder: Path, ledger: LedgerAt, point: in
 
 def main() -> None:
     """Take jobs from standard input until it ends."""
+    # What is loaded stays as it is: the collector of each fork would touch, and so copy, every page of it.
+    gc.freeze()
     answers = os.fdopen(os.dup(1), "w")
     # What the work itself says is no answer.
     os.dup2(2, 1)

@@ -3,9 +3,8 @@
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,13 +12,14 @@ import psycopg
 
 from tollkeeper_ledger.export import export, verify
 from tollkeeper_ledger.lines import PLACES
-from tollkeeper_ledger.replay import SIDES, Replayed, replay
-from tollkeeper_ledger.storage import LedgerAt, open_reader
+from tollkeeper_ledger.replay import COUNTED, Replayed, replay
+from tollkeeper_ledger.storage import LedgerAt, PostgresLedger, open_reader
 from tollkeeper_ledger.usagerows import rows_of
 
-_BALANCES = "SELECT id, unit, allocation, rolled_over, granted, spent, unreconciled FROM accounts"
+_BALANCES = "SELECT id, unit, allocation, rolled_over, granted, borrowed, spent, unreconciled, lent FROM accounts"
 _STANDING = (
-    "SELECT id, allocation + rolled_over + granted - minimum, spent, unreconciled, held, overshoot FROM accounts"
+    "SELECT id, allocation + rolled_over + granted + borrowed - minimum, spent, unreconciled, held, overshoot "
+    "FROM accounts"
 )
 _LEASED = "SELECT account, lapsed, sum(outstanding) FROM leases GROUP BY account, lapsed"
 _CHARGED = "SELECT a.id, count(*), sum(c.amount) FROM charges c JOIN accounts a ON a.number = c.account GROUP BY a.id"
@@ -30,12 +30,16 @@ _LINES = (
     "SELECT c.place, a.id, c.balance FROM charges c JOIN accounts a ON a.number = c.account "  # noqa: S608 - constants
     f"UNION ALL SELECT p.seq * {PLACES}, a.id, p.balance FROM payments p JOIN accounts a ON a.number = p.account"
 )
-
+_ROLLUPS = tuple(
+    f"SELECT tenant, dimension, sum(requests), sum(cost), sum(input_tokens + output_tokens) FROM {table} "  # noqa: S608
+    "GROUP BY tenant, dimension"
+    for table in ("hours", "days")
+)
 _REQUESTS = "SELECT id FROM requests"
 _COUNTED = "SELECT id, requests FROM accounts WHERE requests > 0"
 _FACTS = (
-    "SELECT id, unit, window_end, allocation, rolled_over, granted, spent, held, unreconciled, requests, blocked, minimum "
-    "FROM accounts ORDER BY id",
+    "SELECT id, unit, window_end, allocation, rolled_over, granted, spent, held, unreconciled, requests, blocked, minimum, "
+    "borrowed, lent, lender FROM accounts ORDER BY id",
     "SELECT holder, account, outstanding, lapsed FROM leases ORDER BY holder, account",
     "SELECT holder, sequence, closed FROM holders ORDER BY holder",
     "SELECT account, grant_id, amount, expired FROM shares ORDER BY account, grant_id",
@@ -43,7 +47,7 @@ _FACTS = (
     "SELECT account, threshold FROM crossings ORDER BY account, threshold",
     "SELECT name FROM marks ORDER BY name",
 )
-_QUESTIONS = (_BALANCES, _STANDING, _LEASED, _CHARGED, _BY_MINUTE, _LINES, _REQUESTS, _COUNTED, *_FACTS)
+_QUESTIONS = (_BALANCES, _STANDING, _LEASED, _CHARGED, _BY_MINUTE, _LINES, _REQUESTS, _COUNTED, *_ROLLUPS, *_FACTS)
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -64,14 +68,48 @@ class Standing:
         return self.spent + self.unreconciled + self.held
 
 
+class Asking:
+    """Questions to a ledger. On PostgreSQL over connections that stay open: a new one has everything to learn first.
+
+    To a SQLite file nothing stays open, so that the next process that opens it finds what a crash left.
+    """
+
+    def __init__(self, ledger: LedgerAt) -> None:
+        self._ledger = ledger
+        self._opened = ExitStack()
+        if isinstance(ledger, PostgresLedger):
+            connection = psycopg.connect(ledger.dsn, autocommit=True, prepare_threshold=0)
+            self._connection = self._opened.enter_context(closing(connection))
+            self._reader = self._opened.enter_context(closing(open_reader(ledger)))
+
+    def close(self) -> None:
+        """Close what stayed open."""
+        self._opened.close()
+
+    def lines(self) -> list[bytes]:
+        """The export."""
+        if isinstance(self._ledger, PostgresLedger):
+            return list(export(self._reader.chain()))
+        with closing(open_reader(self._ledger)) as reader:
+            return list(export(reader.chain()))
+
+    def answers(self) -> dict[str, Rows]:
+        """What the tables say; both storages understand the questions."""
+        if isinstance(self._ledger, PostgresLedger):
+            with self._connection.pipeline():
+                cursors = {question: self._connection.execute(question.encode()) for question in _QUESTIONS}
+                return {question: cursor.fetchall() for question, cursor in cursors.items()}
+        with closing(sqlite3.connect(self._ledger)) as file:
+            return {question: file.execute(question).fetchall() for question in _QUESTIONS}
+
+
 class Books:
     """A ledger's whole content, read once: its export, and its tables."""
 
-    def __init__(self, ledger: LedgerAt) -> None:
-        with closing(open_reader(ledger)) as reader:
-            self.lines = list(export(reader.chain()))
+    def __init__(self, asking: Asking) -> None:
+        self.lines = asking.lines()
         self.chain = [orjson.loads(line) for line in self.lines]
-        self._tables = _answers_of(ledger)
+        self._tables = asking.answers()
         self.accounts = {row[0]: Standing(*map(int, row[1:])) for row in self.ask(_STANDING)}
 
     def ask(self, question: str) -> Rows:
@@ -98,29 +136,27 @@ class Books:
         return [row for one in self.chain if one["kind"] == "usage" for row in rows_of(one)]
 
 
-def _answers_of(ledger: LedgerAt) -> dict[str, Rows]:
-    """Both storages understand the questions."""
-    if isinstance(ledger, Path):
-        with closing(sqlite3.connect(ledger)) as file:
-            return {question: file.execute(question).fetchall() for question in _QUESTIONS}
-    with psycopg.connect(ledger.dsn) as connection:
-        return {question: connection.execute(question.encode()).fetchall() for question in _QUESTIONS}
-
-
 def everything_holds(ledger: LedgerAt, *, served: Mapping[str, int] | None = None) -> Books:
+    """`all_holds` of a ledger that is asked once."""
+    with closing(Asking(ledger)) as asking:
+        return all_holds(asking, served=served)
+
+
+def all_holds(asking: Asking, *, served: Mapping[str, int] | None = None) -> Books:
     """Check the ledger against itself, and against what providers `served` by account; the books that were checked.
 
     The chain verifies without the database; balances are the sums of their entries, from the first on (I6); no account
     that is hard here passes its cap (I1); whatever was served is charged or stands as held (I2); each request is booked
-    and counted once (I3).
+    and counted once (I3), in what pages are answered from as well.
     """
-    books = Books(ledger)
+    books = Books(asking)
     if books.lines:
         assert verify(books.lines).transactions == len(books.lines)
     _balances_are_the_sums_of_their_entries(books)
     _nothing_passes_its_cap(books)
     _what_is_held_is_what_was_leased(books)
     _each_request_counts_once(books)
+    _rollups_are_the_sums_of_the_requests(books)
     _each_line_says_the_balance_after_it(books)
     for account, amount in (served or {}).items():
         assert amount <= books.accounts[account].charged_or_held, f"{account}: the provider served more"
@@ -129,12 +165,12 @@ def everything_holds(ledger: LedgerAt, *, served: Mapping[str, int] | None = Non
 
 def _balances_are_the_sums_of_their_entries(books: Books) -> None:
     in_tables = {}
-    for account, unit, allocation, rollover, grants, spent, unreconciled in books.ask(_BALANCES):
-        balance = allocation + rollover + grants - spent - unreconciled
+    for account, unit, allocation, rollover, grants, borrowed, spent, unreconciled, lent in books.ask(_BALANCES):
+        balance = allocation + rollover + grants + borrowed - spent - unreconciled
         in_tables[account] = Replayed(
-            unit, allocation, rollover, grants, spent=spent, unreconciled=unreconciled, balance=balance
+            unit, allocation, rollover, grants, borrowed, spent, unreconciled, lent=lent, balance=balance
         )
-    opened_with_nothing = {name for name, sums in in_tables.items() if not any(getattr(sums, side) for side in SIDES)}
+    opened_with_nothing = {name for name, sums in in_tables.items() if not any(getattr(sums, side) for side in COUNTED)}
     replayed = replay(books.lines)
     assert replayed == {name: in_tables[name] for name in in_tables.keys() - (opened_with_nothing - replayed.keys())}
 
@@ -167,6 +203,19 @@ def _each_request_counts_once(books: Books) -> None:
         assert {row[0]: [int(row[1]), int(row[2])] for row in books.ask(question)} == counted
     by_account = {row[0]: int(row[1]) for row in books.ask(_COUNTED)}
     assert by_account == {account: requests for account, (requests, _) in counted.items()}
+
+
+def _rollups_are_the_sums_of_the_requests(books: Books) -> None:
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for usage in books.usages:
+        caller = usage["caller"]
+        for dimension in ("tenant", "user", "model"):
+            if dimension == "model" or dimension in caller:
+                total = sums[caller["tenant"], dimension]
+                total[:] = total[0] + 1, total[1] + (usage["cost"] or 0), total[2] + sum(usage["buckets"].values())
+    for question in _ROLLUPS:
+        found = {(row[0], row[1]): list(map(int, row[2:])) for row in books.ask(question)}
+        assert {key: found[key] for key in found if key[1] in ("tenant", "user", "model")} == sums
 
 
 def _each_line_says_the_balance_after_it(books: Books) -> None:

@@ -10,10 +10,12 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from select import select
 from typing import Any
 
 from tollkeeper_ledger.postgres.session import Session
 
+LONGEST_COMMIT_SECONDS = 30.0
 _WRITE, _OPEN, _CLOSE = os.write, os.open, os.close
 _CALLS_OF_THE_DISK = ("write", "open", "fdatasync", "fsync", "ftruncate", "unlink", "rmdir", "mkdir")
 
@@ -25,14 +27,24 @@ class Points:
         self._folder = folder
         self._fatal = fatal
         self._all: list[str] = []
+        self._counting = True
 
     def passed(self, point: str, at_last: Callable[[], object] = lambda: None) -> None:
         """This point is reached; if it is the fatal one, `at_last` is done and nothing after it."""
+        if not self._counting:
+            return
         self._all.append(point)
         if len(self._all) == self._fatal:
             self.write("point", point)
             at_last()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    @contextmanager
+    def counted_if(self, condition: bool) -> Iterator[None]:
+        """What is passed in this block is a point only if so."""
+        self._counting = condition
+        yield
+        self._counting = True
 
     def end(self) -> None:
         """The work is done: write down all points that there were."""
@@ -65,7 +77,7 @@ def statements_counted(points: Points) -> Iterator[None]:
     def counted(self: Session, sql: str, values: Sequence[Any]) -> Any:
         points.passed(sql)
         if sql == "COMMIT":
-            # The server gets it, and whoever sent it never hears of it.
+            # The server does it and answers, and whoever sent it never hears of it.
             points.passed("COMMIT, unheard", lambda: _send_and_wait(self))
         return run(self, sql, values)
 
@@ -79,6 +91,7 @@ def _send_and_wait(session: Session) -> None:
     assert session._connection is not None
     session._connection.pgconn.send_query(b"COMMIT")
     session._connection.pgconn.flush()
+    assert select([session._connection.fileno()], [], [], LONGEST_COMMIT_SECONDS)[0]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A fixed history of one tenant's budgets, as calls in the order in which an authority gets them; on either storage.
 
 Every way the ledger may change is in it: openings, leases, returns, usage in time and late, lapses, holders that come
-back, grants that burn and expire, corrections, ends of holders, and a month's end with what is carried over it.
+back, grants that burn and expire, loans, corrections, ends of holders, and a month's end with what is carried over it.
 """
 
 import threading
@@ -12,19 +12,22 @@ from datetime import datetime, timedelta
 from tests.ledger.builders import NOW, account_of, budget, grant, policy, record
 from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import LeaseRequest, Want
+from tollkeeper.lenders import with_lenders
 from tollkeeper.usage import Charge, UsageRecord
-from tollkeeper_ledger import bookkeeping, corrections, opening
+from tollkeeper_ledger import bookkeeping, corrections, lending, opening
 from tollkeeper_ledger.corrections import Change
 from tollkeeper_ledger.storage import Store
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 
-TEAM = budget(allocation=1000, rollover=300, minimum=0)
-WHOLE = budget("whole", allocation=5000, minimum=0)
+_TENANTS = policy().tenants
+_OF_TEAM = budget(allocation=1000, rollover=300, minimum=0, borrowing=200)
+_OF_ORG = budget("whole", allocation=5000, minimum=0, lending=400, tenants=frozenset({"org"}))
+(TEAM, WHOLE), _ = with_lenders((_OF_TEAM, _OF_ORG), _TENANTS)
 POLICY = policy(TEAM, WHOLE)
 DECEMBER = NOW + timedelta(days=14)
 OF_TEAM, OF_WHOLE = account_of(TEAM), account_of(WHOLE)
-LATER = account_of(TEAM, DECEMBER)
+BEYOND_ITS_OWN = 1200
 
 Step = Callable[[Work], object]
 
@@ -62,7 +65,7 @@ def end(holder: str, kept: int = 0) -> Step:
 
 def opened(now: datetime) -> Step:
     """Look at the first budget at a time: its account is opened, its grants expire."""
-    return lambda work: opening.open_account(work, TEAM, (), now)
+    return lambda work: lending.open_settled(work, POLICY, TEAM, (), now)
 
 
 def granted(name: str, amount: int, expires: datetime | None = None) -> Step:
@@ -114,6 +117,7 @@ CALLS: tuple[Call, ...] = (
     Call("refund", (refunded("r1"),)),
     Call("a grant that ends", (granted("short", 40, NOW + timedelta(hours=1)),)),
     Call("it expires", (opened(NOW + timedelta(hours=2)),)),
+    Call("borrow", (lease("g1", 3, BEYOND_ITS_OWN),)),
     Call("close with an open hold", (end("g1", kept=50),)),
     Call("December", (opened(DECEMBER),)),
     Call("late, into November", (report(used("r5", "g1", 35), now=DECEMBER),)),

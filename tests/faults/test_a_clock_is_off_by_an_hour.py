@@ -19,8 +19,8 @@ from tollkeeper.usage import Charge
 from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger.storage import LedgerAt
 from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
-from tollkeeper_sidecar.desk import Refused
 from tollkeeper_sidecar.holder import LeaseHolder
+from tollkeeper_sidecar.waiting import Refused
 from tollkeeper_webhook.authority import LedgerAuthority
 
 HOUR = timedelta(hours=1)

@@ -3,18 +3,20 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.faults import gateways
-from tests.faults.crashing import Crash, Crashing
-from tests.faults.holding import everything_holds
+from tests.faults.crashing import Crashing
+from tests.faults.holding import Asking, all_holds, everything_holds
 from tests.faults.points import lines_in
 from tests.faults.story import CALLS, Caller
-from tests.postgres_server import PostgresServer
-from tollkeeper_ledger.storage import LedgerAt, PostgresLedger, open_store
+from tests.ledger.conftest import NewLedger
+from tollkeeper_ledger.storage import LedgerAt, open_store
 from tollkeeper_sidecar.recovery import recover
 
 New = Callable[[int], tuple[Path, LedgerAt]]
@@ -49,37 +51,68 @@ def copies(tmp_path: Path, empty: Path) -> New:
 
 def told_in_order(ledger: LedgerAt) -> list[list[object]]:
     """What the ledger says before the story and after each of its calls, when nothing goes wrong."""
-    caller = Caller(open_store(ledger))
-    told = [everything_holds(ledger).facts()]
-    for call in CALLS:
-        caller.make(call)
-        told.append(everything_holds(ledger).facts())
-    caller.close()
+    with closing(Caller(open_store(ledger))) as caller, closing(Asking(ledger)) as asking:
+        told = [all_holds(asking).facts()]
+        for call in CALLS:
+            caller.make(call)
+            told.append(all_holds(asking).facts())
     return told
 
 
-def goes_on(ledger: LedgerAt, crash: Crash, told: list[list[object]]) -> None:
-    """After a crash a call is there whole or not at all, what was answered is there, and the callers' retries end well."""
-    answered = len(crash.answers)
-    caller = Caller(open_store(ledger))
-    found = everything_holds(ledger).facts()
-    assert found in told[answered : answered + 2], f"at {crash.point!r} after {crash.answers[-1:]}"
-    for call in CALLS[answered:]:
-        caller.make(call)
-    assert everything_holds(ledger).facts() == told[-1], f"at {crash.point!r} after {crash.answers[-1:]}"
-    caller.close()
+@dataclass
+class Walk:
+    """The story on one storage, over and over until a process was killed at every point of each of its calls.
+
+    Each process is started for one call. Killed before the call is booked, it leaves what stood before, where the retry
+    is killed at the next point; killed after that, it leaves what stands after the call, and the retry changes nothing.
+    """
+
+    crashing: Crashing
+    told: list[list[object]]
+    folder: Path
+    points: dict[tuple[int, int], str] = field(default_factory=dict)
+    """The points by their call and place."""
+
+    def life(self, ledger: LedgerAt) -> bool:
+        """The story once, with a crash at each point that none before had and that this one comes to; if there was any."""
+        before = len(self.points)
+        open_store(ledger).close()
+        with closing(Asking(ledger)) as asking:
+            for number in range(len(CALLS)):
+                self._killed_until_it_is_booked(ledger, asking, number)
+        return len(self.points) > before
+
+    def _killed_until_it_is_booked(self, ledger: LedgerAt, asking: Asking, number: int) -> None:
+        call, (before, after) = CALLS[number].name, self.told[number : number + 2]
+        for place in count(1):
+            if (number, place) in self.points:
+                continue
+            crash = self.crashing.run(str(number), self.folder, ledger, place)
+            found = all_holds(asking).facts()
+            if crash is None:
+                assert found == after, f"after {call!r}"
+                return
+            self.points[number, place] = crash.point
+            if found != before:
+                assert found == after, f"at {crash.point!r} of {call!r}"
+                assert self.crashing.run(str(number), self.folder, ledger, 0) is None
+                assert all_holds(asking).facts() == after, f"at the retry of {call!r} after {crash.point!r}"
+                return
 
 
-def test_of_a_commit_to_sqlite_whole_calls_stand_and_retries_end_as_if_nothing_had_been(
-    crashing: Crashing, copies: New, tmp_path: Path, empty: Path
+def test_of_a_commit_whole_calls_stand_and_retries_end_as_if_nothing_had_been(
+    crashing: Crashing, new_ledger: NewLedger, tmp_path: Path
 ) -> None:
-    told = told_in_order(Path(shutil.copy(empty, tmp_path / "undisturbed.db")))
-    points = []
-    for _, ledger, crash in crashing.all_points("story", copies):
-        points.append(crash.point)
-        goes_on(ledger, crash, told)
-    assert points.count("COMMIT") == points.count("committed") == len(CALLS)
+    walk = Walk(crashing, told_in_order(new_ledger()), tmp_path)
+    while walk.life(new_ledger()):
+        pass
+    points = list(walk.points.values())
+    for number in range(len(CALLS)):
+        of_call = [point for (call, _), point in sorted(walk.points.items()) if call == number]
+        assert of_call.count("committed") == 1
+        assert of_call.index("COMMIT") < of_call.index("committed")
     assert {point.split()[0] for point in points} >= {"BEGIN", "INSERT", "DELETE", "SELECT", "COMMIT", "committed"}
+    assert points.count("COMMIT, unheard") in (0, points.count("COMMIT"))
 
 
 def test_of_a_ledger_that_is_being_made_on_sqlite_the_next_start_makes_the_rest(
@@ -159,64 +192,3 @@ def _served(folder: Path) -> dict[str, int]:
 async def _recover(folder: Path, ledger: LedgerAt) -> None:
     async with gateways.authority_of(ledger) as authority:
         await recover(folder / "spool", authority, gateways.BOOT)
-
-
-def emptied(ledger: PostgresLedger) -> None:
-    """Take everything out of a ledger on PostgreSQL: quicker than a new database for each point."""
-    with psycopg.connect(ledger.dsn, autocommit=True) as connection:
-        tables = connection.execute(
-            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
-            "AND relnamespace = 'public'::regnamespace AND relname NOT IN ('ledger_schema', 'identity', 'chain_head')"
-        ).fetchall()
-        assert len(tables) > 10
-        changes = [f'DELETE FROM "{table}"' for (table,) in tables]  # noqa: S608 - our own tables
-        changes.append("UPDATE chain_head SET seq = 0, hash = decode(repeat('00', 32), 'hex')")
-        connection.execute("; ".join(changes).encode())
-
-
-def test_of_one_commit_to_postgresql_nothing_or_the_whole_call_stands(
-    crashing: Crashing, postgres: PostgresServer, tmp_path: Path
-) -> None:
-    ledger = PostgresLedger(postgres.new_database())
-    told = told_in_order(ledger)
-    before = CALLS[: [call.name for call in CALLS].index("group")]
-
-    def new(point: int) -> tuple[Path, LedgerAt]:
-        emptied(ledger)
-        caller = Caller(open_store(ledger))
-        for call in before:
-            caller.make(call)
-        caller.close()
-        folder = tmp_path / str(point)
-        folder.mkdir()
-        (folder / "answers").write_text("".join(f"{call.name}\n" for call in before))
-        return folder, ledger
-
-    points = []
-    for _, _, crash in crashing.all_points("group", new):
-        points.append(crash.point)
-        goes_on(ledger, crash, told)
-    assert points.count("committed") == 1
-    began = len(points) - points[::-1].index("BEGIN")
-    assert len(points[began:]) > 15
-
-
-@pytest.mark.slow
-def test_of_a_commit_to_postgresql_whole_calls_stand_and_retries_end_as_if_nothing_had_been(
-    crashing: Crashing, postgres: PostgresServer, tmp_path: Path
-) -> None:
-    ledger = PostgresLedger(postgres.new_database())
-    told = told_in_order(ledger)
-
-    def new(point: int) -> tuple[Path, LedgerAt]:
-        emptied(ledger)
-        folder = tmp_path / str(point)
-        folder.mkdir()
-        return folder, ledger
-
-    points = []
-    for _, _, crash in crashing.all_points("story", new):
-        points.append(crash.point)
-        goes_on(ledger, crash, told)
-    assert points.count("committed") == len(CALLS) < points.count("COMMIT") == points.count("COMMIT, unheard")
-    assert any(point.startswith("UPDATE chain_head") for point in points)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def test_a_ledger_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(LedgerUnavailable, match="schema version 999"):
         SqliteStore(tmp_path / "ledger.db")
+
+
+def test_a_ledger_that_could_not_be_read_is_said_to_be_so_and_let_go_of(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("ALTER TABLE leases RENAME TO elsewhere")
+        with pytest.raises(LedgerUnavailable, match=r"ledger\.db: no such table: leases") as kept:
+            SqliteStore(path)
+        other.execute("ALTER TABLE elsewhere RENAME TO leases")
+    # The error is kept, and with it every frame that it came through.
+    SqliteStore(path).close()
+    assert kept.tb is not None
 
 
 def test_a_full_disk_books_nothing_and_space_that_comes_back_is_used(desk: Desk) -> None:

@@ -38,7 +38,7 @@ from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import verify
 from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import Desk as LeaseDesk
-from tollkeeper_sidecar.desk import Waiting
+from tollkeeper_sidecar.waiting import Waiting
 
 EXAMPLES, STEPS = 250, 80
 """More than 10,000 steps in all."""

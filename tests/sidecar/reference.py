@@ -1,6 +1,7 @@
 """A reference authority: the core's lease rules over accounts in memory, one step at a time."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -63,6 +64,10 @@ class ReferenceAuthority:
         if self.away:
             raise Unavailable("the reference authority is away")
         return self.lease_now(request, NOW)
+
+    async def recalled(self, holder: str) -> Collection[str]:
+        await asyncio.Event().wait()
+        raise AssertionError(f"nobody recalls anything from {holder}")
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         if self.away:

@@ -13,7 +13,8 @@ from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit, WhenStale
 from tollkeeper.policy import BoundAccount
 from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold, Tokens, demand_of
-from tollkeeper_sidecar.desk import PATIENCE_SECONDS, Desk, Refused, Stale, Waiting
+from tollkeeper_sidecar.desk import PATIENCE_SECONDS, Desk
+from tollkeeper_sidecar.waiting import Refused, Stale, Waiting
 
 PRICE = PRICES.find("openai", "gpt-5", NOW)
 

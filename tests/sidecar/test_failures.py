@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -39,7 +39,7 @@ WORDS: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " *
 TOKENS = limit("tokens", 10**7, Unit.TOKENS)
 
 
-async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for a condition, for so long at most."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - the condition is another process's, which sets no event of ours
@@ -307,6 +307,9 @@ class Flaky:
 
     async def lease(self, request: LeaseRequest) -> LeaseReply:
         return await self._reached().lease(request)
+
+    async def recalled(self, holder: str) -> Collection[str]:
+        return await self._reached().recalled(holder)
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         await self._reached().report(records)

@@ -1,7 +1,7 @@
 """Faults that nobody foresaw: the gateway says so, goes on with what it can, and recovers by itself."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -21,10 +21,11 @@ from tollkeeper.policy import CurrentPolicy
 from tollkeeper.usage import UsageRecord
 from tollkeeper_sidecar import Gateway, GatewaySettings, Upstream, gateway
 from tollkeeper_sidecar.demand import Hold
-from tollkeeper_sidecar.desk import Desk, Stale, Waiting
+from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.holder import LeaseHolder
 from tollkeeper_sidecar.reporter import Reporter
 from tollkeeper_sidecar.tasks import Faults
+from tollkeeper_sidecar.waiting import Stale, Waiting
 from tollkeeper_webhook.authority import LedgerAuthority
 
 NUMBERS = limit("tokens", 10_000, Unit.TOKENS)
@@ -180,6 +181,9 @@ class Defective:
 
     async def lease(self, request: LeaseRequest) -> LeaseReply:
         return await self._sound().lease(request)
+
+    async def recalled(self, holder: str) -> Collection[str]:
+        return await self._sound().recalled(holder)
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         await self._sound().report(records)

@@ -1,6 +1,7 @@
 """The gateway as callers meet it: the official client, the simulated provider, a real ledger."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import openai
 import pytest
@@ -71,6 +72,26 @@ async def test_a_used_up_budget_raises_the_clients_own_quota_error(stage: SetUp)
     assert "TokenBudget research/monthly" in refused.value.message
     assert "balance 0.000001 USD" in refused.value.message
     assert running.served() == []
+
+
+async def test_a_refusal_holds_every_limit_that_was_looked_at_as_data(stage: SetUp) -> None:
+    above = limit("company", tenants=frozenset({"acme", "research"}))
+    gone, enough = limit(allocation=1000), limit("tokens", 10**6, unit=Unit.TOKENS)
+    running = await stage(policy(gone, enough, above))
+    client = await running.client()
+    with pytest.raises(openai.RateLimitError) as refused:
+        await client.chat.completions.create(model=MODEL, messages=PROMPT, max_tokens=16)
+    error: dict[str, Any] = refused.value.body  # type: ignore[assignment]
+    told = {one["limit"]: one for one in error["limits"]}
+    assert {name: (one["refuses"], one["decides"]) for name, one in told.items()} == {
+        "TokenBudget research/monthly": (True, True),
+        "TokenQuota research/quota limit tokens": (False, False),
+        "TokenBudget research/company": (False, False),
+    }
+    named = told["TokenBudget research/monthly"]
+    assert (named["reason"], named["balance"], named["unit"]) == ("used_up", "0.000001", "USD")
+    assert told["TokenQuota research/quota limit tokens"]["available"] == 10**6
+    assert "balance" not in told["TokenBudget research/company"]
 
 
 async def test_a_wrong_key_is_refused_as_openai_would(stage: SetUp) -> None:

@@ -37,7 +37,7 @@ def refusal(one: Limit, **changes: object) -> Refusal:
 
 
 def told(*refusals: Refusal, limits: tuple[Limit, ...] = ()) -> RequestRefused:
-    return refused_by(refusals, {account_of(one): one for one in limits}, policy(*limits), CALLER, NOW)
+    return refused_by(refusals, (), {account_of(one): one for one in limits}, policy(*limits), CALLER, NOW)
 
 
 def test_used_up_names_limit_balance_reset_and_remedy_and_asks_nobody_to_retry() -> None:
@@ -101,11 +101,19 @@ def test_amounts_of_limits_above_the_caller_are_not_told() -> None:
         assert "USD" not in refused.message
 
 
+@pytest.mark.parametrize(("unit", "shown"), [(Unit.USD, "0.05"), (Unit.TOKENS, 50_000_000)])
+def test_programs_are_told_amounts_as_people_are(unit: Unit, shown: object) -> None:
+    (one,) = told(refusal(limit("a", unit=unit), need=50_000_000)).limits
+    assert one["need"] == shown
+    assert (one["reason"], one["phase"]) == ("used_up", "Insufficient")
+    assert one["resets"] == "2026-11-30T12:00:00Z"
+
+
 def test_a_limit_for_each_of_many_tenants_tells_a_tenant_its_own_amounts() -> None:
     each = limit(tenants=frozenset({"acme", "research", "other"}), each_tenant=True)
     for tenant, told_amounts in (("research", True), ("acme", False)):
         one = refusal(each, account=account_of(each, tenant))
-        refused = refused_by((one,), {one.account: each}, policy(each), CALLER, NOW)
+        refused = refused_by((one,), (), {one.account: each}, policy(each), CALLER, NOW)
         assert ("USD" in refused.message) is told_amounts
 
 

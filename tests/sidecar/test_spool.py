@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -185,13 +186,14 @@ async def test_at_its_bound_nothing_new_is_held_but_what_is_held_can_be_settled(
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """The system refuses to let files grow beyond a size: as a full disk does."""
+    """The system refuses to let files grow beyond a size: as a full disk does. Logs stay away from the test run's files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with structlog.testing.capture_logs():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_full_disk_is_said_and_leaves_whole_lines(tmp_path: Path) -> None:

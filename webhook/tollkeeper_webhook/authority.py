@@ -6,7 +6,8 @@ PostgreSQL; its store does over what another one was first to change.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -19,6 +20,7 @@ from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
+from tollkeeper.recalls import Recalls
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger import bookkeeping, lending, opening
 from tollkeeper_ledger.storage import LedgerAt, open_reader, open_store
@@ -42,11 +44,17 @@ class LedgerAuthority:
         self._policy = policy
         self._clock = clock
         self._store = open_store(ledger)
-        self.reader = open_reader(ledger)
+        try:
+            self.reader = open_reader(ledger)
+        except BaseException:
+            self._store.close()
+            raise
         self._listeners: set[Callable[[frozenset[str]], None]] = set()
         self._seen: dict[str, datetime] = {}
         self._sequences: dict[str, int] = {}
         self._stuck: set[str] = set()
+        self._recalls = Recalls()
+        self._ears: dict[str, asyncio.Event] = {}
 
     @property
     def ledger(self) -> str:
@@ -61,7 +69,13 @@ class LedgerAuthority:
     async def __aenter__(self) -> "LedgerAuthority":
         self._loop = asyncio.get_running_loop()
         # After a start every holder gets a whole lease time to be heard of again: the authority was away, not they.
-        await self._hear_of_all(self._clock())
+        try:
+            await self._hear_of_all(self._clock())
+        except BaseException:
+            # Nobody else would: what could not be entered is not left either.
+            self._store.close()
+            self.reader.close()
+            raise
         self._writer = LedgerWriter(self._store, self._committed)
         self._watch = asyncio.create_task(self._look_for_lapsed())
         return self
@@ -90,7 +104,32 @@ class LedgerAuthority:
             lambda work: bookkeeping.lease(work, policy, request, now=now, expires=now + LEASE_TIME)
         )
         self._sequences[request.holder] = request.sequence
-        return reply
+        await self._learn(self._recalls.heard(request, reply, self._loop.time()))
+        asked, awaited = self._recalls.ask(request.holder, reply)
+        for holder in asked & self._ears.keys():
+            self._ears[holder].set()
+        return replace(reply, recalling=awaited)
+
+    async def _learn(self, short: frozenset[str]) -> None:
+        """Find out who has leases on accounts that are short."""
+        if not short:
+            return
+        try:
+            holders = await asyncio.to_thread(self.reader.holders_of, short, tuple(self._seen))
+        except Unavailable as error:
+            # What was granted is granted: without a recall whoever was refused only waits less long.
+            _log.warning("the ledger cannot say who has leftovers", error=str(error))
+            return
+        for account in short:
+            self._recalls.begin(account, holders[account], self._loop.time())
+
+    async def recalled(self, holder: str) -> Collection[str]:
+        """See `Authority`."""
+        ear = self._ears.setdefault(holder, asyncio.Event())
+        while not (accounts := self._recalls.take(holder)):
+            ear.clear()
+            await ear.wait()
+        return accounts
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         """See `Authority`."""
@@ -189,6 +228,8 @@ class LedgerAuthority:
         self._seen.pop(holder, None)
         self._sequences.pop(holder, None)
         self._stuck.discard(holder)
+        self._recalls.forget(holder)
+        self._ears.pop(holder, None)
 
 
 def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:

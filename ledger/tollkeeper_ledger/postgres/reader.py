@@ -1,7 +1,7 @@
 """What console, status and reports ask of a PostgreSQL database: a `LedgerReader` over connections that only read."""
 
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,7 +98,7 @@ class PostgresReader(Questions):
         seq, head, time = row or (0, b"", None)
         return {"transactions": seq, "head": head.hex(), "last_time": to_time(time), "size_bytes": int(size[0] or 0)}
 
-    def chain(self) -> Iterator[tuple[bytes, bytes]]:
+    def chain(self) -> Generator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
         with self._lent() as snapshot:
             for body, digest in snapshot.each("SELECT body, hash FROM transactions ORDER BY seq"):

@@ -156,12 +156,17 @@ class Session:
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
             connection = connect(self._dsn)
-            for bound in _BOUNDS:
-                connection.execute(bound)
-            # What is answered is durable: a server that does not wait for its disk by itself does so for us.
-            connection.execute(
-                "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-            )
+            try:
+                for bound in _BOUNDS:
+                    connection.execute(bound)
+                # What is answered is durable: a server that does not wait for its disk by itself does so for us.
+                connection.execute(
+                    "SELECT set_config('synchronous_commit', 'on', false) "
+                    "WHERE current_setting('synchronous_commit') = 'off'"
+                )
+            except BaseException:
+                connection.close()
+                raise
             self._connection = connection
         return self._connection
 

@@ -3,7 +3,6 @@
 import time
 
 from tollkeeper.identity import new_id
-from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.postgres.memory import Memory, Seen
 from tollkeeper_ledger.postgres.schema import MONTHS_AHEAD, make_partitions, migrate, month_of
 from tollkeeper_ledger.postgres.session import PATIENCE_SECONDS, Fault, Interrupted, Session
@@ -37,7 +36,8 @@ class PostgresStore:
             self._make_partitions_ahead()
             self.id = str(self._session.ask("SELECT id FROM identity")[0][0])
             """The ledger's own name, made when it was created."""
-        except LedgerUnavailable:
+        except BaseException:
+            # Also what no caller expects: a session that nobody closes would keep its locks.
             self._session.drop()
             raise
 

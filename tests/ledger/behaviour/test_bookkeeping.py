@@ -59,6 +59,16 @@ def test_a_lease_never_exceeds_what_is_left_and_then_is_refused_as_contended(des
     assert [(refusal.reason, refusal.available) for refusal in refused] == [(Reason.CONTENDED, 0)]
 
 
+def test_a_refusal_comes_with_the_numbers_of_the_limits_that_would_have_granted(ledger: LedgerAt) -> None:
+    small, large = budget("small", 100), budget("large", 1000)
+    both = Desk(ledger, small, large)
+    wants = [Want(account_of(one), 200, 300, ahead=50) for one in (small, large)]
+    reply = both.lease("g1", *wants)
+    both.store.close()
+    assert [(one.ref, one.reason, one.available) for one in reply.refused] == [(small.ref, Reason.USED_UP, 100)]
+    assert [(one.ref, one.need, one.balance, one.available) for one in reply.others] == [(large.ref, 200, 1000, 1000)]
+
+
 def test_what_is_spent_is_used_up_until_the_window_ends(desk: Desk) -> None:
     desk.lease("g1", Want(ACCOUNT, 1000, 1000))
     desk.charge(record("g1", Charge(ACCOUNT, 1000, 1000)))

@@ -19,7 +19,7 @@ from functools import cached_property
 
 from tollkeeper.limits import Limit
 
-_new = object.__new__
+_new, _set = object.__new__, object.__setattr__
 
 RECENT_REQUESTS = 100
 """How many settled requests the mean cost of rule B3 looks back on."""
@@ -133,10 +133,10 @@ def _holding(account: Account, held: int) -> Account:
 
     What an account has worked out about itself goes along: none of it depends on what is held (B2).
     """
-    changed = _new(Account)
-    fields = changed.__dict__
-    fields.update(account.__dict__)
+    fields = account.__dict__.copy()
     fields["held"] = held
+    changed = _new(Account)
+    _set(changed, "__dict__", fields)
     return changed
 
 

@@ -168,7 +168,7 @@ def decide(limit: Limit, account: Account, want: Want, now: datetime, lendable: 
     """
     available = account.available(limit)
     phase = account.phase(limit)
-    if available >= want.need and phase is not Phase.INSUFFICIENT:
+    if phase is not Phase.INSUFFICIENT and available >= want.need:
         now_granted = min(want.desired, available)
         return now_granted + min(want.ahead, (available - now_granted) // SHARE_AHEAD)
     reason = _reason(limit, account, want, phase, now, lendable)

@@ -70,9 +70,7 @@ def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime
     if found is None:
         return _unknown(want)
     limit, account = found
-    lendable = 0
-    if limit.borrowing:
-        account, lendable = before_grant(work, policy, holder, limit, account, want, now)
+    account, lendable = before_grant(work, policy, holder, limit, account, want, now)
     amount = decide(limit, account, want, now, lendable)
     if isinstance(amount, int):
         work.put(rules.hold(account, amount), limit.unit)

@@ -73,8 +73,8 @@ Init ==
   /\ calls = {} /\ answers = {}
 
 -----------------------------------------------------------------------------
-\* Holders. Return on the next call stands for recall: the authority never
-\* asks for anything back, a holder gives back what lies idle by itself.
+\* Holders. A recall makes a holder call and return all that is free. It may
+\* do so at any time, so being asked to is no step of its own.
 
 Call(h, want, returned) ==
   /\ life[h] = "alive" /\ pending[h] = NoCall /\ sequence[h] < MaxCalls

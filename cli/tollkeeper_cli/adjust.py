@@ -30,6 +30,12 @@ _reason = click.option("--reason", required=True, show_envvar=True, help="Why; i
 @click.option(
     "--unit", type=click.Choice([unit.value for unit in Unit]), show_envvar=True, help="Where it had several."
 )
+@click.option(
+    "--unreconciled",
+    is_flag=True,
+    show_envvar=True,
+    help="Give back what vanished gateways had in hand and did not use, instead of what was spent.",
+)
 @_reason
 @click.option("--reference", show_envvar=True, help="A name that an account takes once, such as the ticket's number.")
 @options.config
@@ -41,6 +47,7 @@ def adjust_command(
     amount: str,
     at: str | None,
     unit: str | None,
+    unreconciled: bool,
     reason: str,
     reference: str | None,
     config: Path | None,
@@ -65,7 +72,9 @@ def adjust_command(
             "at": time_of("--at", at),
             "unit": unit,
         }
-        what = {"amount": amount, "reason": reason, "reference": reference}
+        if unreconciled and reference:
+            raise click.UsageError("--reference: what is given back of unreconciled usage takes none")
+        what = {"amount": amount, "reason": reason, "reference": reference, "unreconciled": unreconciled}
         _carry_out(config, data_dir, {"do": "adjust", **where, **what})
 
 

@@ -62,13 +62,22 @@ def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
 
 @click.command("verify")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-def verify_command(file: Path) -> None:
-    """Check an export (`-`: standard input): every hash, every sum. Exit code 3 at the first line that does not hold."""
+@click.option(
+    "--through",
+    metavar="HASH",
+    show_envvar=True,
+    help="A hash that an earlier verify ended in: the chain must come to it.",
+)
+def verify_command(file: Path, through: str | None) -> None:
+    """Check an export (`-`: standard input): every hash, every sum. Exit code 3 at the first line that does not hold.
+
+    Lines that were cut off at the end can be missed by nobody but who knows a later hash: name it with --through.
+    """
     name = "standard input" if str(file) == "-" else str(file)
     with told_in_one_line():
         try:
             with click.open_file(str(file), "rb") as opened:
-                verified = verify(_lines(opened))
+                verified = verify(_lines(opened), through=through)
         except OSError as error:
             raise InvalidValue(
                 f"{name}: it cannot be read ({error.strerror}); name a file that `tollkeeper export` wrote"

@@ -47,6 +47,7 @@ class Adjust(_Asked):
     amount: Text
     reason: Text
     reference: Text | None = None
+    unreconciled: bool = False
 
     @property
     def ref(self) -> LimitRef:
@@ -64,11 +65,11 @@ class Refund(_Asked):
 
 
 class Correct(_Asked):
-    """Book one correction of a reconciliation, unless its mark is booked."""
+    """Book one correction of a reconciliation, unless its mark is booked. It may change no account (see `Fix`)."""
 
     do: Literal["correct"] = "correct"
     mark: Text
-    changes: Annotated[tuple[tuple[Text, Whole], ...], Field(min_length=1, max_length=20_000)]
+    changes: Annotated[tuple[tuple[Text, Whole], ...], Field(max_length=20_000)]
     reason: Text
     details: dict[str, Any] = {}
 
@@ -109,6 +110,9 @@ async def _adjust(authority: LedgerAuthority, asked: Adjust) -> Mapping[str, Any
             raise InvalidValue(_missing(asked, known))
         amount = parse_amount(asked.amount.removeprefix("+"), AccountId.parse(account).unit)
         change = Change(account, amount)
+        if asked.unreconciled:
+            vanished = authority.reader.vanished_holders(account)
+            return corrections.release(work, policy, change, holders=vanished, reason=asked.reason, now=now)
         return corrections.adjust(work, policy, change, reason=asked.reason, reference=asked.reference, now=now)
 
     return _told(await authority.correct(step))

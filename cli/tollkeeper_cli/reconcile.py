@@ -71,15 +71,15 @@ async def _book(fixes: list[Fix], storage: StorageSettings) -> bool:
     """Book each fix on its own; whether one could not be."""
     failed = False
     for fix in fixes:
-        what = fix.upstream or f"{fix.day} {fix.model}"
-        details = {"upstream_id": fix.upstream, "day": str(fix.day), "model": fix.model, "cost": fix.cost}
+        what = fix.upstream or f"{fix.day} {fix.model} {fix.tenant}"
+        details = {"day": str(fix.day), "model": fix.model, "tenant": fix.tenant, "cost": fix.cost}
         asked = {
             "do": "correct",
             "mark": fix.mark,
             "changes": tuple(fix.changes.items()),
             "reason": f"the provider's usage says {format_money(fix.cost)} USD more" if fix.cost > 0
             else f"the provider's usage says {format_money(-fix.cost)} USD less",
-            "details": {name: value for name, value in details.items() if value is not None},
+            "details": details | ({"upstream_id": fix.upstream} if fix.upstream else {}),
         }  # fmt: skip
         try:
             answer = await carried_out(storage.directory, asked, storage.ledger)

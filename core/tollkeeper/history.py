@@ -46,12 +46,13 @@ class BookedCorrection:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a reconciliation booked for a provider's id, or for a day and model: nano-dollars that were charged more."""
+    """What a reconciliation booked for a provider's id, or for a day, model and tenant: nano-dollars that were charged more."""
 
     upstream: str | None
     day: date
     model: str
     cost: int
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

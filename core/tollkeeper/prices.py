@@ -36,6 +36,9 @@ STANDS_FOR: Mapping[str, str] = {
 }
 """A bucket without a price of its own costs what this one costs."""
 
+REQUEST = "request"
+"""Among unit prices: what a request costs beside its tokens."""
+
 PRICE_BOUND = 100_000
 """Dollars that no price reaches. So a request costs less than 10^18 nano-dollars for each 2^33 tokens, which 64 bits hold."""
 
@@ -70,6 +73,7 @@ class Price:
     _scale: int = field(init=False, repr=False, compare=False)
     _request: int = field(init=False, repr=False, compare=False)
     _rates: tuple[tuple[int, tuple[int, ...]], ...] = field(init=False, repr=False, compare=False)
+    _written: tuple[tuple[int, tuple[str, ...]], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tiers = (Tier(-1, {}), *sorted(self.tiers, key=lambda tier: tier.above))
@@ -82,6 +86,8 @@ class Price:
         object.__setattr__(self, "_scale", scale)
         object.__setattr__(self, "_request", _whole(request, scale))
         object.__setattr__(self, "_rates", tuple(rates))
+        written = [(above, tuple(f"{price:f}" for price in table)) for above, table in tables]
+        object.__setattr__(self, "_written", tuple(written))
 
     @property
     def label(self) -> str:
@@ -97,6 +103,16 @@ class Price:
             count: int = getattr(buckets, bucket)
             total += rate * count
         return (2 * total + self._scale) // (2 * self._scale)
+
+    def unit_prices(self, buckets: Buckets) -> dict[str, str]:
+        """Dollars for a million tokens of each bucket that a request used, and as `request` for itself, as exact decimals.
+
+        What `cost` was made of: it can be computed again from these and the buckets when the price is long gone.
+        """
+        tokens = buckets.input_tokens
+        table = next(table for above, table in reversed(self._written) if tokens > above)
+        used = {bucket: price for bucket, price in zip(BUCKETS, table, strict=True) if getattr(buckets, bucket)}
+        return used | {REQUEST: f"{self.per_request:f}"} if self.per_request else used
 
     def bound(self, input_tokens: int, output_tokens: int) -> int:
         """Nano-dollars that no request with at most so many tokens in and out exceeds, whatever its buckets are."""

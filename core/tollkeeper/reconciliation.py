@@ -3,7 +3,8 @@
 A provider's usage is rows of `id` or `date`, `model`, `cost` and, where it tells them, our buckets. A row with an id is
 joined to the usage with that `upstream_id`; rows without are joined, summed, to all usages of their day (UTC) and model.
 What differs becomes a fix: for an id, the provider's cost less ours is charged to (or given back on) every account of
-money that the usage was charged to; for a day and model, it is spread over their usages by what they cost.
+money that the usage was charged to; for a day and model, it is spread over their usages by what they cost, and each
+tenant gets a fix of its own, so that no transaction touches two trees of tenants.
 
 Ours is what was booked plus what earlier reconciliations booked for the same id or day and model, so the same file twice
 books nothing new. History is never priced anew: a fix is the provider's own figure. What only one side has is shown and
@@ -49,13 +50,15 @@ class ProviderRow:
 class Fix:
     """A correction that would bring our books to the provider's: `cost` is the provider's less ours, in nano-dollars.
 
-    `changes` gives back (negative: charges) by account. `mark` is the same for the same fix of the same books.
+    `changes` gives back (negative: charges) by account; it is empty for usage that no account of money counts, and is booked
+    all the same, so that both books agree. `mark` is the same for the same fix of the same books.
     """
 
     mark: str
     upstream: str | None
     day: date
     model: str
+    tenant: str
     cost: int
     changes: Mapping[str, int]
 
@@ -102,7 +105,7 @@ def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
             line.their_rows, line.their_cost = line.their_rows + 1, line.their_cost + row.cost
         if usage is not None and row.id is not None and day is not None:
             joined.add(row.id)
-            found.fixes += _fix(row.id, day, model, row.cost - books.cost_of(row.id), [usage], books)
+            found.fixes += _fix_one(row.id, usage, row.cost - books.cost_of(row.id), books)
         elif row.id is not None or day is None:
             found.unknown.append(row)
         else:
@@ -110,8 +113,8 @@ def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
     for (day, model), own in summed.items():
         usages = [usage for usage in books.by_day.get((day, model), ()) if usage.record.upstream_id not in joined]
         if usages:
-            ours = sum(books.cost_of_one(usage) for usage in usages) + books.fixed_days[day, model]
-            found.fixes += _fix(None, day, model, sum(row.cost for row in own) - ours, usages, books)
+            ours = sum(books.cost_of_one(usage) for usage in usages)
+            found.fixes += _fix_day(day, model, sum(row.cost for row in own) - ours, usages, books)
         else:
             found.unknown += own
     for key, line in found.lines.items():
@@ -129,13 +132,14 @@ class _Books:
             self.by_day[_day_of(usage), usage.record.model].append(usage)
             if usage.record.upstream_id:
                 self.by_id[usage.record.upstream_id] = usage
-        self.fixed_ids: dict[str, int] = defaultdict(int)
-        self.fixed_days: dict[tuple[date, str], int] = defaultdict(int)
+        self.fixed_ids: dict[str, list[int]] = defaultdict(list)
+        self.fixed_days: dict[tuple[date, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        """By tenant; what earlier releases booked for all of them together stands under no name."""
         for one in history.reconciled:
             if one.upstream:
-                self.fixed_ids[one.upstream] += one.cost
+                self.fixed_ids[one.upstream].append(one.cost)
             else:
-                self.fixed_days[one.day, one.model] += one.cost
+                self.fixed_days[one.day, one.model][one.tenant].append(one.cost)
 
     def cost_of(self, upstream: str) -> int:
         """What a request costs in our books."""
@@ -143,30 +147,56 @@ class _Books:
 
     def cost_of_one(self, usage: BookedUsage) -> int:
         """What a usage costs in our books, with what was fixed of it by its id."""
-        return (usage.record.cost or 0) + self.fixed_ids.get(usage.record.upstream_id or "", 0)
+        return (usage.record.cost or 0) + sum(self.fixed_ids.get(usage.record.upstream_id or "", ()))
 
     def sum_of(self, day: date, model: str) -> int:
         """What a day and model cost in our books."""
-        return sum(map(self.cost_of_one, self.by_day.get((day, model), ()))) + self.fixed_days[day, model]
+        fixed = sum(map(sum, self.fixed_days[day, model].values()))
+        return sum(map(self.cost_of_one, self.by_day.get((day, model), ()))) + fixed
 
 
 def _day_of(usage: BookedUsage) -> date:
     return usage.record.admitted_at.astimezone(UTC).date()
 
 
-def _fix(
-    upstream: str | None, day: date, model: str, cost: int, usages: Sequence[BookedUsage], books: _Books
-) -> Iterator[Fix]:
-    if cost == 0:
+def _fix_one(upstream: str, usage: BookedUsage, cost: int, books: _Books) -> Iterator[Fix]:
+    if cost:
+        record, mark = usage.record, f"correct/{upstream}/#{len(books.fixed_ids[upstream])}/{cost}"
+        yield Fix(mark, upstream, _day_of(usage), record.model, record.caller.tenant, cost, _changes([usage], cost))
+
+
+def _fix_day(day: date, model: str, cost: int, usages: Sequence[BookedUsage], books: _Books) -> Iterator[Fix]:
+    """A fix for each tenant: its part of all that a day and model must be changed by, less what it got of that before."""
+    fixed = books.fixed_days[day, model]
+    if cost == sum(map(sum, fixed.values())):
         return
+    due, together = _by_tenant(usages, cost), _by_tenant(usages, sum(fixed[""]))
+    for tenant, part in due.items():
+        more = part - together[tenant] - sum(fixed[tenant])
+        if more:
+            own = [usage for usage in usages if usage.record.caller.tenant == tenant]
+            mark = f"correct/{day}/{model}/{tenant}/#{len(fixed[tenant])}/{more}"
+            yield Fix(mark, None, day, model, tenant, more, _changes(own, more))
+
+
+def _parts(usages: Sequence[BookedUsage], cost: int) -> Iterator[tuple[BookedUsage, int]]:
+    return zip(usages, spread(cost, [usage.record.cost or 0 for usage in usages]), strict=True)
+
+
+def _by_tenant(usages: Sequence[BookedUsage], cost: int) -> dict[str, int]:
+    parts: dict[str, int] = defaultdict(int)
+    for usage, part in _parts(usages, cost):
+        parts[usage.record.caller.tenant] += part
+    return parts
+
+
+def _changes(usages: Sequence[BookedUsage], cost: int) -> dict[str, int]:
     changes: dict[str, int] = defaultdict(int)
-    for usage, part in zip(usages, spread(cost, [usage.record.cost or 0 for usage in usages]), strict=True):
+    for usage, part in _parts(usages, cost):
         for charge in usage.record.charges:
             if AccountId.parse(charge.account).unit is Unit.USD:
                 changes[charge.account] -= part
-    stood = books.fixed_ids[upstream] if upstream else books.fixed_days[day, model]
-    mark = f"correct/{upstream or f'{day}/{model}'}/{stood}/{cost}"
-    yield Fix(mark, upstream, day, model, cost, {account: part for account, part in changes.items() if part})
+    return {account: part for account, part in changes.items() if part}
 
 
 def spread(amount: int, weights: Sequence[int]) -> list[int]:

@@ -4,7 +4,7 @@ The names of the buckets are rule M3's: the same in metrics, in the ledger and i
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -62,7 +62,7 @@ class Buckets:
         return cls(**raw)
 
 
-BUCKETS: tuple[str, ...] = tuple(field.name for field in fields(Buckets))
+BUCKETS: tuple[str, ...] = tuple(one.name for one in fields(Buckets))
 _counts_of: Callable[[Buckets], tuple[int, ...]] = attrgetter(*BUCKETS)
 
 
@@ -104,7 +104,8 @@ class Charge:
 class UsageRecord:
     """One settled request, as the meter writes it down; `id` makes booking it twice impossible (I3).
 
-    `cost` is nano-dollars, `None` when no price is known for the model (M6). `price` names the price and its version.
+    `cost` is nano-dollars, `None` when no price is known for the model (M6). `price` names the price and its version, and
+    `unit_prices` are the prices themselves (`Price.unit_prices`); records of older releases have none.
     `holder` is the lease holder whose leases `charges` come out of. Times are UTC.
     """
 
@@ -125,6 +126,7 @@ class UsageRecord:
     streamed: bool
     estimated: bool
     charges: tuple[Charge, ...]
+    unit_prices: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` gives the same record back."""
@@ -146,11 +148,21 @@ class UsageRecord:
             known["finished_at"] = datetime.fromisoformat(known["finished_at"])
             known["outcome"] = Outcome(known["outcome"])
             known["charges"] = tuple(Charge(**charge) for charge in known["charges"])
-            return cls(**known)
+            record = cls(**known)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidValue(f"a usage record is damaged: {error!r}") from error
+        record._check_amounts()
+        return record
+
+    def _check_amounts(self) -> None:
+        amounts = [("cost", self.cost or 0)]
+        for one in self.charges:
+            amounts += [("amount", one.amount), ("held", one.held)]
+        for name, amount in amounts:
+            if type(amount) is not int:
+                raise InvalidValue(f"{name}={amount!r} is not an amount of whole nano-dollars or tokens")
 
 
-_CALLER_FIELDS = tuple(field.name for field in fields(Caller))
+_CALLER_FIELDS = tuple(one.name for one in fields(Caller))
 _WRITTEN_APART = {"buckets", "caller", "admitted_at", "finished_at", "charges"}
-_PLAIN_FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name not in _WRITTEN_APART)
+_PLAIN_FIELDS = tuple(one.name for one in fields(UsageRecord) if one.name not in _WRITTEN_APART)

@@ -1,7 +1,8 @@
 """What only the sight of all objects shows wrong with a new one: the webhook's cross-object rules (R12).
 
 The rules are those of `compile` itself, so that nothing is admitted that the operator then cannot use. Three more
-speak of a change: a budget or limit keeps its unit, since its account goes on counting (B7); a change is not blamed
+speak of a change: a budget or limit keeps its unit and its windows, since its account goes on counting (B7): a window that
+overlaps the one that is counted would begin with a whole allocation and forget what was spent; a change is not blamed
 for what was wrong before it; and what a change breaks in other objects is told, not refused. One speaks of what is new:
 a grant that has lapsed already is admitted with a warning, once. It is not refused: files that are kept and applied
 again, to a rebuilt cluster too, hold grants whose time is over.
@@ -67,19 +68,26 @@ def _in_others(problem: Problem) -> Problem | None:
 
 
 def _fixed_changes(former: AnyResource, new: AnyResource) -> Iterator[Problem]:
-    """What a change may not touch: units, and a budget's period, since grants stand in the period that they were given to."""
+    """What a change may not touch: units and windows. What is spent and granted stands in the window that counts now."""
     if isinstance(former, TokenBudget) and isinstance(new, TokenBudget):
         if former.spec.unit != new.spec.unit:
             yield _unit_change(new, "spec.unit", former.spec.unit, "create another budget")
-        if former.spec.period != new.spec.period:
+        if former.spec.calendar() != new.spec.calendar():
             reason = "its balance and its grants stand in the period that they began in"
             remedy = "keep the period as it was, or create another budget"
             yield Problem(ref_of(new), "spec.period", "PeriodChanged", reason, remedy)
     if isinstance(former, TokenQuota) and isinstance(new, TokenQuota):
-        units = {limit.name: limit.unit for limit in former.spec.limits}
+        before = {limit.name: limit for limit in former.spec.limits}
         for number, limit in enumerate(new.spec.limits):
-            if (was := units.get(limit.name, limit.unit)) != limit.unit:
-                yield _unit_change(new, f"spec.limits[{number}].unit", was, "give the limit another name")
+            was, path = before.get(limit.name, limit), f"spec.limits[{number}]"
+            if was.unit != limit.unit:
+                yield _unit_change(new, f"{path}.unit", was.unit, "give the limit another name")
+            if was.window.calendar() != limit.window.calendar():
+                reason = (
+                    "what was used stands in the window that counts now, and one that overlaps it would forget that"
+                )
+                remedy = "keep the window as it was, or give the limit another name, which counts anew"
+                yield Problem(ref_of(new), f"{path}.window", "WindowChanged", reason, remedy)
 
 
 def _lapsed_at_birth(new: AnyResource, now: datetime) -> Iterator[Problem]:

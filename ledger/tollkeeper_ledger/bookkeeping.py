@@ -83,7 +83,7 @@ def _asked(work: Work, policy: PolicySet, name: str, now: datetime) -> tuple[Lim
     counting, known = policy.counting(name, now), work.account(name)
     try:
         if counting is not None and known is not None:
-            return counting.limit, kept_up(work, counting.limit, known[0], now)
+            return counting.limit, kept_up(work, counting.limit, known[0], counting.window, now)
         if counting is not None:
             return counting.limit, open_account(work, counting.limit, counting.account.key, now)
     except InvalidValue:

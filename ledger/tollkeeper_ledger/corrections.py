@@ -5,10 +5,13 @@ the reverse. So the balance keeps its formula, the entries on `#spent` still sum
 given back no more than was spent in it: credit beyond that is a grant, with its own price, priority and expiry. A
 correction is booked in the window that it is about, closed or not, at the time when it is made; what a closed window
 hands on to the next one follows (see `opening.settle_carry`).
+
+One is of another kind: what holders that vanished had in hand stands as unreconciled until they report. Where nobody ever
+will, for their disk is gone, `release` gives back what somebody says was not used.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +27,7 @@ from tollkeeper_ledger.opening import settle_carry
 from tollkeeper_ledger.usagerows import rows_of
 from tollkeeper_ledger.work import Booking, ChargeLine, Work
 
-ADJUST, REFUND, CORRECT = "adjust", "refund", "correct"
+ADJUST, REFUND, CORRECT, RELEASE = "adjust", "refund", "correct", "release"
 LONGEST_REASON = 500
 _SPENT = "#spent"
 
@@ -63,8 +66,7 @@ def correct(work: Work, policy: PolicySet, correction: Correction, now: datetime
     Raises `InvalidValue`: no reason, nothing to change, an account that was never opened, more given back than was
     spent, or an amount that no account can hold.
     """
-    if not correction.reason.strip() or len(correction.reason) > LONGEST_REASON:
-        raise InvalidValue(f"a correction needs a reason of 1 to {LONGEST_REASON} letters; say why it is made")
+    _check_reason(correction.reason)
     entries: list[Entry] = []
     lines: list[tuple[ChargeLine, str]] = []
     told: list[tuple[str, int, int, int]] = []
@@ -73,7 +75,7 @@ def correct(work: Work, policy: PolicySet, correction: Correction, now: datetime
         entries += transfer(change.account, unit, change.amount, source="spent", target="balance")
         lines.append((ChargeLine(change.account, change.amount, account.balance), ""))
         told.append((change.account, change.amount, account.spent, account.balance))
-    if not lines:
+    if not lines and correction.kind != CORRECT:
         raise InvalidValue(f"{correction.reason!r}: there is nothing to correct")
     details = {"reason": correction.reason, **correction.details}
     transaction = Transaction(new_id(), now.isoformat(), correction.kind, tuple(entries), details)
@@ -82,15 +84,24 @@ def correct(work: Work, policy: PolicySet, correction: Correction, now: datetime
     return Corrected(transaction.id, tuple(told))
 
 
-def _changed(work: Work, policy: PolicySet, change: Change, now: datetime) -> tuple[rules.Account, str]:
+def _check_reason(reason: str) -> None:
+    if not reason.strip() or len(reason) > LONGEST_REASON:
+        raise InvalidValue(f"a correction needs a reason of 1 to {LONGEST_REASON} letters; say why it is made")
+
+
+def _known(work: Work, change: Change) -> tuple[rules.Account, str]:
     known = work.account(change.account)
     if known is None:
         raise InvalidValue(
             f"{change.account}: no such account was ever opened; `tollkeeper export` shows those there are"
         )
-    account, unit = known
     if change.amount == 0:
         raise InvalidValue(f"{change.account}: a correction of 0 changes nothing; name an amount")
+    return known
+
+
+def _changed(work: Work, policy: PolicySet, change: Change, now: datetime) -> tuple[rules.Account, str]:
+    account, unit = _known(work, change)
     if change.amount > account.spent:
         spent, asked = (format_amount(value, Unit(unit)) for value in (account.spent, change.amount))
         raise InvalidValue(
@@ -121,6 +132,38 @@ def adjust(
             )
     details = {"reference": reference} if reference else {}
     return correct(work, policy, Correction(ADJUST, (change,), reason, details, marks), now)
+
+
+def release(
+    work: Work, policy: PolicySet, change: Change, *, holders: Iterable[str], reason: str, now: datetime
+) -> Corrected:
+    """Give back what vanished `holders` had in hand of one account and did not use; a late report is charged as it says.
+
+    Raises `InvalidValue`: no reason, an account that was never opened, or more than stands unreconciled with them.
+    """
+    _check_reason(reason)
+    account, unit = _known(work, change)
+    left, told = change.amount, {}
+    for lease in (work.lease(holder, change.account) for holder in holders):
+        if lease.lapsed and left > 0 < lease.outstanding:
+            told[lease.holder] = min(left, lease.outstanding)
+            left -= told[lease.holder]
+            work.put_lease(replace(lease, outstanding=lease.outstanding - told[lease.holder]))
+    if change.amount < 0 or left:
+        stands, asked = (format_amount(value, Unit(unit)) for value in (account.unreconciled, change.amount))
+        raise InvalidValue(
+            f"{change.account}: {stands} {unit} stands unreconciled and {asked} cannot be given back of it"
+        )
+    limit = limit_of(policy, change.account, account, unit)
+    released = rules.reconcile(account, limit, change.amount)
+    work.put(released, unit)
+    settle_carry(work, limit, account, released, now)
+    entries = transfer(change.account, unit, change.amount, source="unreconciled", target="balance")
+    transaction = Transaction(new_id(), now.isoformat(), RELEASE, entries, {"reason": reason, "holders": told})
+    line = ChargeLine(change.account, change.amount, released.balance)
+    work.book(Booking(transaction, payments=((line, ""),)))
+    settle(work, policy, now)
+    return Corrected(transaction.id, ((change.account, change.amount, released.spent, released.balance),))
 
 
 def refund(work: Work, policy: PolicySet, request: str, *, cost: int | None, reason: str, now: datetime) -> Corrected:

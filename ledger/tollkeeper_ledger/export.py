@@ -31,14 +31,23 @@ class Verified:
     balances: Mapping[str, Replayed]
 
 
-def verify(lines: Iterable[bytes]) -> Verified:
-    """Recompute every hash, sum and balance. Raises `ChainBroken` at the first line that does not hold, saying why."""
-    head, seq = GENESIS.hex(), 0
+def verify(lines: Iterable[bytes], *, through: str | None = None) -> Verified:
+    """Recompute every hash, sum and balance. Raises `ChainBroken` at the first line that does not hold, saying why.
+
+    A chain whose last lines were left out is a shorter chain that holds; only who knows a later hash can tell. `through`
+    is such a hash, which the chain must come to.
+    """
+    head, seq, reached = GENESIS.hex(), 0, through is None
     balances: dict[str, Replayed] = {}
     for transaction in checked(lines, balances):
         head, seq = transaction["hash"], transaction["seq"]
+        reached = reached or head == through
     if seq == 0:
         raise ChainBroken("line 1: there is no transaction; the export is empty or was cut off")
+    if not reached:
+        raise ChainBroken(
+            f"line {seq}: the chain ends here without having come to {through}; lines were cut off, or it is another chain"
+        )
     return Verified(seq, head, balances)
 
 

@@ -103,4 +103,5 @@ def _reconciled(transaction: Mapping[str, Any]) -> list[Reconciled]:
     if transaction["kind"] != CORRECT:
         return []
     told = transaction["usage"]
-    return [Reconciled(told.get("upstream_id"), date.fromisoformat(told["day"]), told["model"], told["cost"])]
+    day = date.fromisoformat(told["day"])
+    return [Reconciled(told.get("upstream_id"), day, told["model"], told["cost"], told.get("tenant", ""))]

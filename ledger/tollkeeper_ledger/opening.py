@@ -17,6 +17,7 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Carry, Purse, Share, carry
 from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
+from tollkeeper.windows import Window
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
@@ -33,12 +34,16 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) 
         fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
         carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
         return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
-    return kept_up(work, limit, known[0], now)
+    return kept_up(work, limit, known[0], window, now)
 
 
-def kept_up(work: Work, limit: Limit, account: Account, now: datetime) -> Account:
-    """An account of the present window with the limit's amounts and grants as they are now."""
+def kept_up(work: Work, limit: Limit, account: Account, window: Window, now: datetime) -> Account:
+    """An account of the present `window` with the limit's amounts and grants as they are now."""
     account = expire_due(work, limit, account, now)
+    if account.window_end != window.end:
+        # Its object was deleted and written again with another period that began at the same time: it goes on (B7).
+        account = replace(account, window_end=window.end)
+        work.put(account, limit.unit)
     if account.minimum != limit.minimum:
         account = rules.with_minimum(account, limit)
         work.put(account, limit.unit)

@@ -33,7 +33,7 @@ from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_ti
 from tollkeeper_ledger.unpriced import part_of
 from tollkeeper_ledger.usages import Asking, page_of, usage_rows
 
-CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation"}
+CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation", "release": "Release"}
 """What corrections are called among payments."""
 
 _MOST_NAMED = 10_000
@@ -87,6 +87,15 @@ class Questions:
                 (ref.kind, ref.namespace, ref.name, ref.limit, AccountId(ref, key, "", Unit.USD).key_text),
             )
             return [account_of(row) for row in rows]
+
+    def vanished_holders(self, account: str) -> Sequence[str]:
+        """See `LedgerStoreReader`."""
+        with self._lent() as snapshot:
+            rows = snapshot.rows(
+                "SELECT holder FROM leases WHERE account = ? AND lapsed = 1 AND outstanding > 0 ORDER BY holder",
+                (account,),
+            )
+            return [holder for (holder,) in rows]
 
     def totals(self, account: str) -> AccountTotals:
         """See `LedgerReader`."""

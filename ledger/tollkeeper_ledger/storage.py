@@ -72,6 +72,10 @@ class LedgerStoreReader(LedgerReader, Protocol):
         """All accounts that ever counted for a limit and key, in whatever unit, by their windows; needs no policy."""
         ...
 
+    def vanished_holders(self, account: str) -> Sequence[str]:
+        """The holders of what stands as unreconciled in an account: they have not been heard of."""
+        ...
+
     def chain(self) -> Generator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
         ...

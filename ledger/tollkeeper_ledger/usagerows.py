@@ -46,6 +46,7 @@ def written(records: Iterable[UsageRecord]) -> bytes:
                 "status": record.status,
                 "streamed": record.streamed,
                 "tool": record.tool,
+                "unit_prices": record.unit_prices,
                 "upstream_id": record.upstream_id,
             }
         )

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from tollkeeper.accounts import Account, Phase
@@ -28,6 +28,10 @@ SHORTEST_SLICE_SECONDS = 60
 """The ledger's sums are by the minute."""
 
 Answer = TypeVar("Answer")
+
+
+def _by_key(accounts: Iterable[Account]) -> dict[tuple[str, ...], Account]:
+    return {AccountId.parse(account.id).key: account for account in accounts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +184,13 @@ class Balances:
         window = limit.calendar.window_at(now)
         held = self._held.get(limit.ref)
         if held is None or held.window != window:
-            gone = {AccountId.parse(id_).key: account for id_, account in held.accounts.items()} if held else {}
+            gone = _by_key(held.accounts.values()) if held else {}
             held = self._held[limit.ref] = _Held(limit, window, previous=gone)
         held.limit = limit
         if not limit.per:
             return [(tenant,) for tenant in sorted(limit.tenants)] if limit.each_tenant else [()]
+        if not held.is_read and not held.previous:
+            held.previous = await self._borrowers_before(limit, window)
         reader = self.books.reader
         for account in await self._ask(lambda: reader.accounts_of(limit, window.key())):
             if held.is_read:
@@ -194,9 +200,17 @@ class Balances:
                 held.accounts[account.id] = account
         # A key in use is opened again only for a new allocation or minimum: then its account takes it over.
         stated = (limit.allocation, limit.minimum)
-        return [
-            AccountId.parse(id_).key for id_, one in held.accounts.items() if (one.allocation, one.minimum) != stated
-        ]
+        used = {AccountId.parse(id_).key: (one.allocation, one.minimum) for id_, one in held.accounts.items()}
+        # A key that borrowed is opened at once, used or not: with that its loan of the window before goes back.
+        borrowed = {key for key, account in held.previous.items() if account.borrowed}
+        return [key for key, one in used.items() if one != stated] + sorted(borrowed - used.keys())
+
+    async def _borrowers_before(self, limit: Limit, window: Window) -> dict[tuple[str, ...], Account]:
+        """The accounts of the window before, where we have only begun to look and keys may have borrowed in it."""
+        if not limit.lenders or window.end is None:
+            return {}
+        reader, before = self.books.reader, limit.calendar.window_at(window.start - timedelta(microseconds=1))
+        return _by_key(await self._ask(lambda: reader.accounts_of(limit, before.key())))
 
     async def _open(self, limit: Limit, key: tuple[str, ...], now: datetime) -> None:
         try:

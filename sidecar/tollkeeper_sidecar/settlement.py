@@ -61,6 +61,7 @@ def record_of(admitted: Admitted, ending: Ending, finished_at: datetime) -> Usag
         streamed=admitted.streamed,
         estimated=ending.estimated,
         charges=_charges(admitted.accounts, admitted.hold, buckets, cost) if ending.buckets is not None else (),
+        unit_prices=admitted.price.unit_prices(buckets) if admitted.price and ending.buckets is not None else {},
     )
 
 

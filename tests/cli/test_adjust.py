@@ -89,6 +89,18 @@ async def test_leases_go_on_while_corrections_are_booked(data: Path) -> None:
         assert known.spent == 4 * 10**8
 
 
+def test_what_a_vanished_gateway_had_in_hand_is_given_back(data: Path) -> None:
+    desk = Desk(data / "ledger.db", LIMIT, PER_USER)
+    desk.lease("lost", Want(ACCOUNT, 10**9, 10**9), now=NOW)
+    desk.close("lost", {ACCOUNT: 10**9}, now=NOW)
+    desk.store.close()
+    told = ("adjust", "team/monthly", "--unreconciled", "--reason", "its disk is gone", "--data-dir", data)
+    done = tollkeeper(*told, "--amount", "0.75")
+    assert (done.returncode, done.stdout) == (0, f"{ACCOUNT}: 0.75 USD; spent 0.60, balance 9.15\n"), done.stderr
+    again = tollkeeper(*told, "--amount", "0.75")
+    assert (again.returncode, "0.25 USD stands unreconciled and 0.75 cannot" in again.stderr) == (1, True)
+
+
 def test_the_account_of_a_key_is_corrected_in_its_own_unit(data: Path) -> None:
     told = ("--key", "alice", "--amount", "100", "--reason", "test run", "--data-dir", data)
     done = tollkeeper("adjust", "team/users", *told)

@@ -58,11 +58,30 @@ def test_an_export_verifies(data: Path) -> None:
 def test_a_changed_export_is_a_violation_with_exit_code_3(data: Path) -> None:
     exported = tollkeeper("export", "--data-dir", str(data)).stdout
     changed = tollkeeper("verify", "-", stdin=exported.replace('"amount":10,', '"amount":9,', 1))
-    said = failure(changed, 3)
-    assert (
-        said.startswith("Error: standard input: line 3: transaction 3 was changed")
-        or "transaction 2 was changed" in said
+    assert failure(changed, 3).startswith(
+        "Error: standard input: line 2: transaction 2 was changed; its hash does not fit"
     )
+
+
+def test_lines_cut_off_at_the_end_are_found_by_the_hash_that_was_told_before(data: Path) -> None:
+    whole = tollkeeper("export", "--data-dir", str(data)).stdout.splitlines(keepends=True)
+    head = tollkeeper("verify", "-", stdin="".join(whole)).stdout.split()[-1]
+    assert tollkeeper("verify", "-", "--through", head, stdin="".join(whole)).returncode == 0
+    cut = tollkeeper("verify", "-", "--through", head, stdin="".join(whole[:-1]))
+    assert failure(cut, 3).startswith(
+        f"Error: standard input: line 3: the chain ends here without having come to {head}"
+    )
+
+
+def without_line(number: int) -> Callable[[bytes], bytes]:
+    return lambda whole: b"".join(
+        line for at, line in enumerate(whole.splitlines(keepends=True), start=1) if at != number
+    )
+
+
+def swapped(whole: bytes) -> bytes:
+    first, second, third, *rest = whole.splitlines(keepends=True)
+    return b"".join((first, third, second, *rest))
 
 
 @pytest.mark.parametrize(
@@ -73,14 +92,28 @@ def test_a_changed_export_is_a_violation_with_exit_code_3(data: Path) -> None:
         (lambda whole: whole[: whole.index(b"\n") + 20], "line 2: it is not an exported transaction"),
         (lambda _: bytes(range(256)) * 100, "line 1: it is not an exported transaction"),
         (lambda whole: whole + b"\n", "line 5: it is not an exported transaction"),
+        (without_line(1), "line 1: transaction 2 stands where 1 belongs"),
+        (without_line(3), "line 3: transaction 4 stands where 3 belongs; one was removed or moved"),
+        (swapped, "line 2: transaction 3 stands where 2 belongs; one was removed or moved"),
     ],
-    ids=["empty", "cut in its last line", "cut in a line", "binary", "with an empty line"],
+    ids=[
+        "empty",
+        "cut in its last line",
+        "cut in a line",
+        "binary",
+        "with an empty line",
+        "without its first line",
+        "without a line",
+        "two lines swapped",
+    ],
 )
 def test_a_file_that_is_no_whole_export_is_a_violation_that_names_the_line(
     data: Path, tmp_path: Path, spoil: Callable[[bytes], bytes], says: str
 ) -> None:
     file = tmp_path / "spoilt.jsonl"
-    file.write_bytes(spoil(tollkeeper("export", "--data-dir", str(data)).stdout.encode()))
+    desk = Desk(data / "ledger.db", LIMIT)
+    file.write_bytes(spoil(b"".join(desk.export())))
+    desk.store.close()
     assert failure(tollkeeper("verify", str(file)), 3).startswith(f"Error: {file}: {says}")
 
 

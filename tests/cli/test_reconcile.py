@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from tests.cli.program import tollkeeper
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tollkeeper.limits import Enforcement
-from tollkeeper.reconciliation import spread
-from tollkeeper.usage import Charge
+from tollkeeper.reconciliation import ProviderRow, compare, spread
+from tollkeeper.usage import Buckets, Caller, Charge
+from tollkeeper_cli import operations
 from tollkeeper_cli.__main__ import main
+from tollkeeper_cli.operations import Correct
 from tollkeeper_ledger.export import verify
+from tollkeeper_ledger.history import read_history
 
 DOLLAR = 10**9
 SOFT = budget(allocation=100 * DOLLAR, enforcement=Enforcement.SOFT)
@@ -39,6 +42,13 @@ def spent(data: Path) -> tuple[int, int]:
     verify(desk.export())
     desk.store.close()
     return both
+
+
+def transactions(data: Path) -> int:
+    desk = Desk(data / "ledger.db", SOFT, OTHER)
+    lines = desk.export()
+    desk.store.close()
+    return len(lines)
 
 
 def run(data: Path, text: str, *arguments: str, name: str = "usage.csv") -> int:
@@ -70,8 +80,9 @@ def test_corrections_are_booked_on_every_account_once(data: Path, capsys: pytest
     assert capsys.readouterr().err == "", "the same file again books nothing new"
     assert spent(data) == (64 * DOLLAR // 10,) * 2
     assert run(data, DIFFERENT) == 0
-    assert run(data, AGREED, "--book") == 0
-    assert spent(data) == (6 * DOLLAR, 6 * DOLLAR), "a later file of the provider's is followed too"
+    for text, cents in ((AGREED, 600), (DIFFERENT, 640), (AGREED, 600)):
+        assert run(data, text, "--book") == 0
+        assert spent(data) == (cents * DOLLAR // 100,) * 2, "a later file of the provider's is followed too"
 
 
 def test_rows_without_an_id_are_spread_over_their_day_and_model(data: Path) -> None:
@@ -79,6 +90,34 @@ def test_rows_without_an_id_are_spread_over_their_day_and_model(data: Path) -> N
     for _ in range(2):
         assert run(data, json.dumps(rows), "--book", name="usage.json") == 0
         assert spent(data) == (72 * DOLLAR // 10,) * 2
+
+
+def test_a_difference_over_several_tenants_is_booked_for_each_by_what_it_used(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "ledger.db", SOFT, OTHER)
+    for tenant, of, cost in (("team", ACCOUNT, DOLLAR), ("org", ABOVE, 3 * DOLLAR), ("free", None, 4 * DOLLAR)):
+        charges = [Charge(of, cost, 0)] if of else []
+        desk.charge(record("g", *charges, cost=cost, caller=Caller(tenant), upstream_id=None))
+    desk.store.close()
+    for dollars, booked in ((16, 3), (16, 0), (8, 3), (16, 3)):
+        before = transactions(tmp_path)
+        assert run(tmp_path, f"date,model,cost\n2026-11-21,gpt-5,{dollars}\n", "--book") == 0
+        assert spent(tmp_path) == (dollars * DOLLAR // 8, dollars * DOLLAR * 3 // 8), "of the rest nobody keeps account"
+        assert transactions(tmp_path) - before == booked
+
+
+def test_a_booking_that_was_broken_off_is_finished_by_the_same_file(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "ledger.db", SOFT, OTHER)
+    for tenant, of in (("team", ACCOUNT), ("org", ABOVE)):
+        desk.charge(record("g", Charge(of, DOLLAR, 0), caller=Caller(tenant), upstream_id=None))
+    row = ProviderRow("line 2", None, NOW.date(), "gpt-5", 5 * DOLLAR, Buckets())
+    first, _ = compare(read_history(desk.export()), [row]).fixes
+    asked = Correct(mark=first.mark, changes=tuple(first.changes.items()), reason="x", details={
+        "day": str(first.day), "model": first.model, "tenant": first.tenant, "cost": first.cost,
+    })  # fmt: skip
+    desk.do(lambda work: operations._correct(work, desk.policy, NOW, asked=asked))
+    desk.store.close()
+    assert run(tmp_path, "date,model,cost\n2026-11-21,gpt-5,5\n", "--book") == 0
+    assert spent(tmp_path) == (5 * DOLLAR // 2, 5 * DOLLAR // 2)
 
 
 def test_rows_with_and_without_ids_of_one_day_are_not_counted_twice(data: Path) -> None:

@@ -30,6 +30,7 @@ def test_money_that_is_shown_is_read_back_exactly(amount: int) -> None:
 
 @given(nanodollars)
 def test_money_is_shown_with_two_to_nine_decimals_and_no_needless_zero(amount: int) -> None:
+    """M1: nothing is rounded away."""
     decimals = format_money(amount).partition(".")[2]
     assert 2 <= len(decimals) <= 9
     assert len(decimals) == 2 or not decimals.endswith("0")
@@ -49,6 +50,7 @@ def test_a_count_is_the_same_as_a_number_and_as_text(count: int) -> None:
 
 @given(st.integers(0, 10**6), st.sampled_from([("k", 10**3), ("M", 10**6), ("G", 10**9)]), st.integers(0, 3))
 def test_suffixes_are_powers_of_ten(whole: int, suffix: tuple[str, int], decimals: int) -> None:
+    """M4."""
     letter, power = suffix
     text = f"{Decimal(whole).scaleb(-decimals):f}{letter}"
     assert parse_quantity(text) == whole * power // 10**decimals
@@ -58,6 +60,7 @@ def test_suffixes_are_powers_of_ten(whole: int, suffix: tuple[str, int], decimal
     "text", ["2Mi", "2Ki", "1.5", "0.0005k", "-1", "1e3", "", "M", "01", "1 M", "1M\n", "٣", ".5k", "1_000"]
 )
 def test_what_is_not_a_whole_count_is_refused(text: str) -> None:
+    """M4: `Ki` and `Mi` too."""
     with pytest.raises(InvalidValue):
         parse_quantity(text)
 
@@ -122,6 +125,7 @@ def test_tokens_may_be_negative() -> None:
 
 @pytest.mark.parametrize(("value", "rounded"), [("0.5", 1), ("1.5", 2), ("2.4999999999", 2), ("-0.5", -1), ("0", 0)])
 def test_a_cost_is_rounded_once_and_half_up(value: str, rounded: int) -> None:
+    """M2."""
     assert round_half_up(Decimal(value)) == rounded
 
 

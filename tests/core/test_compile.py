@@ -139,6 +139,7 @@ def test_a_limit_that_cannot_block_workloads_as_told_says_so() -> None:
 
 
 def test_a_grant_without_its_budget_waits_and_one_in_another_unit_never_fits() -> None:
+    """B8."""
     waiting, wrong = grant(to="later", name="waiting"), grant("2M", name="wrong")
     result = compiled(budget(), waiting, wrong, grant("5.00", name="right"))
     assert {(problem.ref.name, problem.code, problem.refuses) for problem in result.problems} == {
@@ -163,6 +164,7 @@ def test_price_books_stand_over_the_base() -> None:
 
 
 def test_a_fallback_prices_what_nobody_names_and_the_first_book_by_name_has_it() -> None:
+    """M6: `unknownModels: Fallback`."""
     cheap = {"perMillion": {"input": "1", "output": "1"}}
     dear = {"perMillion": {"input": "9", "output": "9"}}
     first = book("a", models=[price("2")], unknownModels="Fallback", fallback=cheap)

@@ -106,6 +106,7 @@ def test_an_account_that_nobody_opened_holds_its_allocation() -> None:
 
 
 def test_holds_do_not_close_a_gate() -> None:
+    """B2."""
     made = policy(budget())
     (bound,) = accounts_gating(made, "home", NOW)
     assert verdict(made, "home", {bound.account.text: state(bound, held=10 * 10**9)}, NOW).open
@@ -122,6 +123,7 @@ def test_a_namespace_without_a_tenant_is_closed_and_says_why() -> None:
 
 
 def test_a_low_balance_leaves_the_gate_open_and_warns() -> None:
+    """B4."""
     made = policy(budget(lowBalanceThreshold="5.00"))
     warned = spent(made, monthly=6 * 10**9)
     assert warned.open
@@ -131,6 +133,7 @@ def test_a_low_balance_leaves_the_gate_open_and_warns() -> None:
 
 
 def test_a_gate_looks_at_the_keys_of_its_tenant_and_namespace_alone() -> None:
+    """B5."""
     made = policy(
         budget("each", per=["Namespace"]),
         budget("users", per=["User"]),

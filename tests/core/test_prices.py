@@ -27,6 +27,7 @@ instants = st.integers(0, 4 * 366 * 24 * 60).map(
     lambda minutes: datetime(2023, 6, 1, tzinfo=UTC) + timedelta(minutes=minutes)
 )
 dollars = st.decimals(0, 10_000, places=7, allow_nan=False)
+TIERS = st.lists(st.tuples(st.integers(0, 300_000), st.dictionaries(st.sampled_from(BUCKETS), dollars)), max_size=3)
 
 
 def priced(**per_million: str) -> Price:
@@ -86,7 +87,7 @@ def test_only_models_that_are_not_billed_by_tokens_alone_are_unpriced() -> None:
 
 @given(
     st.dictionaries(st.sampled_from(BUCKETS), dollars),
-    st.lists(st.tuples(st.integers(0, 300_000), st.dictionaries(st.sampled_from(BUCKETS), dollars)), max_size=3),
+    TIERS,
     dollars,
     buckets_of,
     st.integers(0, 10**6),
@@ -150,6 +151,19 @@ def test_what_is_not_a_price_is_refused(text: str) -> None:
         priced(input=text)
 
 
+@given(st.dictionaries(st.sampled_from(BUCKETS), dollars), TIERS, dollars, buckets_of)
+def test_m2_a_cost_is_computed_again_from_the_unit_prices_that_stand_beside_it(
+    per_million: dict[str, Decimal], tiers: list[tuple[int, dict[str, Decimal]]], per_request: Decimal, buckets: Buckets
+) -> None:
+    price = Price("p", "m", "test", "1", per_million, per_request, tuple(Tier(*tier) for tier in tiers))
+    units = {name: Decimal(text) for name, text in price.unit_prices(buckets).items()}
+    assert set(units) == set(buckets.nonzero()) | ({"request"} if per_request else set())
+    with localcontext(prec=60):
+        nano = sum((units[name] * 1000 * count for name, count in buckets.nonzero().items()), Decimal(0))
+        exact = nano + units.get("request", Decimal(0)) * 10**9
+        assert price.cost(buckets) == int(exact.to_integral_value(ROUND_HALF_UP))
+
+
 def test_no_price_times_the_most_tokens_of_an_answer_comes_near_what_64_bits_hold() -> None:
     dearest = {bucket: Decimal("99999.999999999") for bucket in BUCKETS}
     price = Price("p", "m", "test", "1", dearest, per_request=Decimal("99999.999999999"))
@@ -194,6 +208,7 @@ def test_what_is_remembered_is_what_would_be_found_anew(known: Any, asked: list[
 
 
 def test_an_unknown_model_is_unpriced_unless_there_is_a_fallback() -> None:
+    """M6."""
     fallback = priced(input="100")
     assert PriceList.bundled().find("openai", "no-such-model", NOW) is None
     assert PriceList.bundled().find("no-such-provider", "gpt-4o", NOW) is None

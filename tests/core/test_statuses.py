@@ -126,6 +126,7 @@ def per_user(raw: dict[str, Any] | None = None) -> TokenBudget:
 def test_any_accounts_make_a_status_that_the_api_server_takes_and_whose_phase_is_the_worst(
     accounts: list[Account],
 ) -> None:
+    """B5."""
     budget = per_user()
     limit = next(limits_of(budget, Binding(frozenset({"research"}))))
     counted = Counted(limit, limit.calendar.window_at(NOW), tuple(accounts))

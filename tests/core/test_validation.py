@@ -168,15 +168,47 @@ CHANGES: list[tuple[str, AnyResource, AnyResource, str]] = [
         budget(period={"every": "Week"}),
         "TokenBudget home/monthly: spec.period: its balance and its grants stand in the period that they began in",
     ),
+    (
+        "the zone of a budget's period",
+        budget(period={"every": "Month"}),
+        budget(period={"every": "Month", "timeZone": "Europe/Madrid"}),
+        "TokenBudget home/monthly: spec.period: its balance and its grants stand in the period that they began in",
+    ),
+    (
+        "a period that is taken away",
+        budget(),
+        budget(period=None),
+        "TokenBudget home/monthly: spec.period: its balance and its grants stand in the period that they began in",
+    ),
+    (
+        "the window of a quota's limit",
+        quota(),
+        quota(window={"every": "Week"}),
+        "TokenQuota home/daily: spec.limits[0].window: what was used stands in the window that counts now",
+    ),
+    (
+        "the anchor of a quota's window",
+        quota(window={"duration": "36h", "anchor": "2026-11-01T00:00:00Z"}),
+        quota(window={"duration": "36h", "anchor": "2026-11-01T12:00:00Z"}),
+        "TokenQuota home/daily: spec.limits[0].window: what was used stands in the window that counts now",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("former", "new", "begin"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
 def test_units_and_periods_do_not_change(former: AnyResource, new: AnyResource, begin: str) -> None:
+    """B7: an account of another unit, or of a window that overlaps, would forget what was spent."""
     everything = Resources.of(FAMILY).having(former)
     refusals = [str(problem) for problem in check(new, everything, SPACES, NOW) if problem.refuses]
     assert len(refusals) == 1
     assert refusals[0].startswith(begin)
+
+
+def test_a_window_written_in_other_words_is_the_same_window() -> None:
+    limit: dict[str, Any] = {"name": "other", "amount": 5, "window": {"every": "Week"}}
+    everything = Resources.of(FAMILY).having(quota())
+    assert check(budget(period={"every": "Month", "timeZone": "UTC"}), everything, SPACES, NOW) == ()
+    assert check(quota(**limit), everything, SPACES, NOW) == (), "a limit of another name counts anew"
 
 
 def test_amounts_may_change() -> None:

@@ -16,6 +16,7 @@ from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.export import verify
+from tollkeeper_ledger.postgres import schema as schema_module
 from tollkeeper_ledger.postgres import store as store_module
 from tollkeeper_ledger.postgres.schema import MIGRATIONS
 from tollkeeper_ledger.postgres.session import Fault, Interrupted
@@ -142,6 +143,38 @@ def test_writers_that_start_at_once_on_an_empty_database_make_its_tables_once(le
         store.close()  # type: ignore[attr-defined]
     with psycopg.connect(ledger.dsn) as connection:
         assert connection.execute("SELECT version FROM ledger_schema").fetchone() == (len(MIGRATIONS),)
+
+
+def test_a_step_forward_is_taken_once_while_another_writer_goes_on(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(ledger, LIMIT)
+    desk.book_grant(grant(5), LIMIT)
+    step = "ALTER TABLE grants ADD COLUMN note TEXT;\nUPDATE grants SET note = reason"
+    monkeypatch.setattr(schema_module, "MIGRATIONS", (*MIGRATIONS, step))
+    newer = [lambda: PostgresStore(ledger.dsn).close()] * 2
+    together(*newer, lambda: [desk.lease("g", Want(ACCOUNT, 10, 10)) for _ in range(20)])
+    with psycopg.connect(ledger.dsn) as connection:
+        assert connection.execute("SELECT version, note FROM ledger_schema, grants").fetchall() == [
+            (len(MIGRATIONS) + 1, "TopUp")
+        ]
+    assert desk.account(ACCOUNT).held == 200
+    verify(desk.export())
+    desk.store.close()
+
+
+def test_a_step_forward_that_fails_leaves_the_database_as_it_was(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Desk(ledger).store.close()
+    with monkeypatch.context() as newer:
+        broken = "ALTER TABLE grants ADD COLUMN note TEXT;\nUPDATE no_such_table SET note = ''"
+        newer.setattr(schema_module, "MIGRATIONS", (*MIGRATIONS, broken))
+        with pytest.raises(LedgerUnavailable, match="no_such_table"):
+            PostgresStore(ledger.dsn)
+    desk = Desk(ledger, LIMIT)
+    desk.book_grant(grant(5), LIMIT)
+    desk.store.close()
 
 
 def test_partitions_are_there_before_their_month(ledger: PostgresLedger) -> None:

@@ -18,7 +18,9 @@ from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
 from tollkeeper.history import History
 from tollkeeper.leases import Want
+from tollkeeper.lenders import with_lenders
 from tollkeeper.limits import Anonymous, Dimension, Enforcement, Limit
+from tollkeeper.policy import PolicySet
 from tollkeeper.prices import PriceEntry, PriceList
 from tollkeeper.usage import Buckets, Caller, Charge, UsageRecord
 from tollkeeper.whatif import what_if
@@ -248,6 +250,49 @@ def test_tenants_that_the_policies_do_not_have_are_named(tmp_path: Path) -> None
 def test_soft_limits_refuse_nobody(tmp_path: Path) -> None:
     soft = replace(MONEY, allocation=1, enforcement=Enforcement.SOFT)
     assert what_if(past(tmp_path, [100] * 3), policy(soft)).refusals == []
+
+
+ABOVE = budget("above", 2000, tenants=frozenset({"org"}), lending=300)
+BELOW = budget("below", 300, calendar=DAILY, borrowing=400)
+
+
+def lending(*limits: Limit) -> PolicySet:
+    made = policy(*limits)
+    return replace(made, limits=with_lenders(limits, made.tenants)[0])
+
+
+def past_with_loans(path: Path, steps: Sequence[tuple[int, int]]) -> History:
+    """Requests of so much, each holding so much more, settled when the second one after it was asked for."""
+    made = Past(path / "ledger.db", BELOW, ABOVE)
+    made.desk.policy = lending(BELOW, ABOVE)
+    for number, (amount, over) in enumerate(steps):
+        made.ask(NOW + timedelta(hours=number), Buckets(input=amount), over)
+        if number % 2:
+            made.settle(NOW + timedelta(hours=number, minutes=1))
+    while made.waiting:
+        made.settle(NOW + timedelta(hours=len(steps)))
+    return made.history()
+
+
+def test_what_a_loan_let_in_is_let_in_again_and_refused_by_policies_that_lend_less(tmp_path: Path) -> None:
+    history = past_with_loans(tmp_path, [(100, 0)] * 8)
+    assert len(history.usages) == 6, "300 of its own and 300 that are lent"
+    assert what_if(history, lending(BELOW, ABOVE)).refusals == []
+    less = what_if(history, lending(BELOW, replace(ABOVE, lending=150)))
+    assert [(one.request, one.limit) for one in less.refusals] == [
+        ("r5", "TokenBudget team/below"),
+        ("r6", "TokenBudget team/below"),
+    ]
+    assert what_if(history, lending(replace(BELOW, borrowing=0), ABOVE)).total.refused == 3
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.integers(1, 150), st.integers(0, 60)), min_size=6, max_size=40))
+def test_under_the_policies_that_were_in_force_loans_let_everybody_in_again(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int]]
+) -> None:
+    history = past_with_loans(tmp_path_factory.mktemp("ledger"), steps)
+    assert what_if(history, lending(BELOW, ABOVE)).refusals == []
 
 
 def forged(changes: dict[str, object], entries: list[object] | None = None) -> list[bytes]:

@@ -5,7 +5,7 @@ crashes with and without the spool; lapses at any moment; restarts of the author
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
 from tollkeeper.policy import BoundAccount
+from tollkeeper.recalls import Recalls
 from tollkeeper.usage import Charge, UsageRecord
 from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import verify
@@ -68,7 +69,7 @@ class Gateway:
 class Fleet(RuleBasedStateMachine):
     """Whatever happens in whatever order: I1, I2, I3, and a chain that adds up to the table."""
 
-    checked = admitted = booked = 0
+    checked = admitted = booked = recalled = 0
     """Over all histories: a machine that does nothing proves nothing."""
 
     @initialize(cap=st.integers(500, 20_000))
@@ -84,6 +85,7 @@ class Fleet(RuleBasedStateMachine):
         self.gone: list[tuple[str, str, int]] = []
         self.under_way: list[LeaseRequest | UsageRecord] = []
         self.provider: dict[str, int] = {}
+        self.recalls = Recalls()
 
     def _gateway(self) -> Gateway:
         self.born += 1
@@ -147,9 +149,20 @@ class Fleet(RuleBasedStateMachine):
             self.under_way.append(gateway.call)
 
     def _lease(self, request: LeaseRequest) -> LeaseReply:
-        return self._do(lambda: self.ledger.lease(
+        reply = self._do(lambda: self.ledger.lease(
             request.holder, *request.wants, returns=dict(request.returns), now=self.now, sequence=request.sequence
         ))  # fmt: skip
+        for account in self.recalls.heard(request, reply, self.mono):
+            self.recalls.begin(account, [one.spool.holder for one in self.gateways], self.mono)
+        asked, awaited = self.recalls.ask(request.holder, reply)
+        Fleet.recalled += len(asked)
+        return replace(reply, recalling=awaited)
+
+    @rule(which=st.integers(0, 2))
+    def hear_of_recalls(self, which: int) -> None:
+        """As soon as they are made, later, or not at all."""
+        gateway = self.gateways[which]
+        gateway.desk.recalled(self.recalls.take(gateway.spool.holder), self.mono)
 
     @staticmethod
     def _do(step: Callable[[], LeaseReply]) -> LeaseReply:
@@ -306,7 +319,7 @@ def test_ten_thousand_steps_break_no_promise() -> None:
         settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None),
     )
     assert Fleet.checked >= 10_000
-    assert min(Fleet.admitted, Fleet.booked) >= 100
+    assert min(Fleet.admitted, Fleet.booked, Fleet.recalled) >= 100
 
 
 @pytest.mark.parametrize("plant", [grant_without_hold, forget_what_a_vanished_holder_had, let_any_amount_be_available])

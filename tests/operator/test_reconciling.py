@@ -161,6 +161,7 @@ async def test_a_gate_that_an_outsider_opens_or_deletes_is_put_right(start: Star
 
 
 async def test_a_grant_waits_for_its_budget(start: Start, namespace: str) -> None:
+    """B8."""
     async with start() as running:
         await running.apply(tenant(namespace) + grant(namespace))
         await running.until(TOKEN_GRANT, "top-up", namespace, booked=False)
@@ -169,6 +170,15 @@ async def test_a_grant_waits_for_its_budget(start: Start, namespace: str) -> Non
         await running.apply(budget(namespace))
         await running.until(TOKEN_GRANT, "top-up", namespace, booked=True)
         await running.until(TOKEN_BUDGET, "monthly", namespace, granted="5.00")
+
+
+async def test_b8_deleting_a_grant_undoes_nothing(start: Start, namespace: str) -> None:
+    async with start() as running:
+        await running.apply(tenant(namespace) + budget(namespace) + grant(namespace))
+        await running.until(TOKEN_BUDGET, "monthly", namespace, granted="5.00")
+        await running.run("delete", "tokengrant", "top-up", namespace=namespace)
+        await running.spend(namespace, DOLLAR)
+        await running.until(TOKEN_BUDGET, "monthly", namespace, spent="1.00", granted="5.00", balance="14.00")
 
 
 async def test_a_restart_books_no_grant_and_fires_no_threshold_again(start: Start, namespace: str) -> None:

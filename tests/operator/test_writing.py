@@ -73,6 +73,7 @@ def limit(unit: Unit = Unit.USD) -> Limit:
 def test_a_grant_is_booked_when_its_budget_is_there_and_its_time_has_come(
     given_grant: TokenGrant, given_limit: Limit | None, reason: str | None
 ) -> None:
+    """B8."""
     fault = obstacle(given_grant, given_limit, NOW)
     assert (fault.reason if fault else None) == reason
 

@@ -1,5 +1,6 @@
 """The lease desk against the core's own lease algebra: whatever happens in whatever order, nothing is handed out twice."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import settings
@@ -9,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.sidecar.builders import NOW, PRICES, account_of, limit
 from tests.sidecar.reference import ReferenceAuthority
 from tollkeeper.amounts import Unit
-from tollkeeper.leases import LeaseReply, LeaseRequest
+from tollkeeper.leases import RECALL_SECONDS, LeaseReply, LeaseRequest, Want
 from tollkeeper.limits import Limit, WhenStale
 from tollkeeper.policy import BoundAccount
 from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold, Tokens, demand_of
@@ -94,6 +95,10 @@ class Desks(RuleBasedStateMachine):
         which, used = self.unbooked.pop(0)
         self.authority.book_now(f"{'one' if which == 0 else 'two'}", used, NOW)
         self.desks[which].pools.booked(used)
+
+    @rule(which=st.integers(0, 1), both=st.booleans())
+    def hear_of_a_recall(self, which: int, both: bool) -> None:
+        self.desks[which].recalled([account_of(one) for one in self.limits[: 1 + both]], self.time)
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 0.6, 5.0, 60.0]))
     def wait(self, seconds: float) -> None:
@@ -255,6 +260,88 @@ def test_a_blocked_account_refuses_even_what_would_fit() -> None:
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Refused)
+
+
+def holding_and_free(quota: Limit, authority: ReferenceAuthority) -> Desk:
+    """A desk with a hold of 100, and 300 free."""
+    desk = Desk("one", 10)
+    places = [desk.arrive(demand(tokens - 16, 16, quota), 1.0) for tokens in (100, 300)]
+    answered(desk, authority, 1.0)
+    assert isinstance(places[1], Waiting)
+    assert isinstance(places[1].outcome, Hold)
+    desk.settle(places[1].outcome, {}, 1.0)
+    return desk
+
+
+def test_a_recall_takes_all_that_is_free_and_nothing_that_is_held() -> None:
+    quota = limit("tokens", 400, Unit.TOKENS)
+    authority = ReferenceAuthority([quota])
+    desk = holding_and_free(quota, authority)
+    desk.recalled([account_of(quota)], 1.1)
+    request = desk.next_request(NOW, 1.1)
+    assert request is not None
+    assert (request.returns, request.answers) == ({account_of(quota): 300}, frozenset({account_of(quota)}))
+    desk.answered(authority.lease_now(request, NOW), NOW, 1.1)
+    assert desk.next_request(NOW, 1.2) is None
+
+
+def test_a_recall_that_was_heard_while_a_call_was_under_way_is_answered_by_the_next() -> None:
+    quota = limit("tokens", 1000, Unit.TOKENS)
+    authority = ReferenceAuthority([quota])
+    desk = holding_and_free(quota, authority)
+    desk.arrive(demand(500, 16, quota), 1.1)
+    under_way = desk.next_request(NOW, 1.1)
+    desk.recalled([account_of(quota)], 1.2)
+    assert under_way is not None
+    assert not under_way.answers
+    desk.answered(authority.lease_now(under_way, NOW), NOW, 1.3)
+    after = desk.next_request(NOW, 1.3)
+    assert after is not None
+    assert after.answers == {account_of(quota)}
+
+
+def test_a_recall_whose_answer_did_not_arrive_is_answered_again() -> None:
+    quota = limit("tokens", 400, Unit.TOKENS)
+    desk = holding_and_free(quota, ReferenceAuthority([quota]))
+    desk.recalled([account_of(quota)], 1.1)
+    first = desk.next_request(NOW, 1.1)
+    desk.unavailable(1.1)
+    due = desk.next_due(1.1)
+    assert due is not None
+    again = desk.next_request(NOW, 1.1 + due)
+    assert first is not None
+    assert again is not None
+    assert (again.returns, again.answers) == (first.returns, first.answers)
+
+
+def test_a_request_that_waits_for_one_account_does_not_keep_what_others_lack_on_another() -> None:
+    plenty, short = limit("plenty", 1000, Unit.TOKENS), limit("short", 100, Unit.TOKENS)
+    authority = ReferenceAuthority([plenty, short])
+    authority.lease_now(LeaseRequest("two", 1, (Want(account_of(short), 100, 100),)), NOW)
+    desk = Desk("one", 10)
+    desk.arrive(demand(50, 16, plenty, short), 1.0)
+    answered(desk, authority, 1.0)
+    desk.recalled([account_of(plenty)], 1.1)
+    request = desk.next_request(NOW, 1.1)
+    assert request is not None
+    assert (request.returns, request.wants) == ({account_of(plenty): 66}, ())
+
+
+def test_while_others_owe_an_answer_a_refused_request_asks_again_for_a_recall_time() -> None:
+    quota = limit("tokens", 100, Unit.TOKENS)
+    authority = ReferenceAuthority([quota])
+    authority.lease_now(LeaseRequest("two", 1, (Want(account_of(quota), 100, 100),)), NOW)
+    desk, mono = Desk("one", 10), 1.0
+    place = desk.arrive(demand(50, 16, quota), mono)
+    assert isinstance(place, Waiting)
+    while place.outcome is None:
+        request = desk.next_request(NOW, mono)
+        assert request is not None
+        reply = authority.lease_now(request, NOW)
+        desk.answered(replace(reply, recalling=frozenset({account_of(quota)})), NOW, mono)
+        mono += PATIENCE_SECONDS
+    assert isinstance(place.outcome, Refused)
+    assert mono == 1.0 + RECALL_SECONDS + PATIENCE_SECONDS
 
 
 def test_idle_leases_go_back_within_two_seconds() -> None:

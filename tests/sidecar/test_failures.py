@@ -29,7 +29,7 @@ from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.limits import Enforcement, WhenStale
 from tollkeeper.policy import CurrentPolicy
-from tollkeeper.prices import Price, PriceList
+from tollkeeper.prices import Price, PriceEntry, PriceList
 from tollkeeper.usage import UsageRecord
 from tollkeeper_provider import start_provider
 from tollkeeper_sidecar import Gateway, GatewayError, GatewaySettings, Upstream
@@ -67,6 +67,7 @@ async def test_a_provider_error_passes_as_it_is_and_charges_nothing(stage: SetUp
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_without_usage_is_estimated_on_the_safe_side(stage: SetUp, stream: bool) -> None:
+    """M7."""
     running = await stage(policy(TOKENS))
     answer = await ask(running, "no-usage", stream=stream)
     if isinstance(answer, openai.AsyncStream):
@@ -80,6 +81,7 @@ async def test_an_answer_without_usage_is_estimated_on_the_safe_side(stage: SetU
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_provider_that_dies_midway_is_charged_for_what_was_seen(stage: SetUp, stream: bool) -> None:
+    """M7: the prompt and the output seen so far."""
     running = await stage(policy(TOKENS))
 
     async def read_it_all() -> None:
@@ -128,6 +130,7 @@ async def test_a_provider_that_cannot_be_reached_is_a_502_and_charges_nothing(st
 
 
 async def test_a_model_without_price_is_refused_under_a_budget_in_money_and_counted_elsewhere(stage: SetUp) -> None:
+    """M6: `Refuse`, wherever a Hard limit counts money."""
     budget = limit()
     running = await stage(policy(budget, TOKENS, prices=PriceList()))
     with pytest.raises(openai.PermissionDeniedError) as refused:
@@ -167,12 +170,37 @@ async def test_a_model_without_price_is_told_of_once_where_no_limit_counts_it(st
 
 
 async def test_a_fallback_prices_what_nobody_names_under_a_hard_budget_too(stage: SetUp) -> None:
+    """M6: `Fallback`."""
     budget = limit()
     fallback = Price("", "", "PriceBook/default/fallback", "1", {"input": Decimal(1), "output": Decimal(10)})
     running = await stage(policy(budget, prices=PriceList().with_books([], fallback=fallback)))
     await ask(running, "slow=0")
     await running.finished()
     assert running.account(budget).spent == 300 * 1000 + 40 * 10_000
+
+
+async def test_b9_a_request_under_no_limit_is_admitted_and_metered(stage: SetUp) -> None:
+    running = await stage(policy())
+    await ask(running, "slow=0")
+    await running.finished()
+    (transaction,) = [orjson.loads(body) for body, _ in running.authority.reader.chain()]
+    (row,) = transaction["usage"]
+    assert (row["buckets"], row["cost"], row["charges"]) == ({"input": 300, "output": 40}, 300 * 1250 + 40 * 10_000, [])
+
+
+async def test_a_changed_price_counts_from_then_on_and_what_is_booked_is_never_priced_anew(stage: SetUp) -> None:
+    budget = limit()
+    running = await stage(policy(budget))
+    await ask(running, "slow=0")
+    dearer = PriceEntry("openai", MODEL, {"input": Decimal(2), "output": Decimal(20)}, version="2026-12")
+    running.policy.publish(policy(budget, prices=PriceList().with_books([dearer])))
+    await ask(running, "slow=0")
+    await running.finished()
+    booked = [row for body, _ in running.authority.reader.chain() for row in orjson.loads(body)["usage"] or ()]
+    assert [(row["cost"], row["price"].partition("@")[2], row["unit_prices"]) for row in booked] == [
+        (300 * 1250 + 40 * 10_000, "2026-11", {"input": "1.25", "output": "10"}),
+        (300 * 2000 + 40 * 20_000, "2026-12", {"input": "2", "output": "20"}),
+    ]
 
 
 async def test_a_full_disk_refuses_before_anything_is_passed_on(stage: SetUp) -> None:

@@ -7,11 +7,14 @@ import pytest
 import yaml
 
 import tollkeeper_kube as edge
+from tests.ledger.conftest import postgres
 from tests.webhook.manifests import Apply, Manifest
 from tollkeeper.crd import crds
 from tollkeeper_cluster import Kubectl, KubectlError, LocalCluster
 from tollkeeper_kube import Kube
 from tollkeeper_webhook.policies import policies
+
+__all__ = ["postgres"]
 
 OPERATOR = "tollkeeper-operator-of-the-tests"
 

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.ledger.builders import NOW, account_of, budget, policy
-from tests.postgres_server import running as postgres_running
+from tests.postgres_server import PostgresServer
 from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, LeaseRequest, Want
 from tollkeeper.policy import CurrentPolicy, PolicySet
@@ -116,18 +116,17 @@ async def test_holders_lapse_beside_one_whose_leases_cannot(running: Running, mo
     assert [(one["holder"], one["log_level"]) for one in said] == [("odd", "error")]
 
 
-async def test_a_holder_that_another_authority_hears_of_does_not_lapse() -> None:
-    with postgres_running() as server:
-        ledger = PostgresLedger(server.new_database())
-        one, two = Running(ledger), Running(ledger)
-        async with one.authority:
-            await one.lease("g1")
-            async with two.authority:
-                one.now += LONG
-                two.now += LONG
-                await one.lease("g1", 50)
-                await two.authority.lapse_unheard()
-                assert (two.account.held, two.account.unreconciled) == (150, 0)
-                two.now += LONG
-                await two.authority.lapse_unheard()
-                assert (two.account.held, two.account.unreconciled) == (0, 150)
+async def test_a_holder_that_another_authority_hears_of_does_not_lapse(postgres: PostgresServer) -> None:
+    ledger = PostgresLedger(postgres.new_database())
+    one, two = Running(ledger), Running(ledger)
+    async with one.authority:
+        await one.lease("g1")
+        async with two.authority:
+            one.now += LONG
+            two.now += LONG
+            await one.lease("g1", 50)
+            await two.authority.lapse_unheard()
+            assert (two.account.held, two.account.unreconciled) == (150, 0)
+            two.now += LONG
+            await two.authority.lapse_unheard()
+            assert (two.account.held, two.account.unreconciled) == (0, 150)

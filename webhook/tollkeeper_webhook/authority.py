@@ -125,11 +125,15 @@ class LedgerAuthority:
 
     async def recalled(self, holder: str) -> Collection[str]:
         """See `Authority`."""
-        ear = self._ears.setdefault(holder, asyncio.Event())
-        while not (accounts := self._recalls.take(holder)):
-            ear.clear()
-            await ear.wait()
-        return accounts
+        ear = self._ears[holder] = asyncio.Event()
+        try:
+            while not (accounts := self._recalls.take(holder)):
+                ear.clear()
+                await ear.wait()
+            return accounts
+        finally:
+            if self._ears.get(holder) is ear:
+                del self._ears[holder]
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         """See `Authority`."""
@@ -229,7 +233,6 @@ class LedgerAuthority:
         self._sequences.pop(holder, None)
         self._stuck.discard(holder)
         self._recalls.forget(holder)
-        self._ears.pop(holder, None)
 
 
 def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:

@@ -95,6 +95,7 @@ def test_a_budgets_amounts_are_read_in_its_unit() -> None:
 
 
 def test_a_budget_without_a_period_is_prepaid_and_one_with_follows_its_clock() -> None:
+    """B6."""
     assert budget().spec.calendar() == Calendar.FOREVER
     assert budget(period=MONTH).spec.calendar() == Calendar.every(Every.MONTH, "Europe/Madrid")
 
@@ -105,11 +106,13 @@ def test_a_custom_window_counts_from_its_anchor() -> None:
 
 
 def test_a_minimum_above_zero_is_refused() -> None:
+    """B1."""
     assert "must be money, 0 or below" in faults_of(budget, minimumBalance="0.01")["spec.minimumBalance"]
     assert "0 or below" in faults_of(budget, unit="Tokens", minimumBalance=1)["spec.minimumBalance"]
 
 
 def test_a_low_balance_threshold_below_the_minimum_is_refused() -> None:
+    """B1."""
     assert "spec.lowBalanceThreshold" in faults_of(budget, lowBalanceThreshold="-0.120000001")
     assert budget(lowBalanceThreshold="-0.12").spec.low_balance_amount == -120_000_000
 
@@ -165,6 +168,7 @@ def test_a_quota_counts_whole_tokens() -> None:
 
 
 def test_weights_belong_to_weighted_tokens_alone() -> None:
+    """M5."""
     weights = {"cache_read": "0.1", "output": "4"}
     limit = quota(unit="WeightedTokens", weights=weights).spec.limits[0]
     assert limit.weight_by_bucket == {"cache_read": Decimal("0.1"), "output": Decimal(4)}
@@ -215,6 +219,7 @@ def test_a_match_takes_what_each_of_its_lists_has_a_glob_for() -> None:
 
 
 def test_a_grant_is_positive_and_written_in_its_budgets_unit() -> None:
+    """B8."""
     assert grant().spec.amount_in(Unit.USD) == 25 * 10**9
     assert grant(amount="2M").spec.amount_in(Unit.TOKENS) == 2_000_000
     with pytest.raises(InvalidValue, match=r"spec\.amount: .*the budget's unit is USD"):

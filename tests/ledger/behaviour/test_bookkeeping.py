@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -295,6 +295,22 @@ def test_what_is_read_after_a_restart_is_what_was_committed(ledger: LedgerAt) ->
     again.store.close()
 
 
+def test_who_has_leases_on_an_account_is_known_of_those_that_live(ledger: LedgerAt) -> None:
+    desk = Desk(ledger, LIMIT)
+    for holder in ("g1", "g2", "gone", "empty"):
+        desk.lease(holder, Want(ACCOUNT, 100, 100))
+    desk.lapse("gone")
+    desk.lease("empty", returns={ACCOUNT: 100})
+    with desk.reader() as reader:
+        found = reader.holders_of([ACCOUNT, "another"], ["g1", "gone", "empty", "g2", "unheard"])
+        assert {account: set(holders) for account, holders in found.items()} == {
+            ACCOUNT: {"g1", "g2"},
+            "another": set(),
+        }
+        assert reader.holders_of([ACCOUNT], ["g2"]) == {ACCOUNT: ["g2"]}
+    desk.store.close()
+
+
 class LeaseAlgebra(RuleBasedStateMachine):
     """Whatever holders do, in whatever order, and whichever writer they ask: nothing is overspent, nothing is lost, and
     the chain adds up."""
@@ -454,3 +470,29 @@ def test_an_overlapping_window_of_another_period_is_not_the_one_before(desk: Des
     weekly = budget(calendar=Calendar.every(Every.WEEK, "Europe/Madrid"))
     desk.open(weekly)
     assert desk.account(account_of(weekly)).granted == 0, "the grant stays where it was given"
+
+
+def test_b7_a_budget_that_is_deleted_and_written_again_goes_on_with_what_was_spent(desk: Desk) -> None:
+    desk.lease("g1", Want(ACCOUNT, 600, 600))
+    desk.charge(record("g1", Charge(ACCOUNT, 600, 600)))
+    known = desk.policy
+    desk.policy = type(known)(2, known.tenants, (), known.prices)
+    assert desk.lease("g1", Want(ACCOUNT, 1, 1)).refused[0].reason is Reason.UNKNOWN_ACCOUNT
+    desk.policy = known
+    assert desk.lease("g1", Want(ACCOUNT, 401, 401)).refused, "it had 400 left when it was deleted"
+    assert account(desk).spent == 600
+
+
+def test_b7_an_account_whose_period_was_written_anew_from_the_same_start_ends_with_the_new_one(
+    ledger: LedgerAt,
+) -> None:
+    monday = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    daily, weekly = (budget(calendar=Calendar.every(every)) for every in (Every.DAY, Every.WEEK))
+    desk, name = Desk(ledger, daily), account_of(daily, monday)
+    assert name == account_of(weekly, monday)
+    desk.lease("g1", Want(name, 900, 900), now=monday)
+    desk.charge(record("g1", Charge(name, 900, 900), admitted_at=monday), now=monday)
+    desk.policy = policy(weekly)
+    refusal = desk.lease("g1", Want(name, 900, 900), now=monday + timedelta(days=2)).refused[0]
+    assert (refusal.reason, refusal.resets) == (Reason.USED_UP, datetime(2026, 11, 30, tzinfo=UTC))
+    desk.store.close()

@@ -64,6 +64,7 @@ def exported(desk: Desk) -> list[bytes]:
 
 
 def test_an_adjustment_is_a_new_entry_that_changes_what_was_spent(desk: Desk) -> None:
+    """B8: corrections are made by hand, with a reason."""
     before = exported(desk)
     told = booked(desk, adjust(200, "T-1"))
     assert (account(desk).spent, account(desk).balance, account(desk).granted) == (400, 600, 0)
@@ -185,3 +186,39 @@ def test_whatever_is_corrected_the_chain_sums_to_balance_and_spent(new_ledger: N
         side = entry["account"].split("#")[1]
         sums[side] = sums.get(side, 0) + entry["amount"]
     assert (sums["balance"], sums["spent"]) == (1000 - expected, expected)
+
+
+def release(amount: int, *holders: str) -> Callable[[Work, PolicySet, datetime], Corrected]:
+    return lambda work, policy, now: corrections.release(
+        work, policy, Change(ACCOUNT, amount), holders=holders, reason="its disk is gone", now=now
+    )
+
+
+def test_what_a_vanished_holder_had_in_hand_is_given_back_with_a_reason(desk: Desk) -> None:
+    desk.close("g1", {ACCOUNT: 300})
+    with desk.reader() as reader:
+        vanished = reader.vanished_holders(ACCOUNT)
+        assert reader.vanished_holders(COUNTED) == []
+    booked(desk, release(250, *vanished))
+    assert (account(desk).spent, account(desk).unreconciled, account(desk).balance) == (600, 50, 350)
+    last = orjson.loads(exported(desk)[-1])
+    assert (last["kind"], last["usage"]) == ("release", {"reason": "its disk is gone", "holders": {"g1": 250}})
+    verify(exported(desk))
+    with desk.reader() as reader:
+        assert [(row.reason, row.amount) for row in reader.payments(ACCOUNT, page=1).rows] == [("Release", 250)]
+
+
+def test_a_report_that_comes_after_all_is_charged_in_full(desk: Desk) -> None:
+    desk.close("g1", {ACCOUNT: 300})
+    booked(desk, release(300, "g1"))
+    desk.charge(record("g1", Charge(ACCOUNT, 200, 300), cost=200))
+    assert (account(desk).spent, account(desk).unreconciled) == (800, 0)
+
+
+@pytest.mark.parametrize(("amount", "holders"), [(301, ["g1"]), (-1, ["g1"]), (300, ["g2"]), (1, [])])
+def test_no_more_than_stands_unreconciled_is_given_back(desk: Desk, amount: int, holders: list[str]) -> None:
+    desk.close("g1", {ACCOUNT: 300})
+    before = exported(desk)
+    with pytest.raises(InvalidValue, match=r"0\.0000003 USD stands unreconciled and .* cannot be given back of it"):
+        booked(desk, release(amount, *holders))
+    assert (account(desk).unreconciled, exported(desk)) == (300, before)

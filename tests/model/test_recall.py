@@ -1,0 +1,132 @@
+"""Recall (H4): no caller is refused while budget has been idle elsewhere for longer than the recall time."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.ledger.builders import account_of, budget
+from tests.model.timeline import SLOWEST_MESSAGE_SECONDS, Timeline
+from tollkeeper.amounts import Unit
+from tollkeeper.leases import RECALL_SECONDS
+from tollkeeper.limits import Limit
+from tollkeeper.recalls import Recalls
+from tollkeeper_sidecar.demand import Hold
+from tollkeeper_sidecar.desk import PATIENCE_SECONDS, Desk
+from tollkeeper_sidecar.waiting import Refused
+
+LONGEST_CALL_SECONDS = 2 * SLOWEST_MESSAGE_SECONDS
+
+
+def sized(name: str, amount: int, unit: Unit = Unit.TOKENS) -> Limit:
+    return budget(name, amount, unit=unit)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    holders=st.integers(2, 6), team=st.integers(500, 6000), everyone=st.integers(500, 6000), seed=st.integers(0, 10**6),
+    callers=st.lists(
+        st.tuples(
+            st.floats(0, 12), st.integers(0, 5), st.integers(1, 400), st.integers(16, 600), st.sampled_from([1, 2, 3]),
+            st.sampled_from([0.0, 0.3, 2.0, 8.0]), st.sampled_from([0, 5, 20, 100]), st.booleans(),
+        ), min_size=20, max_size=60,
+    ),
+)  # fmt: skip
+def test_no_caller_is_refused_while_others_have_had_leftovers_for_longer_than_the_recall_time(
+    holders: int, team: int, everyone: int, seed: int, callers: list[tuple[float, int, int, int, int, float, int, bool]]
+) -> None:
+    limits = sized("team", team), sized("all", everyone)
+    timeline = Timeline(limits, holders, seed)
+    for at, which, prompt, output, under, seconds, percent, lower in callers:
+        chosen = [one for bit, one in enumerate(limits) if under & 1 << bit]
+        request = timeline.request(prompt, output, *chosen, seconds=seconds, percent=percent, lower=lower)
+        timeline.come(at, which % holders, request)
+    timeline.run(until=30.0)
+    assert len(timeline.ended) == len(callers)
+    assert max(one.idle for one in timeline.ended) <= RECALL_SECONDS
+    assert max(one.patient for one in timeline.ended) <= RECALL_SECONDS + PATIENCE_SECONDS + LONGEST_CALL_SECONDS
+    assert all(timeline.account(name).held == 0 for name in timeline.accounts)
+
+
+def one_that_keeps_busy(timeline: Timeline, limit: Limit) -> None:
+    """The first holder has had so many requests lately that it keeps a lease for more of them."""
+    for number in range(40):
+        timeline.come(number / 20, 0, timeline.request(300, 100, limit, percent=1))
+
+
+def none_is_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Recalls, "ask", lambda *_: (frozenset(), frozenset()))
+
+
+def none_listens(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Desk, "recalled", lambda *_: None)
+
+
+@pytest.mark.parametrize("plant", [None, none_is_told, none_listens])
+def test_a_caller_gets_what_a_busy_holder_has_leased_ahead(
+    plant: Callable[[pytest.MonkeyPatch], None] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plant is not None:
+        plant(monkeypatch)
+    limit = sized("team", 40_000)
+    timeline = Timeline([limit], 2)
+    one_that_keeps_busy(timeline, limit)
+    timeline.run(until=2.0)
+    leased_ahead = timeline.free(account_of(limit))["g0"]
+    assert leased_ahead > 1000
+    spent = timeline.account(account_of(limit)).spent
+    timeline.come(2.0, 1, timeline.request(40_000 - spent - leased_ahead, leased_ahead // 2, limit))
+    timeline.run(until=2.9)
+    last = timeline.ended[-1].outcome if timeline.ended[-1].member == "g1" else None
+    assert isinstance(last, Hold) == (plant is None)
+
+
+def test_what_stands_for_requests_in_flight_is_not_recalled() -> None:
+    limit = sized("team", 1000)
+    timeline = Timeline([limit], 2)
+    timeline.come(0.0, 0, timeline.request(300, 300, limit, seconds=20.0))
+    timeline.come(1.0, 1, timeline.request(300, 300, limit))
+    timeline.run(until=5.0)
+    assert timeline.work.lease("g0", account_of(limit)).outstanding == 600
+    assert isinstance(timeline.ended[-1].outcome, Refused)
+
+
+def test_who_is_told_that_others_are_short_calls_no_more_than_a_few_times_for_each_recall() -> None:
+    limit = sized("team", 1000)
+    timeline = Timeline([limit], 20)
+    for number in range(20):
+        timeline.come(0.0, number, timeline.request(1, 30, limit, seconds=60.0))
+    timeline.run(until=5.0)
+    before = [one.calls for one in timeline.members]
+    for number in range(100):
+        timeline.come(5.0 + number / 10, 0, timeline.request(300, 200, limit))
+    timeline.run(until=15.0)
+    rounds = 10.0 / RECALL_SECONDS + 1
+    assert max(one.calls - had for one, had in list(zip(timeline.members, before, strict=True))[1:]) <= rounds
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 40), st.lists(st.integers(0, 5), min_size=40, max_size=40))
+def test_many_holders_use_a_quota_to_its_last_request(holders: int, cap: int, order: list[int]) -> None:
+    """Near the cap leases shrink down to single holds: each request that fits is let in, whoever it comes to."""
+    limit = sized("requests", cap, Unit.REQUESTS)
+    timeline = Timeline([limit], holders, seed=cap)
+    for number, which in enumerate(order):
+        timeline.come(number * 0.7, which % holders, timeline.request(1, 1, limit, seconds=0.3))
+    timeline.run(until=60.0)
+    assert [isinstance(one.outcome, Hold) for one in timeline.ended] == [number < cap for number in range(40)]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(2, 6), st.lists(st.tuples(st.floats(0, 4), st.integers(0, 5)), min_size=1, max_size=60), st.data())
+def test_with_less_left_than_16_units_no_holder_has_more_than_its_holds(
+    holders: int, callers: list[tuple[float, int]], data: st.DataObject
+) -> None:
+    limit = sized("requests", 15, Unit.REQUESTS)
+    timeline = Timeline([limit], holders, data.draw(st.integers(0, 10**6)))
+    for at, which in callers:
+        timeline.come(at, which % holders, timeline.request(1, 1, limit, seconds=10.0))
+    timeline.run(until=9.0)
+    assert sum(timeline.free(account_of(limit)).values()) == 0
+    assert timeline.account(account_of(limit)).held == min(15, len(callers))

@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from tollkeeper.limits import Limit
+
+_new, _set = object.__new__, object.__setattr__
 
 RECENT_REQUESTS = 100
 """How many settled requests the mean cost of rule B3 looks back on."""
@@ -35,7 +38,7 @@ class Phase(StrEnum):
         return list(Phase).index(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: `_holding` copies all fields at once
 class Account:
     """One balance. Integers of the limit's unit; `recent` are the amounts of the last settled requests, newest last.
 
@@ -69,12 +72,12 @@ class Account:
         """What was put in for good: allocation, rollover and grants."""
         return self.allocation + self.rolled_over + self.granted
 
-    @property
+    @cached_property
     def credit(self) -> int:
         """Everything that was put in: allocation, rollover, grants and what is borrowed."""
-        return self.own_credit + self.borrowed
+        return self.allocation + self.rolled_over + self.granted + self.borrowed
 
-    @property
+    @cached_property
     def balance(self) -> int:
         """What is left of the credit; reservations in flight do not change it (B2)."""
         return self.credit - self.spent - self.unreconciled
@@ -84,7 +87,7 @@ class Account:
         """The balance without what is borrowed: nothing borrowed goes over into another window."""
         return self.balance - self.borrowed
 
-    @property
+    @cached_property
     def mean_cost(self) -> int:
         """The mean of the recent requests rounded up, at least one unit (B3)."""
         return max(1, -(-sum(self.recent) // len(self.recent))) if self.recent else 1
@@ -99,7 +102,7 @@ class Account:
 
     def available(self, limit: Limit) -> int:
         """What may still be set aside; never negative."""
-        return max(0, self.room(limit) - self.held)
+        return max(0, self.balance - limit.minimum - self.held)
 
     def utilization(self, limit: Limit) -> int:
         """Percent of the cap that is gone, rounded down (M1). An account with nothing in it is used up."""
@@ -108,19 +111,33 @@ class Account:
 
     def phase(self, limit: Limit) -> Phase:
         """The phase by rules B3 and B4."""
-        if self.balance < limit.minimum or (limit.is_hard and (self.blocked or self.room(limit) < self.mean_cost)):
+        balance = self.balance
+        room = balance - limit.minimum
+        if room < 0 or (limit.is_hard and (self.blocked or room < self.mean_cost)):
             return Phase.INSUFFICIENT
-        return Phase.LOW if self.balance < limit.low_threshold else Phase.SUFFICIENT
+        return Phase.LOW if balance < limit.low_threshold else Phase.SUFFICIENT
 
 
 def hold(account: Account, amount: int) -> Account:
     """Set `amount` aside; the caller has checked `available`."""
-    return replace(account, held=account.held + amount)
+    return _holding(account, account.held + amount)
 
 
 def release(account: Account, amount: int) -> Account:
     """Give back what was set aside and not used."""
-    return replace(account, held=account.held - amount)
+    return _holding(account, account.held - amount)
+
+
+def _holding(account: Account, held: int) -> Account:
+    """`replace(account, held=held)`, which sets each field anew and is most of what a grant would cost.
+
+    What an account has worked out about itself goes along: none of it depends on what is held (B2).
+    """
+    fields = account.__dict__.copy()
+    fields["held"] = held
+    changed = _new(Account)
+    _set(changed, "__dict__", fields)
+    return changed
 
 
 def charge(

@@ -12,6 +12,9 @@ from tollkeeper.limits import AccountId, Limit, LimitRef, Target
 from tollkeeper.prices import PriceList
 from tollkeeper.windows import Window
 
+REMEMBERED_ACCOUNTS = 20_000
+"""Of so many accounts a policy remembers their limits and windows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
@@ -67,10 +70,12 @@ class PolicySet:
     """Whether any limit borrows: where none does, nobody needs to look for loans."""
     _by_ref: Mapping[LimitRef, Limit] = field(init=False, repr=False, compare=False)
     _by_tenant: Mapping[str, tuple[tuple[Limit, str], ...]] = field(init=False, repr=False, compare=False)
+    _counting: dict[str, BoundAccount] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lends", any(limit.lenders for limit in self.limits))
         object.__setattr__(self, "_by_ref", {limit.ref: limit for limit in self.limits})
+        object.__setattr__(self, "_counting", {})
         object.__setattr__(self, "_by_tenant", {name: self._bound(node) for name, node in self.tenants.items()})
 
     def _bound(self, node: TenantNode) -> tuple[tuple[Limit, str], ...]:
@@ -83,6 +88,25 @@ class PolicySet:
     def limits_of(self, tenant: str) -> tuple[tuple[Limit, str], ...]:
         """Every limit that binds a tenant through itself or an ancestor, with the tenant it is bound to."""
         return self._by_tenant.get(tenant, ())
+
+    def counting(self, account: str, now: datetime) -> BoundAccount | None:
+        """What an account's canonical text names, if it counts at an instant: its limit and its window."""
+        bound = self._counting.get(account)
+        if bound is None or not bound.window.contains(now):
+            bound = self._bound_at(account, now)
+            if bound is not None:
+                if len(self._counting) >= REMEMBERED_ACCOUNTS:
+                    self._counting.clear()
+                self._counting[account] = bound
+        return bound
+
+    def _bound_at(self, account: str, now: datetime) -> BoundAccount | None:
+        asked = AccountId.parse(account)
+        limit = self.limit(asked.ref)
+        if limit is None:
+            return None
+        current, window = limit.account_at(asked.key, now)
+        return BoundAccount(limit, current, window) if current.text == account else None
 
     def accounts_for(self, target: Target, now: datetime) -> tuple[tuple[BoundAccount, ...], tuple[Limit, ...]]:
         """The accounts a request falls under at an instant, and the limits that refuse it for want of a key (B9)."""

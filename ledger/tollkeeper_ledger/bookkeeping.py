@@ -15,14 +15,14 @@ from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Standing, Want, decide, standing_of
-from tollkeeper.limits import AccountId, Limit
+from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.charging import charge_all as charge_all
 from tollkeeper_ledger.lending import before_grant, generation, settle
 from tollkeeper_ledger.limiting import limit_of, parse_account
-from tollkeeper_ledger.opening import open_account, settle_carry
-from tollkeeper_ledger.work import Booking, Lease, Work
+from tollkeeper_ledger.opening import kept_up, open_account, settle_carry
+from tollkeeper_ledger.work import Booking, Holder, Lease, Work
 
 
 def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime) -> LeaseReply:
@@ -34,8 +34,9 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
         return LeaseReply()
     for account, amount in request.returns.items():
         _take_back(work, policy, request.holder, account, amount, now)
-    work.holders[request.holder] = replace(known, sequence=request.sequence)
-    revive(work, policy, request.holder, now)
+    if known.lapsed:
+        revive(work, policy, request.holder, now)
+    work.holders[request.holder] = Holder(request.holder, request.sequence)
     granted: list[Granted] = []
     refused: list[Refusal] = []
     wants = sorted(request.wants, key=lambda want: generation(policy, want.account)) if policy.lends else request.wants
@@ -65,40 +66,38 @@ def _standings(
 
 
 def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
-    identity = parse_account(want.account)
-    limit = policy.limit(identity.ref)
-    if limit is not None and limit.unit is not identity.unit:
-        # The limit was written again in another unit since the holder asked.
-        limit = None
-    try:
-        found = _current_or_known(work, limit, identity, now) if limit else None
-    except InvalidValue:
-        # One tenant's amounts that fit no column must not take the batch of all others along.
-        found = None
-    if limit is None or found is None:
-        return _unknown(want, identity)
-    found, lendable = before_grant(work, policy, holder, limit, found, want, now)
-    amount = decide(limit, found, want, now, lendable)
+    found = _asked(work, policy, want.account, now)
+    if found is None:
+        return _unknown(want)
+    limit, account = found
+    account, lendable = before_grant(work, policy, holder, limit, account, want, now)
+    amount = decide(limit, account, want, now, lendable)
     if isinstance(amount, int):
-        work.put(rules.hold(found, amount), limit.unit)
-        lease = work.lease(holder, want.account)
-        work.put_lease(replace(lease, outstanding=lease.outstanding + amount))
+        work.put(rules.hold(account, amount), limit.unit)
+        work.put_lease(work.lease(holder, want.account).grown(amount))
     return amount
 
 
-def _current_or_known(work: Work, limit: Limit, identity: AccountId, now: datetime) -> Account | None:
-    """The account of the window that is now, opened if need be; one of a window before only if it was opened then."""
-    current, _ = limit.account_at(identity.key, now)
-    if current == identity:
-        return open_account(work, limit, identity.key, now)
-    known = work.account(identity.text)
-    return known[0] if known else None
+def _asked(work: Work, policy: PolicySet, name: str, now: datetime) -> tuple[Limit, Account] | None:
+    """An account and its limit: of the window that is now, opened if need be; of another only if it was opened then."""
+    counting, known = policy.counting(name, now), work.account(name)
+    try:
+        if counting is not None and known is not None:
+            return counting.limit, kept_up(work, counting.limit, known[0], counting.window, now)
+        if counting is not None:
+            return counting.limit, open_account(work, counting.limit, counting.account.key, now)
+    except InvalidValue:
+        # One tenant's amounts that fit no column must not take the batch of all others along.
+        return None
+    limit = policy.limit(parse_account(name).ref)
+    # The limit may be gone since the holder asked, or count in another unit.
+    return (limit, known[0]) if known and limit and limit.unit == known[1] else None
 
 
-def _unknown(want: Want, identity: AccountId) -> Refusal:
+def _unknown(want: Want) -> Refusal:
     return Refusal(
         account=want.account,
-        ref=identity.ref,
+        ref=parse_account(want.account).ref,
         tenants=frozenset(),
         unit=Unit.REQUESTS,
         reason=Reason.UNKNOWN_ACCOUNT,
@@ -126,7 +125,7 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
         changed = rules.release(book, given_back)
         work.put(changed, unit)
     settle_carry(work, limit, book, changed, now)
-    work.put_lease(replace(lease, outstanding=lease.outstanding - given_back))
+    work.put_lease(lease.grown(-given_back))
 
 
 def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
@@ -134,6 +133,7 @@ def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
     for lease in work.leases_of(holder).values():
         if not lease.lapsed and lease.outstanding > 0:
             _lapse_one(work, policy, lease, now)
+            work.holders[holder] = replace(work.holder(holder), lapsed=True)
     settle(work, policy, now)
 
 

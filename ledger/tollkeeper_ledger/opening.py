@@ -17,6 +17,7 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Carry, Purse, Share, carry
 from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
+from tollkeeper.windows import Window
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
@@ -33,7 +34,12 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) 
         fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
         carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
         return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
-    account = expire_due(work, limit, known[0], now)
+    return kept_up(work, limit, known[0], window, now)
+
+
+def kept_up(work: Work, limit: Limit, account: Account, window: Window, now: datetime) -> Account:
+    """An account of the present `window` with the limit's amounts and grants as they are now."""
+    account = expire_due(work, limit, account, now)
     if account.window_end != window.end:
         # Its object was deleted and written again with another period that began at the same time: it goes on (B7).
         account = replace(account, window_end=window.end)
@@ -197,9 +203,11 @@ def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Acc
     if not account.granted:
         return account
     alive = _alive(work, account)
+    if not any(share.is_over(now) for share in alive):
+        return account
     due = Purse.of(account, alive, with_held=True).lapsing(now)
-    left = Purse.of(account, alive).left() if due else {}
-    for booked in work.shares_of(account.id) if due else ():
+    left = Purse.of(account, alive).left()
+    for booked in work.shares_of(account.id):
         grant = booked.share.grant
         if booked.expired or grant not in due or (due[grant] == 0 and left[grant] > 0):
             continue

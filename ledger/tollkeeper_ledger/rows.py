@@ -1,12 +1,14 @@
 """Values to rows and back: the one place that knows how accounts and times lie in a database."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from tollkeeper.accounts import Account
 from tollkeeper.grants import Share
-from tollkeeper.limits import AccountId
+from tollkeeper_ledger.limiting import parse_account
 from tollkeeper_ledger.work import BookedShare, Booking
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,6 +31,14 @@ UPSERT_ACCOUNT = (
     "minimum=excluded.minimum, borrowed=excluded.borrowed, lent=excluded.lent, lender=excluded.lender"
 )
 
+UPDATE_HELD = "UPDATE accounts SET held = ? WHERE number = ?"
+_ALL_BUT_HELD = attrgetter(*(field.name for field in fields(Account) if field.name != "held"))
+
+
+def differs_in_held_alone(account: Account, before: Account) -> bool:
+    """Whether nothing else of an account changed: so it is after a lease, and most changes of accounts are leases."""
+    return bool(_ALL_BUT_HELD(account) == _ALL_BUT_HELD(before))
+
 
 def to_micros(time: datetime | None) -> int | None:
     """Microseconds since the Unix epoch, exact."""
@@ -42,7 +52,7 @@ def to_time(micros: int | None) -> datetime | None:
 
 def account_row(account: Account, unit: str) -> tuple[Any, ...]:
     """An account as `ACCOUNT_COLUMNS`."""
-    identity = AccountId.parse(account.id)
+    identity = parse_account(account.id)
     ref = identity.ref
     return (
         account.id,

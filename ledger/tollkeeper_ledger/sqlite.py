@@ -27,10 +27,12 @@ from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
 from tollkeeper_ledger.lines import accounts_of, lines_of, requests_of, sums_of
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
+    UPDATE_HELD,
     UPSERT_ACCOUNT,
     account_of,
     account_row,
     booked_at,
+    differs_in_held_alone,
     share_of,
     to_micros,
     to_time,
@@ -97,6 +99,7 @@ class SqliteStore:
     def _load(self) -> None:
         self._accounts: dict[str, tuple[Account, str]] = {}
         self._numbers: dict[str, int] = {}
+        self._shares: dict[str, list[BookedShare]] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, Holder] = {}
         ask = self._connection.execute
@@ -107,7 +110,8 @@ class SqliteStore:
         for holder, account, outstanding, lapsed in ask("SELECT * FROM leases WHERE outstanding > 0"):
             self._leases.setdefault(holder, {})[account] = Lease(holder, account, outstanding, bool(lapsed))
         for holder, sequence, closed in ask("SELECT * FROM holders"):
-            self._holders[holder] = Holder(holder, sequence, bool(closed))
+            lapsed = any(lease.lapsed for lease in self._leases.get(holder, {}).values())
+            self._holders[holder] = Holder(holder, sequence, bool(closed), lapsed)
 
     def close(self) -> None:
         """Close the file and let another process have it."""
@@ -210,12 +214,15 @@ class SqliteStore:
 
     def shares_of(self, account: str) -> Sequence[BookedShare]:
         """See `State`."""
-        rows = self._connection.execute(
-            "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
-            "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = ?",
-            (account,),
-        )
-        return [share_of(account, row) for row in rows]
+        known = self._shares.get(account)
+        if known is None:
+            rows = self._connection.execute(
+                "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
+                "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = ?",
+                (account,),
+            )
+            known = self._shares[account] = [share_of(account, row) for row in rows]
+        return known
 
     def crossed(self, account: str, threshold: int) -> bool:
         """See `State`."""
@@ -263,7 +270,7 @@ class SqliteStore:
     def _write(self, work: Work, transactions: Sequence[tuple[Any, ...]]) -> dict[str, int]:
         many = self._connection.executemany
         many("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", transactions)
-        many(UPSERT_ACCOUNT, [account_row(account, unit) for account, unit in work.accounts.values()])
+        self._write_accounts(work)
         numbers = self._number(work)
         self._write_leases(work)
         many(
@@ -274,6 +281,17 @@ class SqliteStore:
         self._write_grants(work)
         self._write_lines(work, [row[0] for row in transactions], numbers)
         return numbers
+
+    def _write_accounts(self, work: Work) -> None:
+        held, whole = [], []
+        for name, (account, unit) in work.accounts.items():
+            before = self._accounts.get(name)
+            if before and differs_in_held_alone(account, before[0]):
+                held.append((account.held, self._numbers[name]))
+            else:
+                whole.append(account_row(account, unit))
+        self._connection.executemany(UPDATE_HELD, held)
+        self._connection.executemany(UPSERT_ACCOUNT, whole)
 
     def _write_leases(self, work: Work) -> None:
         """A lease of nothing is no lease: its row goes."""
@@ -341,8 +359,12 @@ class SqliteStore:
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._numbers.clear()
-        self._accounts |= work.accounts
+            self._shares.clear()
+        for account, _ in work.shares:
+            self._shares.pop(account, None)
         self._numbers |= numbers
+        # Only what was read has a number for sure; what is new is read when it is asked for.
+        self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}
         self._holders |= work.holders
         for (holder, account), lease in work.leases.items():
             leases = self._leases.setdefault(holder, {})

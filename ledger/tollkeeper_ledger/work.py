@@ -28,14 +28,23 @@ class Lease:
     outstanding: int
     lapsed: bool = False
 
+    def grown(self, amount: int) -> "Lease":
+        """The lease with so much more outstanding, or with a negative amount less."""
+        return Lease(self.holder, self.account, self.outstanding + amount, self.lapsed)
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The last batch that was heard of a holder, and whether it has ended."""
+    """The last batch that was heard of a holder, and whether it has ended.
+
+    `lapsed` is remembered while leases of it may have lapsed, so that nobody looks for them otherwise; it follows from
+    the leases, is no part of what is known of the holder, and stands in no row.
+    """
 
     holder: str
     sequence: int = 0
     closed: bool = False
+    lapsed: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class LedgerWriter:
         self.store = store
         self._committed = committed
         self._closed = False
-        self._waiting: queue.Queue[tuple[Step, Future[Any]] | None] = queue.Queue(LONGEST_QUEUE)
+        self._waiting: queue.SimpleQueue[tuple[Step, Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -47,10 +47,10 @@ class LedgerWriter:
         if self._closed:
             future.set_exception(LedgerUnavailable(f"ledger {self.store.name}: it is being closed"))
             return future
-        try:
-            self._waiting.put_nowait((step, future))
-        except queue.Full:
+        if self._waiting.qsize() >= LONGEST_QUEUE:
             future.set_exception(LedgerUnavailable(f"ledger {self.store.name}: {LONGEST_QUEUE} writes wait; try again"))
+            return future
+        self._waiting.put((step, future))
         return future
 
     def close(self) -> None:

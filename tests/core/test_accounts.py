@@ -246,3 +246,19 @@ def test_usage_within_its_hold_is_never_overshoot_whatever_becomes_of_the_cap(
         account = rules.charge(account, limit, min(used, held), from_held=held, from_unreconciled=0, now=NOW)
         account = rules.credit(account, limit, allocation=-taken)
     assert account.overshoot == 0
+
+
+@given(accounts, limits, amounts)
+def test_what_is_set_aside_and_given_back_changes_what_is_held_alone(
+    account: Account, limit: Limit, amount: int
+) -> None:
+    account.phase(limit)  # what it has worked out about itself must not outlive a change
+    held = rules.hold(account, amount)
+    assert held == replace(account, held=account.held + amount)
+    assert rules.release(held, amount) == account
+    fresh = replace(held)
+    assert [held.balance, held.mean_cost, held.available(limit)] == [
+        fresh.balance,
+        fresh.mean_cost,
+        fresh.available(limit),
+    ]

@@ -14,10 +14,13 @@ from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
-from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
+from tollkeeper_ledger.postgres.arrays import texts
+from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+
+_VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class KnownHolder:
     """A holder and its leases as of a version; every change of a lease counts its holder's version up."""
 
     holder: Holder
-    leases: Mapping[str, Lease]
+    leases: dict[str, Lease]
     version: int = 0
 
 
@@ -64,6 +67,8 @@ class Memory:
         self._session = session
         self._accounts: dict[str, KnownAccount] = {}
         self._holders: dict[str, KnownHolder] = {}
+        self._shares: dict[str, tuple[int, Sequence[BookedShare]]] = {}
+        """By account, as of its version."""
         self._locked = Seen()
         self._taken: frozenset[str] = frozenset()
         self.seen = Seen()
@@ -185,7 +190,8 @@ class Memory:
         by_account = {
             account: Lease(holder, account, outstanding, bool(lapsed)) for account, outstanding, lapsed in leases
         }
-        return KnownHolder(Holder(holder, sequence, bool(closed)), by_account, version)
+        lapsed = any(lease.lapsed for lease in by_account.values())
+        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version)
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`. A name that nothing is known of is taken to be free; the commit finds out."""
@@ -224,13 +230,18 @@ class Memory:
 
     def shares_of(self, account: str) -> Sequence[BookedShare]:
         """See `State`; they change only together with their account, whose version is noted."""
-        self.known_account(account)
+        now = self.known_account(account).version
+        version, known = self._shares.get(account, (0, ()))
+        if version == now:
+            return known
         rows = self._session.ask(
             "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
             "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = %s ORDER BY s.grant_id",
             (account,),
         )
-        return [share_of(account, row) for row in rows]
+        known = [share_of(account, row) for row in rows]
+        self._shares[account] = now, known
+        return known
 
     def crossed(self, account: str, threshold: int) -> bool:
         """See `State`."""
@@ -240,14 +251,16 @@ class Memory:
 
     # Whether what was read still holds.
 
-    def check(self) -> None:
-        """Lock all that was looked at and not locked before, and compare. Raises `Interrupted` (contended) where it differs.
+    def check(self, *, begin: bool) -> None:
+        """Lock all that was looked at and not locked before, in a transaction that may `begin` with it, and compare.
+
+        Raises `Interrupted` (contended) where it differs.
 
         Locks that come after others are not waited for: to wait out of order is how writers block each other.
         """
         accounts = self.seen.accounts - self._locked.accounts
         holders = self.seen.holders - self._locked.holders
-        self._lock(accounts, holders, wait=not self._locked, outdated_is_fine=False)
+        self._lock(accounts, holders, wait=not self._locked, outdated_is_fine=False, begin=begin)
 
     def check_neighbours(self, opened: Collection[str]) -> None:
         """Look again for the windows that were looked for, apart from those that this commit `opened`.
@@ -270,24 +283,26 @@ class Memory:
             found[which][name] = version
         self._compare(self.seen.accounts, self.seen.holders, *found, outdated_is_fine=False)
 
-    def _lock(self, accounts: set[str], holders: set[str], *, wait: bool, outdated_is_fine: bool) -> Seen:
+    def _lock(
+        self, accounts: set[str], holders: set[str], *, wait: bool, outdated_is_fine: bool, begin: bool = False
+    ) -> Seen:
         suffix = "FOR UPDATE" if wait else "FOR UPDATE NOWAIT"
-        found: list[dict[str, int]] = []
-        locked: list[set[str]] = []
-        for table, column, names in (("accounts", "id", accounts), ("holders", "holder", holders)):
-            sql = f"SELECT {column}, version FROM {table} WHERE {column} = ANY(%s) ORDER BY {column} {suffix}"  # noqa: S608 - constants
-            versions = (
-                {name: int(version) for name, version in self._session.ask(sql, (sorted(names),))} if names else {}
-            )
-            locked.append(set(versions))
-            absent = names - versions.keys()
-            if absent:
+        wanted = (("accounts", "id", accounts), ("holders", "holder", holders))
+        locks: list[Statement] = [
+            (f"{_VERSIONS.format(table=table, column=column)} ORDER BY {column} {suffix}", (texts(sorted(names)),))
+            for table, column, names in wanted
+            if names
+        ]
+        answers = iter(self._session.ask_all([("BEGIN", ()), *locks])[1:] if begin else self._session.ask_all(locks))
+        found = [dict[str, int](next(answers) if names else ()) for *_, names in wanted]
+        locked = Seen(set(found[0]), set(found[1]))
+        for (table, column, names), versions in zip(wanted, found, strict=True):
+            if absent := names - versions.keys():
                 # What another writer made while this one waited for a lock is not in that statement's snapshot.
-                sql = f"SELECT {column}, version FROM {table} WHERE {column} = ANY(%s)"  # noqa: S608 - constants
-                versions |= {name: int(version) for name, version in self._session.ask(sql, (sorted(absent),))}
-            found.append(versions)
+                sql = _VERSIONS.format(table=table, column=column)
+                versions.update(dict[str, int](self._session.ask(sql, (texts(sorted(absent)),))))
         self._compare(accounts, holders, *found, outdated_is_fine=outdated_is_fine)
-        return Seen(locked[0], locked[1])
+        return locked
 
     def _compare(
         self,
@@ -320,19 +335,28 @@ class Memory:
 
     def remember(self, work: Work, numbers: Mapping[str, int]) -> None:
         """A work was committed: know its accounts and holders at their new versions."""
+        granted = {name for name, _ in work.shares}
         for name, (account, unit) in work.accounts.items():
             known = self.known_account(name)
             self._accounts[name] = KnownAccount(account, unit, known.version + 1, numbers[name])
+            version, shares = self._shares.pop(name, (0, ()))
+            if version == known.version and name not in granted:
+                self._shares[name] = version + 1, shares
         changed: dict[str, dict[str, Lease]] = {name: {} for name in work.holders}
         for (name, of), lease in work.leases.items():
             changed.setdefault(name, {})[of] = lease
         for name, leases in changed.items():
             held = self.known_holder(name)
-            merged = {on: one for on, one in {**held.leases, **leases}.items() if one.outstanding > 0}
-            self._holders[name] = KnownHolder(work.holders.get(name, held.holder), merged, held.version + 1)
+            for on, one in leases.items():
+                if one.outstanding > 0:
+                    held.leases[on] = one
+                else:
+                    held.leases.pop(on, None)
+            self._holders[name] = KnownHolder(work.holders.get(name, held.holder), held.leases, held.version + 1)
         self.forget_absent()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
+            self._shares.clear()
 
     def forget_absent(self) -> None:
         """Drop what was looked for and is not there: it would grow with every wrong question."""
@@ -353,4 +377,5 @@ class Memory:
     def forget_all(self) -> None:
         """Forget everything: versions of one server say nothing of another's."""
         self._accounts.clear()
+        self._shares.clear()
         self._holders.clear()

@@ -1,7 +1,8 @@
 """One connection to PostgreSQL: statements, their faults told apart, and a bounded wait for a server that went away."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -42,6 +43,8 @@ _NOT_ITS_STATE = (
 
 Row = tuple[Any, ...]
 Connection = psycopg.Connection[Row]
+Cursor = psycopg.Cursor[Row]
+Statement = tuple[str, Sequence[Any]]
 
 
 class Fault(Enum):
@@ -95,16 +98,37 @@ class Session:
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and answer its rows. Raises `Interrupted`, and `Unstorable` for values that fit no column."""
-        return self._run(sql, values)[0]
+        return self._rows(self._run(sql, values))
 
     def change(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Run a statement and answer how many rows it changed. Raises as `ask` does."""
-        return self._run(sql, values)[1]
+        return self._run(sql, values).rowcount
 
-    def _run(self, sql: str, values: Sequence[Any]) -> tuple[list[Row], int]:
+    def ask_all(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """Run statements one after the other on one journey to the server and back; the rows of each. Raises as `ask` does."""
+        return [self._rows(cursor) for cursor in self._run_all(statements)]
+
+    def change_all(self, statements: Sequence[Statement]) -> list[int]:
+        """As `ask_all`, but how many rows each changed."""
+        return [cursor.rowcount for cursor in self._run_all(statements)]
+
+    def _run(self, sql: str, values: Sequence[Any]) -> Cursor:
+        with self._faults():
+            return self._connected().execute(sql.encode(), values or None)
+
+    def _run_all(self, statements: Sequence[Statement]) -> list[Cursor]:
+        if len(statements) <= 1:
+            return [self._run(sql, values) for sql, values in statements]
+        with self._faults(), self._connected().pipeline():
+            return [self._run(sql, values) for sql, values in statements]
+
+    def _rows(self, cursor: Cursor) -> list[Row]:
+        return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
         try:
-            cursor = self._connected().execute(sql.encode(), values or None)
-            return cursor.fetchall() if cursor.description else [], cursor.rowcount
+            yield
         except _NOT_ITS_STATE as error:
             raise Unstorable(f"ledger {self.name}: {one_line(error)}; nothing of this was booked") from error
         except psycopg.Error as error:

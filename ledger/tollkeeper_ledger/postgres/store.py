@@ -88,18 +88,16 @@ class PostgresStore:
             return work
         if not expected:
             self._make_partitions_for(work)
-            self._session.change("BEGIN")
         elif not self._has_partitions_for(work):
             self._session.change("ROLLBACK")
             self._make_partitions_for(work)
             raise Interrupted(f"ledger {self.name}: a month began", Fault.CONTENDED)
-        self._memory.check()
+        self._memory.check(begin=not expected)
         self._check_free(work)
         commit = Commit(self._session, self._memory, work)
-        commit.write_state()
-        commit.write_chain()
         self._batch += 1
-        self._session.change(_NUMBER_BATCH, (self._writer, self._batch))
+        commit.write_state((_NUMBER_BATCH, (self._writer, self._batch)))
+        commit.write_chain()
         self._sent = work
         self._session.change("COMMIT")
         self._memory.remember(work, commit.numbers)

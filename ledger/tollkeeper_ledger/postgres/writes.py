@@ -4,16 +4,20 @@ A name that must be free (an account, a request, a grant, a crossing) is inserte
 mean that another writer was first, and the commit must be done over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from tollkeeper_ledger import rollups
 from tollkeeper_ledger.chain import canonical, check_zero_sum, link
 from tollkeeper_ledger.lines import Row, lines_of, requests_of, sums_of
+from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory
-from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
-from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, to_micros
+from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
+from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, differs_in_held_alone, to_micros
 from tollkeeper_ledger.work import Work
+
+_Counted = tuple[str, Sequence[Any], int, str]
+"""A statement, how many rows it must change, and what such a row is."""
 
 _COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
@@ -41,6 +45,26 @@ _UPDATE_ACCOUNTS = (
 )
 
 
+_UPDATE_HELD = (
+    "UPDATE accounts a SET version = a.version + 1, held = u.held "
+    "FROM unnest(%s::bigint[], %s::bigint[]) AS u (number, held) WHERE a.number = u.number"
+)
+_UPSERT_HOLDERS = (
+    "INSERT INTO holders SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) "
+    "ON CONFLICT (holder) DO UPDATE SET "
+    "sequence = excluded.sequence, closed = excluded.closed, version = excluded.version "
+    "WHERE holders.version = excluded.version - 1"
+)
+_UPSERT_LEASES = (
+    "INSERT INTO leases SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) "
+    "ON CONFLICT (holder, account) DO UPDATE SET outstanding = excluded.outstanding, lapsed = excluded.lapsed"
+)
+_DELETE_LEASES = (
+    "DELETE FROM leases l USING unnest(%s::text[], %s::text[]) AS u (holder, account) "
+    "WHERE l.holder = u.holder AND l.account = u.account"
+)
+
+
 class Commit:
     """Writes one work, in the order in which rows of several writers may meet: accounts, holders, then the chain's end."""
 
@@ -50,12 +74,16 @@ class Commit:
         self._work = work
         self._requests: list[list[Row]] = []
         self.numbers: dict[str, int] = {}
-        self.opened: frozenset[str] = frozenset()
+        self.opened: Set[str] = frozenset()
 
-    def write_state(self) -> None:
-        """Accounts, holders and what belongs to them."""
-        self._write_accounts()
-        self._write_holders()
+    def write_state(self, *also: Statement) -> None:
+        """Accounts, holders and what belongs to them, and on the same journey to the server what else is to be done."""
+        self._open_accounts()
+        counted = [*self._changed_accounts(), *self._changed_holders()]
+        statements = [(sql, values) for sql, values, _, _ in counted]
+        written = self._session.change_all([*statements, *self._changed_leases(), *also])
+        for count, (_, _, wanted, what) in zip(written, counted, strict=False):
+            self._all_written(count, wanted, what)
         self._write_grants()
         crossings = sorted(self._work.crossings)
         self._insert("crossings", (_TEXT, _INTEGER), crossings, free="(account, threshold)", what="a crossing")
@@ -92,22 +120,32 @@ class Commit:
         self._insert("payments", (_INTEGER, _INTEGER, _INTEGER, _TEXT, _INTEGER, _INTEGER), payments)
         self._session.change("UPDATE chain_head SET seq = %s, hash = %s WHERE chain = 'ledger'", (seq, head))
 
-    def _write_accounts(self) -> None:
+    def _open_accounts(self) -> None:
         known = {name: self._memory.known_account(name) for name in sorted(self._work.accounts)}
-        rows = {name: account_row(*self._work.accounts[name]) for name in known}
         self.numbers = {name: account.number for name, account in known.items() if account.version}
-        self.opened = frozenset(name for name, account in known.items() if not account.version)
-        new = [rows[name] for name in known if name in self.opened]
-        old = [rows[name] for name, account in known.items() if account.version]
-        if new:
-            opened = self._session.ask(_INSERT_ACCOUNTS, _by_column(new))
+        self.opened = known.keys() - self.numbers.keys()
+        if self.opened:
+            rows = [account_row(*self._work.accounts[name]) for name in sorted(self.opened)]
+            opened = self._session.ask(_INSERT_ACCOUNTS, _by_column(rows))
             self.numbers |= {name: int(number) for name, number in opened}
-            self._all_written(len(opened), len(new), "an account")
-        if old:
-            columns = _by_column([(row[0], *row[9:]) for row in old])
-            self._all_written(self._session.change(_UPDATE_ACCOUNTS, columns), len(old), "an account")
+            self._all_written(len(opened), len(rows), "an account")
 
-    def _write_holders(self) -> None:
+    def _changed_accounts(self) -> Iterator[_Counted]:
+        held, whole = [], []
+        for name in sorted(self._work.accounts.keys() - self.opened):
+            account, unit = self._work.accounts[name]
+            before = self._memory.known_account(name).account
+            if before and differs_in_held_alone(account, before):
+                held.append((self.numbers[name], account.held))
+            else:
+                row = account_row(account, unit)
+                whole.append((row[0], *row[9:]))
+        if held:
+            yield _UPDATE_HELD, [integers(column) for column in zip(*held, strict=True)], len(held), "an account"
+        if whole:
+            yield _UPDATE_ACCOUNTS, _by_column(whole), len(whole), "an account"
+
+    def _changed_holders(self) -> Iterator[_Counted]:
         names = sorted(self._work.holders.keys() | {holder for holder, _ in self._work.leases})
         rows = []
         for name in names:
@@ -115,32 +153,19 @@ class Commit:
             holder = self._work.holders.get(name, known.holder)
             rows.append((name, holder.sequence, int(holder.closed), known.version + 1))
         if rows:
-            written = self._session.change(
-                f"INSERT INTO holders SELECT * FROM {_arrays((_TEXT, *[_INTEGER] * 3))} ON CONFLICT (holder) DO UPDATE SET "  # noqa: S608 - constants
-                "sequence = excluded.sequence, closed = excluded.closed, version = excluded.version "
-                "WHERE holders.version = excluded.version - 1",
-                _by_column(rows),
-            )
-            self._all_written(written, len(rows), "a holder")
-        self._write_leases()
+            holders, *counts = zip(*rows, strict=True)
+            yield _UPSERT_HOLDERS, [texts(holders), *map(integers, counts)], len(rows), "a holder"
 
-    def _write_leases(self) -> None:
+    def _changed_leases(self) -> Iterator[Statement]:
         """A lease of nothing is no lease: its row goes."""
-        all_leases = sorted(self._work.leases.items())
-        leases = [(*key, le.outstanding, int(le.lapsed)) for key, le in all_leases if le.outstanding > 0]
-        ended = [key for key, le in all_leases if le.outstanding <= 0]
+        leases = [one for _, one in sorted(self._work.leases.items()) if one.outstanding > 0]
+        ended = [key for key, one in sorted(self._work.leases.items()) if one.outstanding <= 0]
         if ended:
-            self._session.change(
-                f"DELETE FROM leases l USING {_arrays((_TEXT, _TEXT))} AS u (holder, account) "  # noqa: S608 - constants
-                "WHERE l.holder = u.holder AND l.account = u.account",
-                _by_column(ended),
-            )
+            yield _DELETE_LEASES, [texts(column) for column in zip(*ended, strict=True)]
         if leases:
-            self._session.change(
-                f"INSERT INTO leases SELECT * FROM {_arrays((_TEXT, _TEXT, _INTEGER, _INTEGER))} "  # noqa: S608 - constants
-                "ON CONFLICT (holder, account) DO UPDATE SET outstanding = excluded.outstanding, lapsed = excluded.lapsed",
-                _by_column(leases),
-            )
+            names = texts([one.holder for one in leases]), texts([one.account for one in leases])
+            lapsed = integers([int(one.lapsed) for one in leases])
+            yield _UPSERT_LEASES, (*names, integers([one.outstanding for one in leases]), lapsed)
 
     def _write_grants(self) -> None:
         grants = [

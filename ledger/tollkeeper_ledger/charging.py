@@ -1,11 +1,11 @@
-"""Booking a report: all usages of it in one transaction, each account changed once.
+"""Booking a report: all usages of one tree of tenants in one transaction, each account changed once.
 
 What comes out is what as many reports of one usage each would come to: balances, holds, overshoot and B3's latch alike.
 Where that depends on their order (a lease that has lapsed, a grant whose time is over while something is held of it)
 the usages are booked one by one. A window that is closed hands on what it has left once, after the report.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import accumulate
@@ -35,14 +35,25 @@ def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], no
     once = {record.id: record for record in reversed(records)}
     booked = work.booked_among(once)
     fresh = [record for record in records if once.pop(record.id, None) is record and record.id not in booked]
-    taken = _by_account(fresh)
-    _check_sizes(fresh, taken)
-    if len(fresh) > 1 and _order_tells(work, taken, now):
-        for record in fresh:
-            _book(work, policy, [record], _by_account([record]), now)
-    elif fresh:
-        _book(work, policy, fresh, taken, now)
+    _check_sizes(fresh, _by_account(fresh))
+    for of_one_tree in _by_root(policy, fresh):
+        taken = _by_account(of_one_tree)
+        if len(of_one_tree) > 1 and _order_tells(work, taken, now):
+            for record in of_one_tree:
+                _book(work, policy, [record], _by_account([record]), now)
+        else:
+            _book(work, policy, of_one_tree, taken, now)
     settle(work, policy, now)
+
+
+def _by_root(policy: PolicySet, records: Sequence[UsageRecord]) -> Collection[list[UsageRecord]]:
+    """The usages of each tree of tenants: no transaction touches two, so that ledgers can be divided between them."""
+    found: dict[str, list[UsageRecord]] = {}
+    for record in records:
+        tenant = record.caller.tenant
+        node = policy.tenants.get(tenant)
+        found.setdefault(node.root if node else tenant, []).append(record)
+    return found.values()
 
 
 @dataclass(slots=True)

@@ -2,6 +2,9 @@
 
 A row is a tenant, a dimension, a value of it and an hour or a day (UTC). A tenant's own usages only: what its descendants
 used is the sum of theirs. Sessions and investigations are as many as their users like, so they stand in the days alone.
+
+A sum that no column holds stays at the largest that one does: these rows are for people to look at, and what is booked
+must not depend on them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tollkeeper.amounts import LARGEST
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 """Microseconds."""
@@ -42,6 +47,11 @@ Row = tuple[Any, ...]
 _FITS = 2**63
 
 
+def add_up(least: str, known: str = "") -> str:
+    """SQL that adds a row to one that is there; `least` is the function for the smaller of two, `known` the row's name."""
+    return ", ".join(f"{one} = {known}{one} + {least}(excluded.{one}, {LARGEST} - {known}{one})" for one in SUMS)
+
+
 def rollups_of(usages: Sequence[Usage]) -> tuple[list[Row], list[Row]]:
     """What to add to the hours and to the days, in the order of their keys."""
     hours: dict[tuple[str, int], list[Usage]] = {}
@@ -61,12 +71,17 @@ def rollups_of(usages: Sequence[Usage]) -> tuple[list[Row], list[Row]]:
             for value, row in _by_value(labels[column], sums):
                 added: list[int] = row.tolist()
                 if dimension not in BY_DAY_ALONE:
-                    by_hour.append((tenant, dimension, hour, value, *added))
+                    by_hour.append((tenant, dimension, hour, value, *map(_held, added)))
                 day = (tenant, dimension, hour // 24, value)
                 known = days.get(day)
                 days[day] = added if known is None else list(map(add, known, added))
     by_hour.sort(key=_key)
-    return by_hour, [(*key, *days[key]) for key in sorted(days)]
+    return by_hour, [(*key, *map(_held, days[key])) for key in sorted(days)]
+
+
+def _held(added: int) -> int:
+    """What a column can hold of a sum."""
+    return min(added, LARGEST)
 
 
 def _key(row: Row) -> Row:

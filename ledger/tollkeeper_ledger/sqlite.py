@@ -52,11 +52,9 @@ ADD_TO_MINUTE = (
 
 
 def _adding(table: str) -> str:
-    sums = ", ".join(f"{name} = {name} + excluded.{name}" for name in rollups.SUMS)
-    whole = " AND ".join(f"typeof({name} + excluded.{name}) = 'integer'" for name in rollups.SUMS)
     return (
         f"INSERT INTO {table} VALUES ({', '.join('?' * len(rollups.COLUMNS))}) "  # noqa: S608 - constants
-        f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {sums} WHERE {whole}"
+        f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {rollups.add_up('min')}"
     )
 
 
@@ -338,13 +336,10 @@ class SqliteStore:
         many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
         many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
         sums = sums_of(work.bookings, requests, numbers)
-        for statement, rows, what in (
-            (ADD_TO_MINUTE, sums.minutes, "minute"),
-            (_ADD_TO_HOUR, sums.hours, "hour"),
-            (_ADD_TO_DAY, sums.days, "day"),
-        ):
-            if rows and many(statement, rows).rowcount != len(rows):
-                raise InvalidValue(f"a {what}'s tokens or cost pass {LARGEST}, which no column holds")
+        many(_ADD_TO_HOUR, sums.hours)
+        many(_ADD_TO_DAY, sums.days)
+        if sums.minutes and many(ADD_TO_MINUTE, sums.minutes).rowcount != len(sums.minutes):
+            raise InvalidValue(f"a minute's tokens or cost pass {LARGEST}, which no column holds")
 
     def _number(self, work: Work) -> dict[str, int]:
         """The row numbers of all accounts that the work's lines stand on."""

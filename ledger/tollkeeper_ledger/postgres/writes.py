@@ -204,7 +204,7 @@ class Commit:
 
     def _add_to(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
-            sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in rollups.SUMS)
+            sums = rollups.add_up("LEAST", f"{table}.")
             self._session.change(
                 f"INSERT INTO {table} SELECT * FROM {_arrays(_ROLLUP_TYPES)} "  # noqa: S608 - constants
                 f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {sums}",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tests.ledger.conftest import NewLedger
+from tollkeeper.amounts import LARGEST
 from tollkeeper.errors import InvalidValue
 from tollkeeper.usage import Buckets, Caller, Charge, Outcome, UsageRecord
 from tollkeeper.views import BreakdownRow
@@ -102,3 +103,18 @@ def test_a_dimension_that_there_is_not_is_named(ledger: LedgerAt) -> None:
     with desk.reader() as reader, pytest.raises(InvalidValue, match="'colour' is no dimension of usage: use tenant,"):
         reader.breakdown("colour", tenants={"team"}, since=NOW, until=NOW)
     desk.store.close()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_sum_that_no_column_holds_stays_at_the_largest_and_keeps_nothing_from_being_booked(
+    ledger: LedgerAt, at_once: bool
+) -> None:
+    desk = Desk(ledger, LIMIT)
+    dear = [record("g", cost=LARGEST), record("g", cost=LARGEST)]
+    for report in [dear] if at_once else [[one] for one in dear]:
+        desk.charge(*report)
+    with desk.reader() as reader:
+        day = NOW.replace(hour=0)
+        (row,) = reader.breakdown("tenant", tenants={"team"}, since=day, until=day + timedelta(days=1))
+    desk.store.close()
+    assert (row.requests, row.cost) == (2, LARGEST)

@@ -50,7 +50,6 @@ def test_no_step_of_a_holder_operator_or_bookkeeper_touches_two_root_tenants(fam
     assert kinds_by_roots(family) == dict.fromkeys(KINDS, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="a report is one transaction, whatever trees its usages are of")
 def test_a_report_of_several_trees_is_a_transaction_for_each(family: Family) -> None:
     family.desk.lease("g", *wants(family, TENANTS, 50))
     family.desk.charge(*(usage(family, *pair, 50) for pair in TENANTS.items()))

@@ -46,7 +46,7 @@ def written(records: Iterable[UsageRecord]) -> bytes:
                 "status": record.status,
                 "streamed": record.streamed,
                 "tool": record.tool,
-                "unit_prices": record.unit_prices,
+                "unit_prices": dict(sorted(record.unit_prices.items())),
                 "upstream_id": record.upstream_id,
             }
         )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, record
 from tollkeeper.leases import Want
 from tollkeeper.limits import Enforcement
-from tollkeeper.usage import Buckets, Caller, Charge, UsageRecord
+from tollkeeper.usage import BUCKETS, Buckets, Caller, Charge, UsageRecord
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.history import read_history
 from tollkeeper_ledger.usagerows import record_of, written
@@ -94,7 +94,7 @@ def test_one_report_of_many_comes_to_what_many_reports_of_one_come_to(
 @given(
     st.lists(
         st.builds(
-            lambda user, tenant, counts, cost, micros, streamed: record(
+            lambda user, tenant, counts, cost, micros, streamed, prices: record(
                 "g",
                 Charge(ACCOUNTS[0], 5, 7),
                 Charge(ACCOUNTS[1], 0, 0),
@@ -102,6 +102,7 @@ def test_one_report_of_many_comes_to_what_many_reports_of_one_come_to(
                 buckets=Buckets(*counts),
                 cost=cost,
                 streamed=streamed,
+                unit_prices=prices,
                 finished_at=NOW + timedelta(microseconds=micros),
             ),
             st.none() | st.text(max_size=5),
@@ -110,6 +111,7 @@ def test_one_report_of_many_comes_to_what_many_reports_of_one_come_to(
             st.integers(0, 2**63 - 1),
             st.integers(0, 10**7),
             st.booleans(),
+            st.dictionaries(st.sampled_from(BUCKETS), st.sampled_from(["1", "0.5"])),
         ),
         max_size=5,
     )

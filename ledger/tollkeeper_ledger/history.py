@@ -29,11 +29,10 @@ def read_history(lines: Iterable[bytes]) -> History:
     corrections: list[BookedCorrection] = []
     reconciled: list[Reconciled] = []
     for transaction in checked(lines, balances):
-        before = {name: balances[name].balance for name in _touched(transaction) if name in balances}
         try:
             match transaction["kind"]:
                 case "usage":
-                    usages += _usages(transaction, before)
+                    usages += _usages(transaction, balances)
                 case "grant":
                     credits_.append(_credit(transaction))
                 case kind if kind in (ADJUST, REFUND, CORRECT):
@@ -46,13 +45,8 @@ def read_history(lines: Iterable[bytes]) -> History:
     return History(tuple(usages), tuple(credits_), tuple(corrections), tuple(reconciled))
 
 
-def _touched(transaction: Mapping[str, Any]) -> Iterable[str]:
-    names = (entry["account"] for entry in transaction["entries"])
-    return {name.removesuffix(_BALANCE) for name in names if name.endswith(_BALANCE)}
-
-
-def _usages(transaction: Mapping[str, Any], before: Mapping[str, int]) -> Iterator[BookedUsage]:
-    balances = dict(before)
+def _usages(transaction: Mapping[str, Any], before: Mapping[str, Replayed]) -> Iterator[BookedUsage]:
+    balances: dict[str, int] = {}
     booked_at = datetime.fromisoformat(transaction["time"])
     for number, row in enumerate(rows_of(transaction)):
         record = record_of(row)
@@ -60,7 +54,8 @@ def _usages(transaction: Mapping[str, Any], before: Mapping[str, int]) -> Iterat
             raise InvalidValue(f"cost={record.cost!r} is not an amount of nano-dollars from 0 to {LARGEST}")
         if record.admitted_at.tzinfo is None or record.finished_at.tzinfo is None:
             raise InvalidValue("its times have no zone")
-        charged = {one.account: one.amount for one in record.charges if one.account in balances}
+        charged = {one.account: one.amount for one in record.charges if one.account in before}
+        balances = {account: before[account].balance for account in charged} | balances
         had = {account: balances[account] for account in charged}
         yield BookedUsage(transaction["seq"] * PLACES + number, record, booked_at, had)
         for account, amount in charged.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import orjson
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, record
@@ -75,6 +75,7 @@ def outcome(desk: Desk, holders: Sequence[str] = HOLDERS) -> object:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(usages, st.booleans())
+@example(drawn=[("alive", {0}, 1, 0, 0), ("alive", {0}, 0, 0, 1)], granted=False)
 def test_one_report_of_many_comes_to_what_many_reports_of_one_come_to(
     drawn: list[tuple[str, set[int], int, int, int]], granted: bool
 ) -> None:

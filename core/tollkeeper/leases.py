@@ -7,7 +7,7 @@ records or its closing say what really happened.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
@@ -171,8 +171,16 @@ def decide(limit: Limit, account: Account, want: Want, now: datetime, lendable: 
     if phase is not Phase.INSUFFICIENT and available >= want.need:
         now_granted = min(want.desired, available)
         return now_granted + min(want.ahead, (available - now_granted) // SHARE_AHEAD)
-    reason = _reason(limit, account, want, phase, now, lendable)
     standing = standing_of(limit, account, want.need, lendable)
+    return _refused(standing, _reason(limit, account, want, phase, now, lendable))
+
+
+def too_late(limit: Limit, account: Account, want: Want) -> Refusal:
+    """The refusal of a window that has ended and handed on what it had left: who tries again counts in the next one."""
+    return _refused(replace(standing_of(limit, account, want.need), available=0), Reason.CONTENDED)
+
+
+def _refused(standing: Standing, reason: Reason) -> Refusal:
     return Refusal(**{name: getattr(standing, name) for name in Standing.__slots__}, reason=reason)
 
 

@@ -14,14 +14,25 @@ from tollkeeper.accounts import Account
 from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
-from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Refusal, Standing, Want, decide, standing_of
+from tollkeeper.leases import (
+    Granted,
+    LeaseReply,
+    LeaseRequest,
+    Reason,
+    Refusal,
+    Standing,
+    Want,
+    decide,
+    standing_of,
+    too_late,
+)
 from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.charging import charge_all as charge_all
 from tollkeeper_ledger.lending import before_grant, generation, settle
 from tollkeeper_ledger.limiting import limit_of, parse_account
-from tollkeeper_ledger.opening import kept_up, open_account, settle_carry
+from tollkeeper_ledger.opening import has_handed_on, kept_up, open_account, settle_carry
 from tollkeeper_ledger.work import Booking, Holder, Lease, Work
 
 
@@ -70,6 +81,8 @@ def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime
     if found is None:
         return _unknown(want)
     limit, account = found
+    if has_handed_on(work, limit, account, now):
+        return too_late(limit, account, want)
     account, lendable = before_grant(work, policy, holder, limit, account, want, now)
     amount = decide(limit, account, want, now, lendable)
     if isinstance(amount, int):

@@ -52,6 +52,12 @@ def kept_up(work: Work, limit: Limit, account: Account, window: Window, now: dat
     return account
 
 
+def has_handed_on(work: Work, limit: Limit, account: Account, now: datetime) -> bool:
+    """Whether what an account had left stands in the next window by now: what is set aside here would be there twice."""
+    ended = account.window_end is not None and account.window_end <= now
+    return ended and _carries(limit) and work.next_account(account.id) is not None
+
+
 def _carries(limit: Limit) -> bool:
     """Whether anything may go from one window of a limit into the next: a grant names a budget, and no key."""
     takes_grants = limit.ref.kind == "TokenBudget" and not (limit.per or limit.each_tenant)

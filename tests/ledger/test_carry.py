@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tollkeeper.books import Grant, GrantState
-from tollkeeper.leases import Want
+from tollkeeper.leases import Reason, Want
 from tollkeeper.limits import Enforcement, Limit
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import corrections, opening
@@ -63,6 +63,17 @@ def test_a_late_usage_is_charged_to_the_window_of_its_admission_and_lessens_what
     assert carried(desk, IN_DECEMBER) == (0, 200), "what was held had not gone over"
     desk.lease("g1", returns={IN_NOVEMBER: 50}, now=DECEMBER)
     assert carried(desk, IN_DECEMBER) == (0, 250), "what came back goes over"
+
+
+def test_a_window_that_has_handed_on_what_it_had_left_grants_nothing_more(desk: Desk) -> None:
+    desk.lease("g1", Want(IN_NOVEMBER, 100, 100))
+    desk.open(LIMIT, DECEMBER)
+    before = carried(desk, IN_DECEMBER)
+    late = desk.lease("g1", Want(IN_NOVEMBER, 500, 500), now=DECEMBER)
+    assert [(one.reason, one.available) for one in late.refused] == [(Reason.CONTENDED, 0)]
+    desk.lease("g1", returns={IN_NOVEMBER: 600}, now=DECEMBER)
+    assert desk.account(IN_NOVEMBER).held == 0
+    assert carried(desk, IN_DECEMBER) == (250, 0) >= before
 
 
 def test_a_late_usage_that_nobody_held_takes_back_what_went_over(tmp_path: Path) -> None:

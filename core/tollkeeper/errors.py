@@ -4,6 +4,7 @@
   - `InvalidValue`: a value that cannot be what its field says (an amount, a window, a zone, a name).
   - `PolicyConflict`: objects that are valid alone and cannot stand together.
   - `Unavailable`: something that must answer did not (API server, ledger, provider).
+    - `OutcomeUnknown`: nor is it known whether it did what it was asked to do.
 """
 
 
@@ -21,3 +22,7 @@ class PolicyConflict(TollkeeperError):
 
 class Unavailable(TollkeeperError):
     """A part that must answer did not, within its bound."""
+
+
+class OutcomeUnknown(Unavailable):
+    """It went away in the middle: what was asked of it may be done, or not."""

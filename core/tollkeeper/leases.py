@@ -137,7 +137,7 @@ class Authority(Protocol):
     async def lease(self, request: LeaseRequest) -> LeaseReply:
         """Grant or refuse each want, take back the returns, and prolong the holder's leases.
 
-        Raises `Unavailable` when the ledger cannot be written; nothing was granted then.
+        Raises `Unavailable` when the ledger cannot be written; nothing was done then, unless it is `OutcomeUnknown`.
         """
         ...
 

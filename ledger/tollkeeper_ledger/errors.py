@@ -4,7 +4,10 @@ from tollkeeper.errors import TollkeeperError, Unavailable
 
 
 class LedgerUnavailable(Unavailable):
-    """The ledger cannot be written or read now (disk full, file locked); nothing of the call was booked."""
+    """The ledger cannot be written or read now (disk full, file locked); nothing of the call was booked.
+
+    Where that is not certain, a storage raises `OutcomeUnknown` instead.
+    """
 
 
 class Unstorable(TollkeeperError):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from tollkeeper.errors import Unavailable
+from tollkeeper.errors import OutcomeUnknown, Unavailable
 from tollkeeper.leases import Authority, LeaseRequest
 from tollkeeper_sidecar.demand import Demand, Hold
 from tollkeeper_sidecar.desk import Desk
@@ -155,7 +155,8 @@ class LeaseHolder:
             reply = await self._authority.lease(request)
         except Exception as error:  # noqa: BLE001 - without leases the gateway refuses all: it must outlive any fault
             self._faults.met(error)
-            self.desk.unavailable(time.monotonic(), nothing_done=isinstance(error, Unavailable))
+            nothing_done = isinstance(error, Unavailable) and not isinstance(error, OutcomeUnknown)
+            self.desk.unavailable(time.monotonic(), nothing_done=nothing_done)
             return
         self._faults.overcome()
         self.desk.answered(reply, self._clock(), time.monotonic())

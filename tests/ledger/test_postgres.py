@@ -11,6 +11,7 @@ import pytest
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, record
 from tests.postgres_server import PostgresServer, running
 from tollkeeper.accounts import Account
+from tollkeeper.errors import OutcomeUnknown
 from tollkeeper.leases import LeaseReply, LeaseRequest, Want
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping
@@ -287,6 +288,17 @@ def test_a_commit_whose_answer_is_lost_is_found_and_not_done_twice(desk: Desk, o
     breaking.after("COMMIT", lambda: crash_and_come_back(own_server))
     reply = desk.lease("a", Want(ACCOUNT, 50, 50))
     assert reply.granted[0].amount == 50
+    assert desk.account(ACCOUNT).held == 940
+
+
+def test_a_commit_that_nobody_can_tell_of_in_time_is_said_to_be_unknown(
+    desk: Desk, own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 0.2)
+    Breaking(desk).after("COMMIT", own_server.kill)
+    with pytest.raises(OutcomeUnknown, match="may be booked or not"):
+        desk.lease("a", Want(ACCOUNT, 50, 50))
+    own_server.start()
     assert desk.account(ACCOUNT).held == 940
 
 

@@ -2,6 +2,7 @@
 
 import time
 
+from tollkeeper.errors import OutcomeUnknown
 from tollkeeper.identity import new_id
 from tollkeeper_ledger.postgres.memory import Memory, Seen
 from tollkeeper_ledger.postgres.schema import MONTHS_AHEAD, make_partitions, migrate, month_of
@@ -113,10 +114,18 @@ class PostgresStore:
         """After a connection was lost: the work whose commit was sent, if it is booked. See `_what_became`.
 
         Whatever answers next may be another server, which lacks the last of what this one had: nothing is remembered.
+        Raises `OutcomeUnknown` when nobody can tell in time.
         """
         self._memory.forget_all()
         self._months.clear()
-        return self._what_became(deadline)
+        try:
+            return self._what_became(deadline)
+        except Interrupted as away:
+            if self._sent is None:
+                raise
+            raise OutcomeUnknown(
+                f"{away}; it went away in the middle of a commit, which may be booked or not"
+            ) from away
 
     def _what_became(self, deadline: float) -> Work | None:
         """Wait for the server; answer the work whose commit was sent if it is booked, nothing if it is not.

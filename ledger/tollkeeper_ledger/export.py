@@ -38,10 +38,11 @@ def verify(lines: Iterable[bytes], *, through: str | None = None) -> Verified:
     is such a hash, which the chain must come to.
     """
     head, seq, reached = GENESIS.hex(), 0, through is None
+    wanted = through.lower() if through else None
     balances: dict[str, Replayed] = {}
     for transaction in checked(lines, balances):
         head, seq = transaction["hash"], transaction["seq"]
-        reached = reached or head == through
+        reached = reached or head == wanted
     if seq == 0:
         raise ChainBroken("line 1: there is no transaction; the export is empty or was cut off")
     if not reached:

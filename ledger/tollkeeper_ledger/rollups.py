@@ -20,7 +20,8 @@ HOUR, DAY = 3_600_000_000, 86_400_000_000
 """Microseconds."""
 
 BY_DAY_ALONE = frozenset({"session", "investigation"})
-SUMS = ("requests", "errors", "unpriced", "input_tokens", "output_tokens", "cost", "micros")
+TIME = "micros"
+SUMS = ("requests", "errors", "unpriced", "input_tokens", "output_tokens", "cost", TIME)
 COLUMNS = ("tenant", "dimension", "at", "value", *SUMS)
 KEY = ("tenant", "dimension", "at", "value")
 
@@ -49,7 +50,11 @@ _FITS = 2**63
 
 def add_up(least: str, known: str = "") -> str:
     """SQL that adds a row to one that is there; `least` is the function for the smaller of two, `known` the row's name."""
-    return ", ".join(f"{one} = {known}{one} + {least}(excluded.{one}, {LARGEST} - {known}{one})" for one in SUMS)
+    capped = [
+        f"{one} = {known}{one} + {least}(excluded.{one}, {LARGEST} - {known}{one})" for one in SUMS if one != TIME
+    ]
+    # Times are below 0 where a clock was set back, and never so long that they need a cap.
+    return ", ".join([*capped, f"{TIME} = {known}{TIME} + excluded.{TIME}"])
 
 
 def rollups_of(usages: Sequence[Usage]) -> tuple[list[Row], list[Row]]:

@@ -41,7 +41,7 @@ records = st.builds(
     st.sampled_from([200, 500]),
     st.sampled_from([Outcome.OK, Outcome.CUT_OFF]),
     st.builds(lambda hour, late: hour + timedelta(seconds=late), HOURS, st.integers(0, 3599)),
-    st.integers(0, 9000),
+    st.integers(-9000, 9000),
 )
 
 

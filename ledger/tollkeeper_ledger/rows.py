@@ -9,7 +9,7 @@ from typing import Any
 from tollkeeper.accounts import Account
 from tollkeeper.grants import Share
 from tollkeeper_ledger.limiting import parse_account
-from tollkeeper_ledger.work import BookedShare, Booking
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -117,3 +117,10 @@ def share_of(account: str, row: Sequence[Any]) -> BookedShare:
 def booked_at(booking: Booking) -> int:
     """The booking time of a transaction, in microseconds: its own text, read back."""
     return to_micros(datetime.fromisoformat(booking.transaction.time)) or 0
+
+
+def grant_row(booked: BookedGrant) -> tuple[Any, ...]:
+    """A booked grant as the columns of its table."""
+    one = booked.grant
+    times = to_micros(one.created), to_micros(one.expires_at)
+    return (one.id, booked.transaction, one.name, one.reason, one.reference, one.priority, *times)

@@ -33,6 +33,7 @@ from tollkeeper_ledger.rows import (
     account_row,
     booked_at,
     differs_in_held_alone,
+    grant_row,
     share_of,
     to_micros,
     to_time,
@@ -306,20 +307,7 @@ class SqliteStore:
     def _write_grants(self, work: Work) -> None:
         self._connection.executemany(
             "INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    g.id,
-                    b.transaction,
-                    g.name,
-                    g.reason,
-                    g.reference,
-                    g.priority,
-                    to_micros(g.created),
-                    to_micros(g.expires_at),
-                )
-                for b in work.grants.values()
-                for g in (b.grant,)
-            ],
+            [grant_row(booked) for booked in work.grants.values()],
         )
         self._connection.executemany(
             "INSERT OR REPLACE INTO shares VALUES (?, ?, ?, ?)",

@@ -48,7 +48,7 @@ class Store(Protocol):
     def transact(self, change: Change) -> Work:
         """Run `change` over the state and make what it answers durable, all of it or nothing, as if nobody else wrote.
 
-        Answers the work that was committed. Raises `LedgerUnavailable`: nothing is known to be booked.
+        Answers the work that was committed. Raises `LedgerUnavailable`: nothing was booked; or `OutcomeUnknown`.
         """
         ...
 

@@ -13,7 +13,7 @@ from tollkeeper_ledger.lines import Row, lines_of, requests_of, sums_of
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
-from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, differs_in_held_alone, to_micros
+from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, differs_in_held_alone, grant_row
 from tollkeeper_ledger.work import Work
 
 _Counted = tuple[str, Sequence[Any], int, str]
@@ -168,20 +168,7 @@ class Commit:
             yield _UPSERT_LEASES, (*names, integers([one.outstanding for one in leases]), lapsed)
 
     def _write_grants(self) -> None:
-        grants = [
-            (
-                g.id,
-                b.transaction,
-                g.name,
-                g.reason,
-                g.reference,
-                g.priority,
-                to_micros(g.created),
-                to_micros(g.expires_at),
-            )
-            for _, b in sorted(self._work.grants.items())
-            for g in (b.grant,)
-        ]
+        grants = [grant_row(booked) for _, booked in sorted(self._work.grants.items())]
         types = (*[_TEXT] * 5, *[_INTEGER] * 3)
         self._insert("grants", types, grants, free="(id)", what="a grant")
         shares = [(*key, s.share.amount, int(s.expired)) for key, s in sorted(self._work.shares.items())]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.builders import Desk, budget
 from tests.postgres_server import PostgresServer, running
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 
@@ -31,3 +32,11 @@ def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> NewLedger:
 @pytest.fixture
 def ledger(new_ledger: NewLedger) -> LedgerAt:
     return new_ledger()
+
+
+@pytest.fixture
+def desk(ledger: LedgerAt) -> Iterator[Desk]:
+    """A desk whose policy is one `budget()`; test modules that need other limits have their own."""
+    desk = Desk(ledger, budget())
+    yield desk
+    desk.store.close()

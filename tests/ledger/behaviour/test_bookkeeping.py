@@ -1,7 +1,6 @@
 """What the ledger promises of leases, charges, lapses and grants, on every storage."""
 
 from collections import deque
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,13 +31,6 @@ from tollkeeper_ledger.storage import LedgerAt
 
 LIMIT = budget()
 ACCOUNT = account_of(LIMIT)
-
-
-@pytest.fixture
-def desk(ledger: LedgerAt) -> Iterator[Desk]:
-    desk = Desk(ledger, LIMIT)
-    yield desk
-    desk.store.close()
 
 
 def account(desk: Desk) -> Account:

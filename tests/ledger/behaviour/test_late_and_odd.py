@@ -1,6 +1,5 @@
 """What comes late, twice or too large: each was a fault once, kept from coming back."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -24,17 +23,8 @@ LIMIT = budget()
 ACCOUNT = account_of(LIMIT)
 
 
-@pytest.fixture
-def desk(ledger: LedgerAt) -> Iterator[Desk]:
-    desk = Desk(ledger, LIMIT)
-    yield desk
-    desk.store.close()
-
-
 def account(desk: Desk) -> Account:
-    known = desk.known(ACCOUNT)
-    assert known is not None
-    return known[0]
+    return desk.account(ACCOUNT)
 
 
 def test_a_lapsed_holder_that_returns_all_and_asks_at_once_holds_what_it_is_granted(desk: Desk) -> None:

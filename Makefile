@@ -11,6 +11,10 @@ NEW_VENV = $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && $(PYTHON) -m ven
   echo "$(PYTHON) cannot make a virtual environment in $(CURDIR): it needs its modules venv and ensurepip (Debian and Ubuntu:" \
   "apt-get install python3-venv) and a folder that can be written; or name another Python with PYTHON=" >&2; exit 1; }
 
+# One worker for each core, four at most: each that meets tests of them has a control plane, a PostgreSQL and a browser of its own
+# (about 1 GB). A file stays with one worker, for what its tests share. `pytest FILE` alone starts no workers.
+DIVIDED = --numprocesses auto --maxprocesses 4 --dist loadfile
+
 .PHONY: help setup demo test check lint types crds docs bench lock browser clean
 
 help: ## list the targets
@@ -31,10 +35,10 @@ demo: setup ## tell the whole story on a local cluster, then stay up (ONCE=1: ch
 	@exec $(BIN)/python -m tollkeeper_demo
 
 test: setup browser ## everything: unit, real API server, real browser, end to end
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(DIVIDED)
 
 check: setup ## the everyday part
-	@$(BIN)/python -m pytest -q -m "not cluster and not browser and not slow"
+	@$(BIN)/python -m pytest -q $(DIVIDED) -m "not cluster and not browser and not slow"
 	@$(MAKE) --no-print-directory lint
 
 lint: setup ## style, and the arrows between the rooms

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import signal
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tollkeeper_cluster import ClusterError, Kubectl, LocalCluster, ensure_binaries
-from tollkeeper_cluster.progress import shown_on
+from tollkeeper_cluster.progress import Progress, shown_on, silent
 
 # A property fails for what it says, never for how busy the machine is.
 settings.register_profile("tollkeeper", deadline=None)
@@ -23,7 +24,10 @@ _namespace_numbers = itertools.count(1)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the programs before the first test starts, so that no test's own time limit covers minutes of compiling."""
+    """Build the programs before the first test starts, so that no test's own time limit covers minutes of compiling.
+
+    Where tests are divided among workers each comes here, and no test starts before all have been: one builds, others wait.
+    """
     wanted = any(_CLUSTER_FIXTURES & set(getattr(item, "fixturenames", ())) for item in session.items)
     if not wanted or session.config.option.collectonly:
         return
@@ -31,7 +35,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     shown = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
     # Without Go the tests that need the cluster fail, each with that line; all others run.
     with shown, contextlib.suppress(ClusterError):
-        ensure_binaries(shown_on())
+        ensure_binaries(_progress())
+
+
+def _progress() -> Progress:
+    """How far a build is, told once: by the first of pytest-xdist's workers, whether it builds or waits for another."""
+    return shown_on() if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" else silent
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,8 @@ def test_no_reachable_world_breaks_a_promise(explored: dict[str, Explored], caps
 
 
 def test_the_document_tells_the_figures_of_this_run(explored: dict[str, Explored]) -> None:
-    rows = re.findall(r"^\| (.+?) \|.*\| ([\d,]+) \| ([\d,]+) \| (\d+) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    of_the_code, _, _ = DOCUMENT.read_text().partition("| Instance of `leases.tla` itself |")
+    rows = re.findall(r"^\| (.+?) \|.*\| ([\d,]+) \| ([\d,]+) \| (\d+) \|$", of_the_code, re.MULTILINE)
     told = {name: tuple(int(number.replace(",", "")) for number in numbers) for name, *numbers in rows}
     assert told == {name: (one.worlds, one.steps, one.depth) for name, one in explored.items()}
 

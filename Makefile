@@ -11,9 +11,9 @@ NEW_VENV = $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && $(PYTHON) -m ven
   echo "$(PYTHON) cannot make a virtual environment in $(CURDIR): it needs its modules venv and ensurepip (Debian and Ubuntu:" \
   "apt-get install python3-venv) and a folder that can be written; or name another Python with PYTHON=" >&2; exit 1; }
 
-# One worker for each core, four at most: each that meets tests of them has a control plane, a PostgreSQL and a browser of its own
-# (about 1 GB). A file stays with one worker, for what its tests share. `pytest FILE` alone starts no workers.
-DIVIDED = --numprocesses auto --maxprocesses 4 --dist loadfile
+# One worker for each core, four at most: each may have a PostgreSQL, a browser and a control plane of its own (about 1 GB). What stays
+# together is said by tests/division.py; files start in their order, so that no long one is left for the end.
+DIVIDED = --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test check lint types crds docs bench lock browser clean
 

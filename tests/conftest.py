@@ -5,10 +5,12 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.division import ByFile
 from tollkeeper_cluster import ClusterError, Kubectl, LocalCluster, ensure_binaries
 from tollkeeper_cluster.progress import Progress, shown_on, silent
 
@@ -21,6 +23,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _CLUSTER_FIXTURES = {"cluster", "kubectl", "namespace"}
 _namespace_numbers = itertools.count(1)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Divide the tests as `tests/division.py` says."""
+    return ByFile(config, log)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

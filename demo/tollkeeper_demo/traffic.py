@@ -267,8 +267,9 @@ async def _ask(client: openai.AsyncOpenAI, request: PlannedRequest) -> Result:
         error = raised
     return Result(
         request=request,
-        at=datetime.now(UTC),
+        # Before the time of day is asked: one that is told to have begun earlier than it did would overlap its caller's last.
         seconds=time.perf_counter() - started,
+        at=datetime.now(UTC),
         response_id=answered.response_id,
         prompt_tokens=answered.prompt_tokens,
         completion_tokens=answered.completion_tokens,

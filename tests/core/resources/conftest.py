@@ -47,11 +47,14 @@ def installed(kubectl: Kubectl) -> Kubectl:
     return kubectl
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def admission(
     cluster: LocalCluster, installed: Kubectl, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Admission]:
-    """A way to ask the API server for its verdict, fast enough for hundreds of objects."""
+    """A way to ask the API server for its verdict, fast enough for hundreds of objects.
+
+    A module's own: the API server ends a connection that is idle for minutes, as between modules.
+    """
     config = yaml.safe_load(Path(cluster.kubeconfig).read_text(encoding="utf-8"))
     trusted, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     pair = tmp_path_factory.mktemp("client") / "pair.pem"

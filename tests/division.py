@@ -1,8 +1,8 @@
 """How pytest-xdist divides the tests among its workers: by file, but all tests of the session's one cluster go to one worker.
 
 A file stays whole for what its tests share (a control plane of their own, a world that was walked once). Those that share the
-session's cluster run in their order on one worker: a control plane costs a tenth of a core even while nobody asks it anything, and
-some tests install policies that hold for all of it.
+session's cluster run in their order on one worker: a control plane costs a tenth of a core even while nobody asks it anything,
+and some tests install policies that hold for all of it.
 """
 
 from xdist.scheduler import LoadScopeScheduling

@@ -1,32 +1,13 @@
-"""What the ledger promises of leases, charges, lapses and grants, on every storage."""
+"""What the ledger promises of leases, charges and lapses, on every storage."""
 
-from collections import deque
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import orjson
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
-from tests.ledger.builders import NOW, Desk, account_of, budget, grant, policy, record
-from tests.ledger.conftest import NewLedger
+from tests.ledger.builders import Desk, account_of, budget, policy, record
 from tollkeeper.accounts import Account, Phase
-from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
-from tollkeeper.leases import LeaseReply, Reason, Want
-from tollkeeper.limits import AccountId, Enforcement, Limit
+from tollkeeper.leases import Reason, Want
+from tollkeeper.limits import Enforcement
 from tollkeeper.usage import Charge
-from tollkeeper.windows import Calendar, Every
-from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.storage import LedgerAt
 
 LIMIT = budget()
@@ -150,128 +131,12 @@ def test_a_soft_limit_counts_what_nobody_leased(ledger: LedgerAt) -> None:
     assert (known[0].balance, known[0].overshoot) == (-20, 0)
 
 
-def test_a_grant_is_booked_exactly_once(desk: Desk) -> None:
-    for _ in range(2):
-        state = desk.book_grant(grant(500), LIMIT)
-    assert (account(desk).granted, state.remaining) == (500, 500)
-
-
-def test_grants_burn_after_the_allocation_by_priority(desk: Desk) -> None:
-    desk.lease("g1", Want(ACCOUNT, 1000, 1000))
-    desk.book_grant(grant(500, "later", priority=20), LIMIT)
-    desk.book_grant(grant(100, "first", priority=1), LIMIT)
-    desk.lease("g1", Want(ACCOUNT, 300, 300))
-    desk.charge(record("g1", Charge(ACCOUNT, 1300, 1300)))
-    left = {name: desk.book_grant(grant(1, name), LIMIT).remaining for name in ("first", "later")}
-    assert left == {"first": 0, "later": 300}
-
-
-def test_an_expired_grant_takes_only_what_was_left_of_it(desk: Desk) -> None:
-    expiring = grant(500, expires_at=NOW + timedelta(hours=1))
-    desk.book_grant(expiring, LIMIT)
-    desk.lease("g1", Want(ACCOUNT, 1200, 1200))
-    desk.charge(record("g1", Charge(ACCOUNT, 1200, 1200)))
-    for _ in range(2):
-        state = desk.book_grant(expiring, LIMIT, NOW + timedelta(hours=2))
-    assert (state.expired, state.remaining) == (True, 0)
-    assert (account(desk).granted, account(desk).balance) == (200, 0)
-
-
-def test_a_grant_that_was_over_before_it_was_booked_pays_for_nothing_that_was_spent(desk: Desk) -> None:
-    desk.book_grant(grant(500), LIMIT)
-    desk.lease("g1", Want(ACCOUNT, 1300, 1300))
-    desk.charge(record("g1", Charge(ACCOUNT, 1300, 1300)))
-    late = grant(400, "late", expires_at=NOW - timedelta(days=1))
-    for _ in range(2):
-        state = desk.book_grant(late, LIMIT)
-        assert (state.expired, state.remaining) == (True, 0)
-    assert (account(desk).granted, account(desk).balance) == (500, 200)
-    assert desk.book_grant(grant(500), LIMIT).remaining == 200
-
-
-def test_what_expires_of_a_grant_stands_among_the_payments(desk: Desk) -> None:
-    expiring = grant(400, expires_at=NOW + timedelta(days=1))
-    for now in (NOW, NOW + timedelta(days=2)):
-        desk.book_grant(expiring, LIMIT, now)
-    with desk.reader() as reader:
-        rows = reader.payments(ACCOUNT, page=1, order="oldest").rows
-    assert [(row.reason, row.amount, row.balance) for row in rows] == [("TopUp", 400, 1400), ("Expired", -400, 1000)]
-
-
-def test_a_new_window_begins_with_its_rollover_and_what_is_left_of_grants(ledger: LedgerAt) -> None:
-    limit = budget(rollover=250)
-    desk = Desk(ledger, limit)
-    desk.book_grant(grant(400), limit, NOW)
-    desk.lease("g1", Want(ACCOUNT, 100, 100))
-    desk.charge(record("g1", Charge(ACCOUNT, 100, 100)))
-    december = NOW + timedelta(days=20)
-    desk.open(limit, december)
-    known = desk.known(account_of(limit, december))
-    desk.store.close()
-    assert known is not None
-    assert (known[0].allocation, known[0].rolled_over, known[0].granted, known[0].spent) == (1000, 250, 400, 0)
-
-
-DECEMBER = NOW + timedelta(days=20)
-
-
-def balances(desk: Desk, limit: Limit) -> tuple[int, ...]:
-    """What is left of November and of December."""
-    return tuple(desk.account(account_of(limit, now)).balance for now in (NOW, DECEMBER))
-
-
-@pytest.mark.parametrize(("used", "left"), [(400, 0), (150, 250), (0, 400)])
-def test_a_grant_that_is_held_over_the_end_of_a_window_is_spent_once(ledger: LedgerAt, used: int, left: int) -> None:
-    limit = budget(allocation=0)
-    desk = Desk(ledger, limit)
-    desk.book_grant(grant(400), limit)
-    desk.lease("g1", Want(ACCOUNT, 400, 400))
-    desk.open(limit, DECEMBER)
-    assert balances(desk, limit) == (400, 0)
-    desk.charge(record("g1", Charge(ACCOUNT, used, 400)), now=DECEMBER)
-    desk.lease("g1", returns={ACCOUNT: 400 - used}, now=DECEMBER)
-    for _ in range(2):
-        desk.open(limit, DECEMBER)
-    assert balances(desk, limit) == (400 - used, left)
-    desk.store.close()
-
-
-def test_what_is_held_over_the_end_of_a_window_is_not_rolled_over_until_it_comes_back(ledger: LedgerAt) -> None:
-    limit = budget(rollover=1000)
-    desk = Desk(ledger, limit)
-    desk.lease("g1", Want(ACCOUNT, 700, 700))
-    desk.open(limit, DECEMBER)
-    assert balances(desk, limit) == (1000, 1300)
-    desk.lease("g1", returns={ACCOUNT: 700}, now=DECEMBER)
-    assert balances(desk, limit) == (1000, 2000)
-    desk.store.close()
-
-
-def test_what_was_left_of_a_grant_whose_time_is_over_is_not_rolled_over(ledger: LedgerAt) -> None:
-    limit = budget(allocation=0, rollover=1000)
-    desk = Desk(ledger, limit)
-    desk.book_grant(grant(400, expires_at=NOW + timedelta(days=1)), limit)
-    desk.open(limit, DECEMBER)
-    assert balances(desk, limit)[1] == 0
-    desk.store.close()
-
-
 def test_a_lowered_minimum_opens_a_blocked_account(desk: Desk) -> None:
     desk.lease("g1", Want(ACCOUNT, 1000, 1000))
     desk.charge(*(record("g1", Charge(ACCOUNT, 100, 100)) for _ in range(10)))
     assert desk.lease("g1", Want(ACCOUNT, 10, 10)).refused
     desk.policy = policy(budget(minimum=-500))
     assert [granted.amount for granted in desk.lease("g1", Want(ACCOUNT, 500, 500)).granted] == [500]
-
-
-def test_grants_beyond_what_can_be_counted_are_refused(ledger: LedgerAt) -> None:
-    limit = budget(allocation=0)
-    desk = Desk(ledger, limit)
-    for number in range(4):
-        desk.book_grant(grant(10**18, f"g{number}"), limit)
-    with pytest.raises(InvalidValue, match="grant less"):
-        desk.book_grant(grant(10**18, "one too many"), limit)
-    desk.store.close()
 
 
 def test_what_is_read_after_a_restart_is_what_was_committed(ledger: LedgerAt) -> None:
@@ -303,144 +168,6 @@ def test_who_has_leases_on_an_account_is_known_of_those_that_live(ledger: Ledger
     desk.store.close()
 
 
-class LeaseAlgebra(RuleBasedStateMachine):
-    """Whatever holders do, in whatever order, and whichever writer they ask: nothing is overspent, nothing is lost, and
-    the chain adds up."""
-
-    def __init__(self, ledger: LedgerAt) -> None:
-        super().__init__()
-        self.ledger = ledger
-        self.limit: Limit = budget(minimum=-12)
-        # Where a storage lets several write, two writers take turns, each with a memory of its own.
-        writers = 1 if isinstance(ledger, Path) else 2
-        self.desks = deque(Desk(ledger, self.limit) for _ in range(writers))
-        self.sequence = 0
-        self.outstanding: dict[str, int] = {}
-        self.dead: dict[str, int] = {}
-        self.reported: list[int] = []
-
-    @property
-    def desk(self) -> Desk:
-        self.desks.rotate()
-        return self.desks[0]
-
-    def lease(self, holder: str, *wants: Want, returns: dict[str, int] | None = None) -> LeaseReply:
-        self.sequence += 1
-        return self.desk.lease(holder, *wants, returns=returns, sequence=self.sequence)
-
-    @initialize()
-    def open(self) -> None:
-        self.desk.open(self.limit)
-
-    @rule(holder=st.sampled_from("abc"), need=st.integers(1, 400), more=st.integers(0, 400), ahead=st.integers(0, 400))
-    def ask(self, holder: str, need: int, more: int, ahead: int) -> None:
-        if holder in self.dead:
-            return
-        for granted in self.lease(holder, Want(ACCOUNT, need, need + more, ahead)).granted:
-            assert granted.amount >= need
-            self.outstanding[holder] = self.outstanding.get(holder, 0) + granted.amount
-
-    @precondition(lambda self: any(self.outstanding.values()))
-    @rule(data=st.data())
-    def settle(self, data: st.DataObject) -> None:
-        holder = data.draw(st.sampled_from(sorted(h for h, amount in self.outstanding.items() if amount)))
-        held = data.draw(st.integers(1, self.outstanding[holder]))
-        used = data.draw(st.integers(0, held))
-        usage = record(holder, Charge(ACCOUNT, used, held))
-        for _ in range(data.draw(st.integers(1, 2))):
-            self.desk.charge(usage)
-        self.outstanding[holder] -= used
-        self.reported.append(used)
-
-    @precondition(lambda self: any(self.outstanding.values()))
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
-        holder = data.draw(st.sampled_from(sorted(h for h, amount in self.outstanding.items() if amount)))
-        amount = data.draw(st.integers(1, self.outstanding[holder]))
-        if holder not in self.dead:
-            self.lease(holder, returns={ACCOUNT: amount})
-            self.outstanding[holder] -= amount
-
-    @rule(holder=st.sampled_from("abc"), share=st.integers(0, 100))
-    def die(self, holder: str, share: int) -> None:
-        kept = self.outstanding.get(holder, 0) * share // 100
-        self.desk.close(holder, {ACCOUNT: kept})
-        self.dead[holder] = kept
-        self.outstanding[holder] = 0
-
-    @rule()
-    def restart(self) -> None:
-        before = account(self.desk)
-        self.desk.reopen()
-        assert account(self.desks[0]) == before
-
-    @invariant()
-    def nothing_is_overspent(self) -> None:
-        known = self.desk.known(ACCOUNT)
-        if known is None:
-            return
-        now = known[0]
-        assert now.spent + now.unreconciled + now.held <= now.cap(self.limit)
-        assert now.overshoot == 0
-
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        known = self.desk.known(ACCOUNT)
-        if known is None:
-            return
-        assert known[0].spent == sum(self.reported)
-        assert known[0].held == sum(self.outstanding.values())
-
-    def teardown(self) -> None:
-        for desk in self.desks:
-            desk.store.close()
-        lines = self.desks[0].export()
-        verify(lines)
-        with self.desks[0].reader() as reader:
-            known = reader.account(ACCOUNT)
-        assert sum_of_balance(lines, ACCOUNT) == (known.balance if known else 0)
-
-
-def sum_of_balance(lines: list[bytes], account: str) -> int:
-    entries = (entry for line in lines for entry in orjson.loads(line)["entries"])
-    return sum(entry["amount"] for entry in entries if entry["account"] == f"{account}#balance")
-
-
-def test_the_algebra_of_leases_holds_whatever_happens(new_ledger: NewLedger) -> None:
-    class OnNewLedger(LeaseAlgebra):
-        def __init__(self) -> None:
-            super().__init__(new_ledger())
-
-    examples = 40 if isinstance(new_ledger(), Path) else 8
-    run_state_machine_as_test(
-        OnNewLedger,
-        settings=settings(
-            max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
-
-
-def test_a_budget_written_again_in_another_unit_counts_anew_and_never_mixes(ledger: LedgerAt) -> None:
-    tokens = budget(unit=Unit.TOKENS)
-    desk = Desk(ledger, LIMIT)
-    desk.lease("g1", Want(ACCOUNT, 900, 900))
-    desk.charge(record("g1", Charge(ACCOUNT, 900, 900)))
-    desk.policy = type(desk.policy)(2, desk.policy.tenants, (tokens,), desk.policy.prices)
-    reply = desk.lease("g1", Want(ACCOUNT, 10, 10), Want(account_of(tokens), 1000, 1000))
-    assert [refusal.reason for refusal in reply.refused] == [Reason.UNKNOWN_ACCOUNT], "it is counted in tokens now"
-    assert [grant.amount for grant in reply.granted] == [1000]
-    assert account(desk).spent == 900
-    desk.store.close()
-
-
-def test_keys_with_commas_are_told_apart() -> None:
-    identities = [
-        AccountId(LIMIT.ref, key, "forever", Unit.USD) for key in (("a,b", "c"), ("a", "b,c"), ("a@b/c", "d"))
-    ]
-    assert [AccountId.parse(identity.text) for identity in identities] == identities
-    assert len({identity.key_text for identity in identities}) == 3
-
-
 def test_an_allocation_lowered_below_what_is_spent_is_no_overshoot(desk: Desk) -> None:
     desk.lease("g1", Want(ACCOUNT, 900, 900))
     desk.charge(record("g1", Charge(ACCOUNT, 800, 800)))
@@ -455,36 +182,3 @@ def test_what_a_request_used_beyond_its_hold_is_overshoot_as_far_as_it_passed_th
     desk.lease("g1", Want(ACCOUNT, 1000, 1000))
     desk.charge(record("g1", Charge(ACCOUNT, 1300, 1000)))
     assert (account(desk).spent, account(desk).overshoot) == (1300, 300)
-
-
-def test_an_overlapping_window_of_another_period_is_not_the_one_before(desk: Desk) -> None:
-    desk.book_grant(grant(500), LIMIT)
-    weekly = budget(calendar=Calendar.every(Every.WEEK, "Europe/Madrid"))
-    desk.open(weekly)
-    assert desk.account(account_of(weekly)).granted == 0, "the grant stays where it was given"
-
-
-def test_b7_a_budget_that_is_deleted_and_written_again_goes_on_with_what_was_spent(desk: Desk) -> None:
-    desk.lease("g1", Want(ACCOUNT, 600, 600))
-    desk.charge(record("g1", Charge(ACCOUNT, 600, 600)))
-    known = desk.policy
-    desk.policy = type(known)(2, known.tenants, (), known.prices)
-    assert desk.lease("g1", Want(ACCOUNT, 1, 1)).refused[0].reason is Reason.UNKNOWN_ACCOUNT
-    desk.policy = known
-    assert desk.lease("g1", Want(ACCOUNT, 401, 401)).refused, "it had 400 left when it was deleted"
-    assert account(desk).spent == 600
-
-
-def test_b7_an_account_whose_period_was_written_anew_from_the_same_start_ends_with_the_new_one(
-    ledger: LedgerAt,
-) -> None:
-    monday = datetime(2026, 11, 23, 12, tzinfo=UTC)
-    daily, weekly = (budget(calendar=Calendar.every(every)) for every in (Every.DAY, Every.WEEK))
-    desk, name = Desk(ledger, daily), account_of(daily, monday)
-    assert name == account_of(weekly, monday)
-    desk.lease("g1", Want(name, 900, 900), now=monday)
-    desk.charge(record("g1", Charge(name, 900, 900), admitted_at=monday), now=monday)
-    desk.policy = policy(weekly)
-    refusal = desk.lease("g1", Want(name, 900, 900), now=monday + timedelta(days=2)).refused[0]
-    assert (refusal.reason, refusal.resets) == (Reason.USED_UP, datetime(2026, 11, 30, tzinfo=UTC))
-    desk.store.close()

@@ -7,7 +7,7 @@ and some tests install policies that hold for all of it.
 
 from xdist.scheduler import LoadScopeScheduling
 
-_ON_THE_SHARED_CLUSTER = ("tests/cluster/", "tests/core/resources/", "tests/kube/", "tests/operator/", "tests/webhook/")
+ON_THE_SHARED_CLUSTER = ("tests/cluster/", "tests/core/resources/", "tests/kube/", "tests/operator/", "tests/webhook/")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
@@ -19,6 +19,6 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
 
 def scope_of(nodeid: str) -> str:
     """What a test must stay together with: a file, or all that is on the shared cluster."""
-    if nodeid.startswith(_ON_THE_SHARED_CLUSTER):
+    if nodeid.startswith(ON_THE_SHARED_CLUSTER):
         return "the shared cluster"
     return nodeid.partition("::")[0]

@@ -1,5 +1,6 @@
 # ruff: noqa: ARG002 - an empty ledger answers all questions alike
-"""Many holders in a time of its own: real desks, real recalls, real bookkeeping; an event queue in place of tasks and clocks."""
+"""Many holders, and authorities, in a time of its own: real desks, real recalls, real bookkeeping; an event queue in place of
+tasks and clocks."""
 
 import heapq
 from collections import Counter
@@ -10,11 +11,12 @@ from random import Random
 from typing import Any
 
 from tests.ledger.builders import NOW, policy, record
+from tests.model.board import Board
 from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, RECALL_SECONDS, LeaseReply, LeaseRequest, Reason
 from tollkeeper.limits import Limit
 from tollkeeper.policy import BoundAccount
-from tollkeeper.recalls import Recalls
+from tollkeeper.recalls import LOOK_SECONDS, PAUSE_SECONDS, Ask, Posting, Recalls
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
@@ -23,6 +25,9 @@ from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.waiting import Refused, Waiting
 
 SLOWEST_MESSAGE_SECONDS = 0.2
+SLOWEST_QUESTION_SECONDS = 0.05
+"""To the database, or back."""
+
 REPORT_SECONDS = 1.0
 
 
@@ -70,11 +75,25 @@ class Request:
 
 
 @dataclass(eq=False, slots=True)
+class Office:
+    """One authority: its recalls, and what of it is under way at the database."""
+
+    recalls: Recalls = field(default_factory=Recalls)
+    dead: bool = False
+    looking_up: bool = False
+    looking: bool = False
+    to_say: bool = False
+    may_look_at: float = 0.0
+    look_at: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
 class Member:
     """One holder; `free_since` tells for each account since when something has been free there without a break."""
 
     name: str
     desk: Desk
+    office: Office
     waiting: dict[Waiting, Request] = field(default_factory=dict)
     free_since: dict[str, float] = field(default_factory=dict)
     calls: int = 0
@@ -95,14 +114,19 @@ class Ended:
 
 
 class Timeline:
-    """Holders of one authority. `come` says who comes when; `run` lets time pass, and checks I1 after everything that happens."""
+    """Holders of authorities that share a ledger, dealt to them in turn. `come` says who comes when; `run` lets time pass,
+    and checks I1 after everything that happens."""
 
-    def __init__(self, limits: Sequence[Limit], holders: int, seed: int = 0) -> None:
+    def __init__(self, limits: Sequence[Limit], holders: int, seed: int = 0, *, authorities: int = 1) -> None:
         self.policy = policy(*limits)
         self.accounts = {limit.account_at((), NOW)[0].text: limit for limit in limits}
-        self.members = [Member(f"g{number}", Desk(f"g{number}", 1000)) for number in range(holders)]
+        self.offices = [Office() for _ in range(authorities)]
+        self.members = [
+            Member(f"g{number}", Desk(f"g{number}", 1000), self.offices[number % authorities])
+            for number in range(holders)
+        ]
         self.work = Work(Nothing())
-        self.recalls = Recalls()
+        self.board = Board()
         self.mono = 0.0
         self.ended: list[Ended] = []
         self.in_flight: Counter[str] = Counter()
@@ -112,6 +136,8 @@ class Timeline:
         for account, limit in self.accounts.items():
             opening.open_account(self.work, limit, (), NOW)
             assert self.work.account(account) is not None
+        for office in self.offices:
+            self._look_at(office, LOOK_SECONDS)
 
     @property
     def now(self) -> datetime:
@@ -173,19 +199,82 @@ class Timeline:
             self._at(due, lambda: self._wake(member) if member.due == due else None)
 
     def _called(self, member: Member, request: LeaseRequest) -> None:
+        office = member.office
+        if office.dead:
+            return
         reply = bookkeeping.lease(self.work, self.policy, request, self.now, self.now + LEASE_TIME)
-        for account in self.recalls.heard(request, reply, self.mono):
-            holders = [one.name for one in self.members if self.work.lease(one.name, account).outstanding]
-            self.recalls.begin(account, holders, self.mono)
-        asked, awaited = self.recalls.ask(member.name, reply)
-        for other in self.members:
-            if other.name in asked:
-                self._later(lambda other=other: self._tell(other))  # type: ignore[misc]
-        answer = replace(reply, recalling=awaited)
+        office.recalls.heard(request, reply, self.mono)
+        self._tell(office)
+        self._look_up(office)
+        answer = replace(reply, recalling=office.recalls.awaited(member.name, reply))
         self._later(lambda: self._hear(member, answer))
 
-    def _tell(self, member: Member) -> None:
-        member.desk.recalled(self.recalls.take(member.name), self.mono)
+    # The authorities: what `tollkeeper_webhook.recalling` does with tasks.
+
+    def _tell(self, office: Office) -> None:
+        """Who listens hears it; what is for others goes to the board at once."""
+        if self._wake_holders(office) or office.recalls.has_answers:
+            office.to_say = True
+            if not office.looking:
+                self._look_at(office, max(self.mono, office.may_look_at))
+
+    def _wake_holders(self, office: Office) -> frozenset[str]:
+        news, own = office.recalls.news(), {one.name: one for one in self._listening(office)}
+        for name in news & own.keys():
+            self._later(lambda member=own[name]: self._recall(member))  # type: ignore[misc]
+        return news - own.keys()
+
+    def _listening(self, office: Office) -> list[Member]:
+        return [one for one in self.members if one.office is office]
+
+    def _look_up(self, office: Office) -> None:
+        accounts = office.recalls.unknown
+        if accounts and not office.looking_up:
+            office.looking_up = True
+            self._question(lambda: self._find_holders(office, accounts))
+
+    def _find_holders(self, office: Office, accounts: Collection[str]) -> None:
+        holders = {
+            account: [one.name for one in self.members if self.work.lease(one.name, account).outstanding]
+            for account in accounts
+        }
+        self._question(lambda: self._found_holders(office, holders))
+
+    def _found_holders(self, office: Office, holders: Mapping[str, Sequence[str]]) -> None:
+        office.looking_up = False
+        office.recalls.known(holders)
+        self._tell(office)
+        self._look_up(office)
+
+    def _look_at(self, office: Office, time: float) -> None:
+        office.look_at = time
+        self._at(time, lambda: self._look(office) if office.look_at == time else None)
+
+    def _look(self, office: Office) -> None:
+        if office.dead or len(self.offices) == 1:
+            return
+        office.looking, office.to_say = True, False
+        posting = office.recalls.posting({one.name for one in self._listening(office)}, self.mono)
+        self._question(lambda: self._exchange(office, posting))
+
+    def _exchange(self, office: Office, posting: Posting) -> None:
+        board = self.board.exchange(posting, self.mono)
+        self._question(lambda: self._looked(office, posting, board))
+
+    def _looked(self, office: Office, posting: Posting, board: Mapping[Ask, int]) -> None:
+        office.looking = False
+        office.recalls.looked(posting, board, self.mono)
+        self._wake_holders(office)
+        office.may_look_at = self.mono + PAUSE_SECONDS
+        self._look_at(office, office.may_look_at + (0.0 if office.to_say else LOOK_SECONDS))
+
+    def _question(self, happens: Callable[[], None]) -> None:
+        self._at(self.mono + self._random.choice([0.001, SLOWEST_QUESTION_SECONDS]), happens)
+
+    def _recall(self, member: Member) -> None:
+        if member.office.dead:
+            return
+        member.desk.recalled(member.office.recalls.take(member.name), self.mono)
         self._wake(member)
 
     def _hear(self, member: Member, reply: LeaseReply) -> None:

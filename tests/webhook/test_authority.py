@@ -63,6 +63,16 @@ async def test_a_holder_that_is_not_heard_of_for_a_lease_time_lapses(running: Ru
     assert (running.account.held, running.account.unreconciled) == (0, 100)
 
 
+async def test_a_call_that_comes_again_late_does_not_keep_its_holder_from_lapsing(running: Running) -> None:
+    await running.lease("g1")
+    await running.lease("g1")
+    await running.authority.lapse_unheard()
+    running.now += LONG
+    await running.authority.lease(LeaseRequest("g1", 1, (Want(ACCOUNT, 100, 100),)))
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 200)
+
+
 async def test_a_holder_heard_of_while_it_lapses_is_watched_again(running: Running) -> None:
     await running.lease("g1")
     running.now += LONG

@@ -7,7 +7,7 @@ PostgreSQL; its store does over what another one was first to change.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +27,9 @@ from tollkeeper_ledger.writer import LedgerWriter
 from tollkeeper_webhook.recalling import Recalling
 
 LOOK_FOR_LAPSED_SECONDS = 5.0
+
+_ALWAYS_LATE = timedelta(seconds=5)
+"""A look that comes so much later than it should is no sign that nobody could be heard of."""
 
 _log = structlog.get_logger("tollkeeper.authority")
 
@@ -52,7 +55,8 @@ class LedgerAuthority:
         self._seen: dict[str, datetime] = {}
         self._sequences: dict[str, int] = {}
         self._stuck: set[str] = set()
-        self._recalling = Recalling(self.reader, open_board(ledger), self._seen.keys)
+        self._deaf_since: datetime | None = None
+        self._recalling = Recalling(self.reader, open_board(ledger), lambda: self._seen.keys())
 
     @property
     def ledger(self) -> str:
@@ -166,8 +170,17 @@ class LedgerAuthority:
 
     async def _look_for_lapsed(self) -> None:
         while True:
+            before = self._clock()
             await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
+            away = self._clock() - before - timedelta(seconds=LOOK_FOR_LAPSED_SECONDS)
+            if abs(away) > _ALWAYS_LATE:
+                self._leave_out(away)
             await self.lapse_unheard()
+
+    def _leave_out(self, away: timedelta) -> None:
+        """Nobody could be heard of in this time: this process stood still, or the clock was set, or the ledger was away."""
+        now = self._clock()
+        self._seen = {holder: min(now, seen + away) for holder, seen in self._seen.items()}
 
     async def lapse_unheard(self) -> None:
         """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
@@ -176,7 +189,12 @@ class LedgerAuthority:
             await self._hear_of_all(now)
         except Unavailable as error:
             _log.warning("the ledger cannot say which leases live", error=str(error))
+            self._deaf_since = self._deaf_since or now
             return
+        if self._deaf_since is not None:
+            # Holders of other authorities could not be heard of either.
+            self._leave_out(now - self._deaf_since)
+            self._deaf_since = None
         for holder, seen in tuple(self._seen.items()):
             # Whoever was heard of, or ended, while an earlier one was booked is none of them any more.
             if now - seen <= LEASE_TIME or self._seen.get(holder) is not seen:

@@ -131,18 +131,20 @@ def test_where_holders_of_another_authority_have_nothing_left_over_a_caller_is_r
     assert timeline.board.until == {}
 
 
-def test_for_the_holders_of_an_authority_that_died_callers_wait_no_longer_than_the_recall_time() -> None:
+@pytest.mark.parametrize("dies_at", [0.9, 1.1, 1.3, 1.5])
+def test_for_the_holders_of_an_authority_that_died_callers_wait_no_longer_than_the_recall_time(dies_at: float) -> None:
     limit = sized("team", 1000)
     timeline = Timeline([limit], 4, authorities=2)
     timeline.come(0.0, 0, timeline.request(300, 300, limit, seconds=60.0))
-    timeline.run(until=1.0)
-    timeline.offices[0].dead = True
     for number in range(20):
         timeline.come(1.0 + number / 4, 1 + number % 2 * 2, timeline.request(300, 300, limit))
+    timeline.run(until=dies_at)
+    timeline.offices[0].dead = True
     timeline.run(until=20.0)
     refused = [one for one in timeline.ended if isinstance(one.outcome, Refused)]
     assert len(refused) == 20
-    longest = RECALL_SECONDS + PATIENCE_SECONDS + LONGEST_CALL_SECONDS
+    # The last call waits for one that is under way.
+    longest = RECALL_SECONDS + PATIENCE_SECONDS + 2 * LONGEST_CALL_SECONDS
     assert RECALL_SECONDS <= max(one.patient for one in refused) <= longest
     assert len(timeline.board.until) == 1
 

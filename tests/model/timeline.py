@@ -5,18 +5,18 @@ tasks and clocks."""
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
 from tests.ledger.builders import NOW, policy, record
 from tests.model.board import Board
+from tests.model.office import Office
 from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, RECALL_SECONDS, LeaseReply, LeaseRequest, Reason
 from tollkeeper.limits import Limit
 from tollkeeper.policy import BoundAccount
-from tollkeeper.recalls import LOOK_SECONDS, PAUSE_SECONDS, Ask, Posting, Recalls
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
@@ -75,19 +75,6 @@ class Request:
 
 
 @dataclass(eq=False, slots=True)
-class Office:
-    """One authority: its recalls, and what of it is under way at the database."""
-
-    recalls: Recalls = field(default_factory=Recalls)
-    dead: bool = False
-    looking_up: bool = False
-    looking: bool = False
-    to_say: bool = False
-    may_look_at: float = 0.0
-    look_at: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
 class Member:
     """One holder; `free_since` tells for each account since when something has been free there without a break."""
 
@@ -120,24 +107,24 @@ class Timeline:
     def __init__(self, limits: Sequence[Limit], holders: int, seed: int = 0, *, authorities: int = 1) -> None:
         self.policy = policy(*limits)
         self.accounts = {limit.account_at((), NOW)[0].text: limit for limit in limits}
-        self.offices = [Office() for _ in range(authorities)]
-        self.members = [
-            Member(f"g{number}", Desk(f"g{number}", 1000), self.offices[number % authorities])
-            for number in range(holders)
-        ]
         self.work = Work(Nothing())
-        self.board = Board()
         self.mono = 0.0
         self.ended: list[Ended] = []
         self.in_flight: Counter[str] = Counter()
         self._random = Random(seed)  # noqa: S311 - delays, not secrets
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
+        self.board = Board()
+        self.offices = [Office(self, self.board if authorities > 1 else None) for _ in range(authorities)]
+        self.members = [
+            Member(f"g{number}", Desk(f"g{number}", 1000), self.offices[number % authorities])
+            for number in range(holders)
+        ]
+        for member in self.members:
+            member.office.listening.add(member.name)
         for account, limit in self.accounts.items():
             opening.open_account(self.work, limit, (), NOW)
             assert self.work.account(account) is not None
-        for office in self.offices:
-            self._look_at(office, LOOK_SECONDS)
 
     @property
     def now(self) -> datetime:
@@ -152,7 +139,7 @@ class Timeline:
 
     def come(self, at: float, which: int, request: Request) -> None:
         """A caller comes to one holder."""
-        self._at(at, lambda: self._arrive(self.members[which], request))
+        self.at(at, lambda: self._arrive(self.members[which], request))
 
     def run(self, until: float) -> None:
         """Let everything happen that happens until then."""
@@ -171,12 +158,12 @@ class Timeline:
         """What each holder has leased there and not handed out."""
         return {member.name: member.desk.pools.free(account) for member in self.members}
 
-    def _at(self, time: float, happens: Callable[[], None]) -> None:
+    def at(self, time: float, happens: Callable[[], None]) -> None:
         self._number += 1
         heapq.heappush(self._events, (time, self._number, happens))
 
     def _later(self, happens: Callable[[], None]) -> None:
-        self._at(self.mono + self._random.choice([0.001, 0.02, SLOWEST_MESSAGE_SECONDS]), happens)
+        self.at(self.mono + self._random.choice([0.001, 0.02, SLOWEST_MESSAGE_SECONDS]), happens)
 
     def _arrive(self, member: Member, request: Request) -> None:
         place = member.desk.arrive(request.demand, self.mono)
@@ -196,86 +183,34 @@ class Timeline:
             self._later(lambda: self._called(member, request))
         elif (seconds := member.desk.next_due(self.mono)) is not None:
             due = member.due = self.mono + seconds + 0.001
-            self._at(due, lambda: self._wake(member) if member.due == due else None)
+            self.at(due, lambda: self._wake(member) if member.due == due else None)
 
     def _called(self, member: Member, request: LeaseRequest) -> None:
-        office = member.office
-        if office.dead:
+        if member.office.dead:
             return
         reply = bookkeeping.lease(self.work, self.policy, request, self.now, self.now + LEASE_TIME)
-        office.recalls.heard(request, reply, self.mono)
-        self._tell(office)
-        self._look_up(office)
-        answer = replace(reply, recalling=office.recalls.awaited(member.name, reply))
+        answer = member.office.answered(request, reply)
         self._later(lambda: self._hear(member, answer))
 
-    # The authorities: what `tollkeeper_webhook.recalling` does with tasks.
+    # What authorities meet: see `office.World`.
 
-    def _tell(self, office: Office) -> None:
-        """Who listens hears it; what is for others goes to the board at once."""
-        if self._wake_holders(office) or office.recalls.has_answers:
-            office.to_say = True
-            if not office.looking:
-                self._look_at(office, max(self.mono, office.may_look_at))
+    def question(self, happens: Callable[[], None]) -> None:
+        self.at(self.mono + self._random.choice([0.001, SLOWEST_QUESTION_SECONDS]), happens)
 
-    def _wake_holders(self, office: Office) -> frozenset[str]:
-        news, own = office.recalls.news(), {one.name: one for one in self._listening(office)}
-        for name in news & own.keys():
-            self._later(lambda member=own[name]: self._recall(member))  # type: ignore[misc]
-        return news - own.keys()
-
-    def _listening(self, office: Office) -> list[Member]:
-        return [one for one in self.members if one.office is office]
-
-    def _look_up(self, office: Office) -> None:
-        accounts = office.recalls.unknown
-        if accounts and not office.looking_up:
-            office.looking_up = True
-            self._question(lambda: self._find_holders(office, accounts))
-
-    def _find_holders(self, office: Office, accounts: Collection[str]) -> None:
-        holders = {
+    def holders_of(self, accounts: Collection[str]) -> Mapping[str, Collection[str]]:
+        return {
             account: [one.name for one in self.members if self.work.lease(one.name, account).outstanding]
             for account in accounts
         }
-        self._question(lambda: self._found_holders(office, holders))
 
-    def _found_holders(self, office: Office, holders: Mapping[str, Sequence[str]]) -> None:
-        office.looking_up = False
-        office.recalls.known(holders)
-        self._tell(office)
-        self._look_up(office)
-
-    def _look_at(self, office: Office, time: float) -> None:
-        office.look_at = time
-        self._at(time, lambda: self._look(office) if office.look_at == time else None)
-
-    def _look(self, office: Office) -> None:
-        if office.dead or len(self.offices) == 1:
-            return
-        office.looking, office.to_say = True, False
-        posting = office.recalls.posting({one.name for one in self._listening(office)}, self.mono)
-        self._question(lambda: self._exchange(office, posting))
-
-    def _exchange(self, office: Office, posting: Posting) -> None:
-        board = self.board.exchange(posting, self.mono)
-        self._question(lambda: self._looked(office, posting, board))
-
-    def _looked(self, office: Office, posting: Posting, board: Mapping[Ask, int]) -> None:
-        office.looking = False
-        office.recalls.looked(posting, board, self.mono)
-        self._wake_holders(office)
-        office.may_look_at = self.mono + PAUSE_SECONDS
-        self._look_at(office, office.may_look_at + (0.0 if office.to_say else LOOK_SECONDS))
-
-    def _question(self, happens: Callable[[], None]) -> None:
-        self._at(self.mono + self._random.choice([0.001, SLOWEST_QUESTION_SECONDS]), happens)
+    def tell(self, holder: str) -> None:
+        member = next(one for one in self.members if one.name == holder)
+        self._later(lambda: self._recall(member))
 
     def _recall(self, member: Member) -> None:
-        if member.office.dead:
-            return
-        member.desk.recalled(member.office.recalls.take(member.name), self.mono)
-        self._wake(member)
+        if not member.office.dead:
+            member.desk.recalled(member.office.recalls.take(member.name), self.mono)
+            self._wake(member)
 
     def _hear(self, member: Member, reply: LeaseReply) -> None:
         member.calling = False
@@ -295,7 +230,7 @@ class Timeline:
     def _start(self, member: Member, request: Request, hold: Hold) -> None:
         self.ended.append(Ended(member.name, hold, self.mono))
         self.in_flight.update(hold.amounts)
-        self._at(self.mono + request.seconds, lambda: self._settle(member, request, hold))
+        self.at(self.mono + request.seconds, lambda: self._settle(member, request, hold))
 
     def _refused(self, member: Member, waiting: Waiting) -> Ended:
         refused = waiting.outcome
@@ -314,7 +249,7 @@ class Timeline:
         self._collect(member)
         charges = [Charge(account, amount, hold.amounts[account]) for account, amount in used.items()]
         usage = record(member.name, *charges)
-        self._at(self.mono + self._random.uniform(0.0, REPORT_SECONDS), lambda: self._report(member, usage, used))
+        self.at(self.mono + self._random.uniform(0.0, REPORT_SECONDS), lambda: self._report(member, usage, used))
 
     def _report(self, member: Member, usage: Any, used: Mapping[str, int]) -> None:
         bookkeeping.charge_all(self.work, self.policy, [usage], self.now)

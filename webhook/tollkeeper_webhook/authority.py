@@ -56,7 +56,9 @@ class LedgerAuthority:
         self._sequences: dict[str, int] = {}
         self._stuck: set[str] = set()
         self._deaf_since: datetime | None = None
-        self._recalling = Recalling(self.reader, open_board(ledger), lambda: self._seen.keys())
+        board = open_board(ledger)
+        self._is_alone = board is None
+        self._recalling = Recalling(self._holders_of, board)
 
     @property
     def ledger(self) -> str:
@@ -113,6 +115,11 @@ class LedgerAuthority:
     async def recalled(self, holder: str) -> Collection[str]:
         """See `Authority`."""
         return await self._recalling.recalled(holder)
+
+    async def _holders_of(self, accounts: Collection[str]) -> Mapping[str, Collection[str]]:
+        """Who has leases on these accounts. Where this is the only authority it has heard of all who have any."""
+        among = tuple(self._seen) if self._is_alone else None
+        return await asyncio.to_thread(self.reader.holders_of, accounts, among)
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         """See `Authority`."""

@@ -6,7 +6,8 @@ Nothing here keeps a lease call waiting: who has leftovers is looked up, and ask
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 
@@ -14,7 +15,7 @@ import structlog
 
 from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.recalls import LOOK_SECONDS, PAUSE_SECONDS, Recalls
-from tollkeeper_ledger.storage import LedgerStoreReader, RecallBoard
+from tollkeeper_ledger.storage import RecallBoard
 
 MOST_LOOKED_UP = 1000
 """So many accounts in one question: storages bound how many values it may have."""
@@ -26,21 +27,23 @@ _mono = time.monotonic
 _log = structlog.get_logger("tollkeeper.authority")
 
 
-class Recalling:
-    """The recalls of one authority. Without a `board` it is the only one of its ledger, and all holders are `known` to it."""
+HoldersOf = Callable[[Collection[str]], Awaitable[Mapping[str, Collection[str]]]]
 
-    def __init__(
-        self, reader: LedgerStoreReader, board: RecallBoard | None, known: Callable[[], Collection[str]]
-    ) -> None:
-        self._reader = reader
+
+class Recalling:
+    """The recalls of one authority. `holders_of` looks up who has leases on accounts; `board` is what it shares with others."""
+
+    def __init__(self, holders_of: HoldersOf, board: RecallBoard | None) -> None:
+        self._holders_of = holders_of
         self._board = board
-        self._known = known
         self._recalls = Recalls()
         self._ears: dict[str, asyncio.Event] = {}
         self._to_say = asyncio.Event()
         self._stop = asyncio.Event()
         self._looking_up: asyncio.Task[None] | None = None
         self._at_board: asyncio.Task[None] | None = None
+        # The board's own: whoever waits for this authority on the loop's threads must not keep it from looking.
+        self._thread = ThreadPoolExecutor(1, "recall-board")
 
     def start(self) -> None:
         """Begin to look at the board."""
@@ -54,7 +57,8 @@ class Recalling:
         under_way = [task for task in (self._at_board, self._looking_up) if task is not None]
         await asyncio.gather(*under_way, return_exceptions=True)
         if self._board is not None:
-            await asyncio.to_thread(self._board.close)
+            self._board.close()
+        self._thread.shutdown()
 
     def answered(self, request: LeaseRequest, reply: LeaseReply) -> LeaseReply:
         """The reply to a call, with the accounts on which others owe an answer."""
@@ -96,9 +100,8 @@ class Recalling:
     async def _look_up(self) -> None:
         """Find out who has leases on accounts that are short."""
         while not self._stop.is_set() and (accounts := frozenset(islice(self._recalls.unknown, MOST_LOOKED_UP))):
-            among = None if self._board is not None else tuple(self._known())
             try:
-                holders = await asyncio.to_thread(self._reader.holders_of, accounts, among)
+                holders = await self._holders_of(accounts)
             except Exception as error:  # noqa: BLE001 - without a recall whoever was refused only waits less long
                 _log.warning("the ledger cannot say who has leftovers", error=str(error))
                 self._recalls.not_known(accounts)
@@ -123,7 +126,7 @@ class Recalling:
 
     async def _look(self, board: RecallBoard) -> None:
         posting = self._recalls.posting(self._ears.keys(), _mono())
-        stands = await asyncio.to_thread(board.exchange, posting)
+        stands = await asyncio.get_running_loop().run_in_executor(self._thread, board.exchange, posting)
         self._recalls.looked(posting, stands, _mono())
         self._wake()
 

@@ -3,7 +3,7 @@
 Values stand as `?`; a storage lends an `Asking` that knows its own sign for them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -189,19 +189,12 @@ class Questions:
             )
             return {holder: int(sequence) for holder, sequence in rows}
 
-    def holders_of(self, accounts: Collection[str], among: Collection[str]) -> Mapping[str, Collection[str]]:
+    def holders_of(self, accounts: Collection[str], among: Collection[str] | None) -> Mapping[str, Collection[str]]:
         """See `LedgerStoreReader`."""
         found: dict[str, list[str]] = {account: [] for account in accounts}
-        names = tuple(among)
         with self._lent() as snapshot:
-            for start in range(0, len(names), _MOST_NAMED):
-                holders = names[start : start + _MOST_NAMED]
-                rows = snapshot.rows(
-                    f"SELECT account, holder FROM leases WHERE holder IN ({_signs(holders)}) "  # noqa: S608 - signs
-                    f"AND account IN ({_signs(accounts)}) AND outstanding > 0 AND lapsed = 0",
-                    (*holders, *accounts),
-                )
-                for account, holder in rows:
+            for sql, values in _asked_of_holders(accounts, among):
+                for account, holder in snapshot.rows(sql, values):
                     found[account].append(holder)
         return found
 
@@ -223,6 +216,20 @@ class Questions:
         """See `LedgerReader`."""
         with self._lent() as snapshot:
             return breakdown_of(snapshot, dimension, tenants, to_micros(since) or 0, to_micros(until) or 0)
+
+
+def _asked_of_holders(accounts: Collection[str], among: Collection[str] | None) -> Iterator[tuple[str, Sequence[str]]]:
+    """The questions of `holders_of`: leases are found by their holders, and those that have ended have none."""
+    live = f"l.account IN ({_signs(accounts)}) AND l.outstanding > 0 AND l.lapsed = 0"
+    if among is None:
+        holders = "holders h JOIN leases l ON l.holder = h.holder"
+        yield f"SELECT l.account, l.holder FROM {holders} WHERE h.closed = 0 AND {live}", (*accounts,)  # noqa: S608 - signs
+        return
+    names = tuple(among)
+    for start in range(0, len(names), _MOST_NAMED):
+        part = names[start : start + _MOST_NAMED]
+        sql = f"SELECT l.account, l.holder FROM leases l WHERE l.holder IN ({_signs(part)}) AND {live}"  # noqa: S608 - signs
+        yield sql, (*part, *accounts)
 
 
 def _signs(values: Collection[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from tollkeeper.accounts import Account
 from tollkeeper.limits import LimitRef
+from tollkeeper.recalls import Ask, Posting
 from tollkeeper.views import LedgerReader
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.work import State, Work
@@ -64,8 +65,8 @@ class LedgerStoreReader(LedgerReader, Protocol):
         """Holders with leases that have not lapsed, with the last sequence number that was heard of each."""
         ...
 
-    def holders_of(self, accounts: Collection[str], among: Collection[str]) -> Mapping[str, Collection[str]]:
-        """Who of these has a lease on each of these accounts that has not lapsed."""
+    def holders_of(self, accounts: Collection[str], among: Collection[str] | None) -> Mapping[str, Collection[str]]:
+        """Who of these, or of all there are, has a lease on each of these accounts that has not lapsed."""
         ...
 
     def accounts_named(self, ref: LimitRef, key: tuple[str, ...]) -> Sequence[Account]:
@@ -82,6 +83,21 @@ class LedgerStoreReader(LedgerReader, Protocol):
 
     def close(self) -> None:
         """Close all connections."""
+        ...
+
+
+class RecallBoard(Protocol):
+    """Where authorities that share a ledger say what they ask of each other's holders (see `tollkeeper.recalls`)."""
+
+    def exchange(self, posting: Posting) -> Mapping[Ask, int]:
+        """Take off what was answered, put up what is asked, and answer what stands there then, and until when.
+
+        Raises `LedgerUnavailable`; whether anything was done is not known then, and it may be done again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
         ...
 
 
@@ -107,6 +123,16 @@ def open_reader(ledger: LedgerAt) -> LedgerStoreReader:
     from tollkeeper_ledger.postgres.reader import PostgresReader
 
     return PostgresReader(ledger.dsn)
+
+
+def open_board(ledger: LedgerAt) -> RecallBoard | None:
+    """The board of a ledger that `open_store` has opened before; none where there is one authority."""
+    if isinstance(ledger, Path):
+        return None
+    _need_driver()
+    from tollkeeper_ledger.postgres.board import PostgresBoard
+
+    return PostgresBoard(ledger.dsn)
 
 
 def _need_driver() -> None:

@@ -2,6 +2,7 @@
 
 from tests.core.test_accounts import budget, opened
 from tests.core.test_leases import NOW
+from tests.model.board import Board
 from tollkeeper.leases import RECALL_SECONDS, Granted, LeaseReply, LeaseRequest, Refusal, Want, decide
 from tollkeeper.recalls import Recalls
 
@@ -15,19 +16,25 @@ def refusal(account: str = "a", *, held: int = 950, spent: int = 0) -> LeaseRepl
 
 
 class Office:
-    """Recalls of an authority on which these holders have leases."""
+    """Recalls of an authority on which these holders have leases. `news` is who was to be told since it was asked last."""
 
     def __init__(self, *holders: str) -> None:
         self.recalls, self.holders, self.looked_up = Recalls(), holders, 0
 
     def refuse(self, holder: str, reply: LeaseReply, mono: float) -> tuple[frozenset[str], frozenset[str]]:
-        for account in self.recalls.heard(LeaseRequest(holder, 1), reply, mono):
-            self.looked_up += 1
-            self.recalls.begin(account, self.holders, mono)
-        return self.recalls.ask(holder, reply)
+        self.recalls.heard(LeaseRequest(holder, 1), reply, mono)
+        self.looked_up += len(self.recalls.unknown)
+        self.recalls.known(dict.fromkeys(self.recalls.unknown, self.holders))
+        return self.recalls.news(), self.recalls.awaited(holder, reply)
 
     def answer(self, holder: str, mono: float, *accounts: str) -> None:
         self.recalls.heard(LeaseRequest(holder, 2, answers=frozenset(accounts)), LeaseReply(), mono)
+
+    def look(self, board: Board, mono: float, *listening: str) -> frozenset[str]:
+        """Say what there is to say, and hear who of these is to be told."""
+        posting = self.recalls.posting(listening, mono)
+        self.recalls.looked(posting, board.exchange(posting, mono), mono)
+        return self.recalls.news() & set(listening)
 
 
 def test_each_holder_of_a_short_account_is_asked_once_in_a_recall_time_however_many_are_refused() -> None:
@@ -79,3 +86,119 @@ def test_nobody_waits_for_a_holder_that_has_ended() -> None:
     office.refuse("g1", refusal(), 0.0)
     office.recalls.forget("g2")
     assert office.refuse("g1", refusal(), 0.1) == (frozenset(), frozenset())
+
+
+def test_until_it_is_looked_up_who_has_leases_somebody_may_owe_an_answer() -> None:
+    recalls = Recalls()
+    recalls.heard(LeaseRequest("g1", 1), refusal(), 0.0)
+    assert recalls.unknown == recalls.awaited("g1", refusal()) == {"a"}
+    recalls.known({"a": ["g1"]})
+    assert (recalls.unknown, recalls.awaited("g1", refusal())) == (frozenset(), frozenset())
+
+
+def test_a_holder_that_gets_a_lease_while_others_are_looked_up_is_asked_too() -> None:
+    recalls = Recalls()
+    recalls.heard(LeaseRequest("g1", 1), refusal(), 0.0)
+    recalls.heard(LeaseRequest("new", 1), LeaseReply(granted=(Granted("a", 10, NOW),)), 0.1)
+    recalls.known({"a": ["g2"]})
+    assert recalls.news() == {"g2", "new"}
+
+
+def test_a_recall_time_begins_with_the_refusal_however_long_it_takes_to_look_up_who_has_leases() -> None:
+    recalls = Recalls()
+    recalls.heard(LeaseRequest("g1", 1), refusal(), 0.0)
+    recalls.known({"a": ["g2"]})
+    recalls.heard(LeaseRequest("g1", 2), refusal(), RECALL_SECONDS)
+    assert recalls.unknown == {"a"}
+
+
+def test_where_nobody_can_tell_who_has_leases_the_next_refusal_tries_again() -> None:
+    recalls = Recalls()
+    recalls.heard(LeaseRequest("g1", 1), refusal(), 0.0)
+    recalls.not_known(recalls.unknown)
+    assert (recalls.unknown, recalls.awaited("g1", refusal())) == (frozenset(), frozenset())
+    recalls.heard(LeaseRequest("g1", 2), refusal(), 0.1)
+    assert recalls.unknown == {"a"}
+
+
+def two_offices() -> tuple[Office, Office, Board]:
+    """`here` a holder was refused and is told that "far", which listens `there`, has a lease."""
+    here, there, board = Office("far"), Office(), Board()
+    here.refuse("g1", refusal(), 0.0)
+    here.look(board, 0.1, "g1")
+    return here, there, board
+
+
+def test_a_holder_that_listens_elsewhere_is_asked_there_once_and_its_answer_is_heard_here() -> None:
+    here, there, board = two_offices()
+    assert there.look(board, 0.2, "far", "another") == {"far"}
+    assert set(there.recalls.take("far")) == {"a"}
+    assert there.look(board, 0.3, "far", "another") == frozenset()
+    here.look(board, 0.4, "g1")
+    assert here.recalls.awaited("g1", refusal()) == {"a"}
+    there.answer("far", 0.5, "a")
+    there.look(board, 0.6, "far", "another")
+    here.look(board, 0.7, "g1")
+    assert here.recalls.awaited("g1", refusal()) == frozenset()
+    assert board.until == {}
+
+
+def test_what_is_asked_of_holders_that_listen_here_does_not_go_to_the_board() -> None:
+    here, board = Office("near"), Board()
+    here.refuse("g1", refusal(), 0.0)
+    here.look(board, 0.1, "g1", "near")
+    assert board.until == {}
+
+
+def test_an_ask_is_put_on_the_board_once_in_a_recall_time() -> None:
+    here, _, board = two_offices()
+    assert not here.recalls.posting(("g1",), 0.3)
+    here.refuse("g1", refusal(), RECALL_SECONDS)
+    assert here.recalls.posting(("g1",), RECALL_SECONDS).asks == board.until.keys()
+
+
+def test_what_could_not_be_put_on_the_board_is_put_there_with_the_next_look() -> None:
+    here, board = Office("far"), Board()
+    here.refuse("g1", refusal(), 0.0)
+    assert here.recalls.posting(("g1",), 0.1).asks
+    here.look(board, 0.4, "g1")
+    assert board.until.keys() == {("a", "far")}
+
+
+def test_an_answer_is_not_one_to_what_was_asked_anew_since() -> None:
+    _, there, board = two_offices()
+    there.look(board, 0.2, "far")
+    there.recalls.take("far")
+    there.answer("far", 0.3, "a")
+    third = Office("far")
+    third.refuse("g3", refusal(), 0.4)
+    third.look(board, 0.4, "g3")
+    assert there.look(board, 0.5, "far") == {"far"}
+    third.look(board, 0.6, "g3")
+    assert third.recalls.awaited("g3", refusal()) == {"a"}
+
+
+def test_nobody_waits_for_a_holder_that_has_ended_elsewhere() -> None:
+    here, there, board = two_offices()
+    there.look(board, 0.2, "far")
+    there.recalls.forget("far")
+    there.look(board, 0.3)
+    here.look(board, 0.4, "g1")
+    assert here.recalls.awaited("g1", refusal()) == frozenset()
+
+
+def test_what_nobody_answers_is_awaited_until_the_recall_time_is_over() -> None:
+    here, _, board = two_offices()
+    here.look(board, RECALL_SECONDS - 0.01, "g1")
+    assert here.recalls.awaited("g1", refusal()) == {"a"}
+    here.look(board, RECALL_SECONDS, "g1")
+    assert here.recalls.awaited("g1", refusal()) == frozenset()
+
+
+def test_a_holder_that_moved_is_told_wherever_it_listens_now() -> None:
+    here, _, board = two_offices()
+    here.look(board, 0.2, "g1", "far")
+    assert set(here.recalls.take("far")) == {"a"}
+    here.answer("far", 0.3, "a")
+    here.look(board, 0.4, "g1", "far")
+    assert board.until == {}

@@ -152,11 +152,11 @@ class Fleet(RuleBasedStateMachine):
         reply = self._do(lambda: self.ledger.lease(
             request.holder, *request.wants, returns=dict(request.returns), now=self.now, sequence=request.sequence
         ))  # fmt: skip
-        for account in self.recalls.heard(request, reply, self.mono):
-            self.recalls.begin(account, [one.spool.holder for one in self.gateways], self.mono)
-        asked, awaited = self.recalls.ask(request.holder, reply)
-        Fleet.recalled += len(asked)
-        return replace(reply, recalling=awaited)
+        self.recalls.heard(request, reply, self.mono)
+        holders = tuple(one.spool.holder for one in self.gateways)
+        self.recalls.known(dict.fromkeys(self.recalls.unknown, holders))
+        Fleet.recalled += len(self.recalls.news())
+        return replace(reply, recalling=self.recalls.awaited(request.holder, reply))
 
     @rule(which=st.integers(0, 2))
     def hear_of_recalls(self, which: int) -> None:

@@ -11,7 +11,7 @@ from tests.model.timeline import SLOWEST_MESSAGE_SECONDS, Timeline
 from tollkeeper.amounts import Unit
 from tollkeeper.leases import RECALL_SECONDS
 from tollkeeper.limits import Limit
-from tollkeeper.recalls import Recalls
+from tollkeeper.recalls import Posting, Recalls
 from tollkeeper_sidecar.demand import Hold
 from tollkeeper_sidecar.desk import PATIENCE_SECONDS, Desk
 from tollkeeper_sidecar.waiting import Refused
@@ -23,8 +23,9 @@ def sized(name: str, amount: int, unit: Unit = Unit.TOKENS) -> Limit:
     return budget(name, amount, unit=unit)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
+    authorities=st.sampled_from([1, 2, 2, 3]),
     holders=st.integers(2, 6), team=st.integers(500, 6000), everyone=st.integers(500, 6000), seed=st.integers(0, 10**6),
     callers=st.lists(
         st.tuples(
@@ -34,10 +35,11 @@ def sized(name: str, amount: int, unit: Unit = Unit.TOKENS) -> Limit:
     ),
 )  # fmt: skip
 def test_no_caller_is_refused_while_others_have_had_leftovers_for_longer_than_the_recall_time(
-    holders: int, team: int, everyone: int, seed: int, callers: list[tuple[float, int, int, int, int, float, int, bool]]
-) -> None:
+    authorities: int, holders: int, team: int, everyone: int, seed: int,
+    callers: list[tuple[float, int, int, int, int, float, int, bool]],
+) -> None:  # fmt: skip
     limits = sized("team", team), sized("all", everyone)
-    timeline = Timeline(limits, holders, seed)
+    timeline = Timeline(limits, holders, seed, authorities=authorities)
     for at, which, prompt, output, under, seconds, percent, lower in callers:
         chosen = [one for bit, one in enumerate(limits) if under & 1 << bit]
         request = timeline.request(prompt, output, *chosen, seconds=seconds, percent=percent, lower=lower)
@@ -49,14 +51,23 @@ def test_no_caller_is_refused_while_others_have_had_leftovers_for_longer_than_th
     assert all(timeline.account(name).held == 0 for name in timeline.accounts)
 
 
-def one_that_keeps_busy(timeline: Timeline, limit: Limit) -> None:
-    """The first holder has had so many requests lately that it keeps a lease for more of them."""
-    for number in range(40):
+def one_that_keeps_busy(timeline: Timeline, limit: Limit, seconds: int = 2) -> None:
+    """The first holder has so many requests that it keeps a lease for more of them."""
+    for number in range(20 * seconds):
         timeline.come(number / 20, 0, timeline.request(300, 100, limit, percent=1))
 
 
+def one_that_wants_half_of_what_it_leased_ahead(timeline: Timeline, limit: Limit) -> None:
+    """Now, at the second holder; and all that is free at the authority."""
+    account = account_of(limit)
+    leased_ahead = timeline.free(account)["g0"]
+    assert leased_ahead > 1000
+    free = 40_000 - timeline.account(account).spent - leased_ahead
+    timeline.come(timeline.mono, 1, timeline.request(free, leased_ahead // 2, limit))
+
+
 def none_is_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Recalls, "ask", lambda *_: (frozenset(), frozenset()))
+    patch.setattr(Recalls, "news", lambda _: frozenset())
 
 
 def none_listens(patch: pytest.MonkeyPatch) -> None:
@@ -73,13 +84,69 @@ def test_a_caller_gets_what_a_busy_holder_has_leased_ahead(
     timeline = Timeline([limit], 2)
     one_that_keeps_busy(timeline, limit)
     timeline.run(until=2.0)
-    leased_ahead = timeline.free(account_of(limit))["g0"]
-    assert leased_ahead > 1000
-    spent = timeline.account(account_of(limit)).spent
-    timeline.come(2.0, 1, timeline.request(40_000 - spent - leased_ahead, leased_ahead // 2, limit))
+    one_that_wants_half_of_what_it_leased_ahead(timeline, limit)
     timeline.run(until=2.9)
     last = timeline.ended[-1].outcome if timeline.ended[-1].member == "g1" else None
     assert isinstance(last, Hold) == (plant is None)
+
+
+def another_authority_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Recalls, "posting", lambda *_: Posting())
+
+
+def another_authority_does_not_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Recalls, "looked", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "plant", [None, none_is_told, none_listens, another_authority_is_not_told, another_authority_does_not_look]
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_caller_gets_what_a_busy_holder_of_another_authority_has_leased_ahead(
+    plant: Callable[[pytest.MonkeyPatch], None] | None, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plant is not None:
+        plant(monkeypatch)
+    limit = sized("team", 40_000)
+    timeline = Timeline([limit], 2, seed, authorities=2)
+    one_that_keeps_busy(timeline, limit, seconds=6)
+    timeline.run(until=2.0)
+    one_that_wants_half_of_what_it_leased_ahead(timeline, limit)
+    timeline.run(until=6.0)
+    (ended,) = [one for one in timeline.ended if one.member == "g1"]
+    assert isinstance(ended.outcome, Hold) == (plant is None)
+    assert (ended.idle <= RECALL_SECONDS) == (plant is None)
+
+
+def test_where_holders_of_another_authority_have_nothing_left_over_a_caller_is_refused_before_the_recall_time_is_over() -> (
+    None
+):
+    limit = sized("team", 1000)
+    timeline = Timeline([limit], 2, authorities=2)
+    timeline.come(0.0, 0, timeline.request(300, 300, limit, seconds=20.0))
+    timeline.come(1.0, 1, timeline.request(300, 300, limit))
+    timeline.run(until=5.0)
+    assert isinstance(timeline.ended[-1].outcome, Refused)
+    assert timeline.ended[-1].at < 1.0 + RECALL_SECONDS
+    assert timeline.board.until == {}
+
+
+@pytest.mark.parametrize("dies_at", [0.9, 1.1, 1.3, 1.5])
+def test_for_the_holders_of_an_authority_that_died_callers_wait_no_longer_than_the_recall_time(dies_at: float) -> None:
+    limit = sized("team", 1000)
+    timeline = Timeline([limit], 4, authorities=2)
+    timeline.come(0.0, 0, timeline.request(300, 300, limit, seconds=60.0))
+    for number in range(20):
+        timeline.come(1.0 + number / 4, 1 + number % 2 * 2, timeline.request(300, 300, limit))
+    timeline.run(until=dies_at)
+    timeline.offices[0].dead = True
+    timeline.run(until=20.0)
+    refused = [one for one in timeline.ended if isinstance(one.outcome, Refused)]
+    assert len(refused) == 20
+    # The last call waits for one that is under way.
+    longest = RECALL_SECONDS + PATIENCE_SECONDS + 2 * LONGEST_CALL_SECONDS
+    assert RECALL_SECONDS <= max(one.patient for one in refused) <= longest
+    assert len(timeline.board.until) == 1
 
 
 def test_what_stands_for_requests_in_flight_is_not_recalled() -> None:

@@ -1,20 +1,22 @@
 # ruff: noqa: ARG002 - an empty ledger answers all questions alike
-"""Many holders in a time of its own: real desks, real recalls, real bookkeeping; an event queue in place of tasks and clocks."""
+"""Many holders, and authorities, in a time of its own: real desks, real recalls, real bookkeeping; an event queue in place of
+tasks and clocks."""
 
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
 from tests.ledger.builders import NOW, policy, record
+from tests.model.board import Board
+from tests.model.office import Office
 from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, RECALL_SECONDS, LeaseReply, LeaseRequest, Reason
 from tollkeeper.limits import Limit
 from tollkeeper.policy import BoundAccount
-from tollkeeper.recalls import Recalls
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
@@ -23,6 +25,9 @@ from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.waiting import Refused, Waiting
 
 SLOWEST_MESSAGE_SECONDS = 0.2
+SLOWEST_QUESTION_SECONDS = 0.05
+"""To the database, or back."""
+
 REPORT_SECONDS = 1.0
 
 
@@ -75,6 +80,7 @@ class Member:
 
     name: str
     desk: Desk
+    office: Office
     waiting: dict[Waiting, Request] = field(default_factory=dict)
     free_since: dict[str, float] = field(default_factory=dict)
     calls: int = 0
@@ -95,20 +101,27 @@ class Ended:
 
 
 class Timeline:
-    """Holders of one authority. `come` says who comes when; `run` lets time pass, and checks I1 after everything that happens."""
+    """Holders of authorities that share a ledger, dealt to them in turn. `come` says who comes when; `run` lets time pass,
+    and checks I1 after everything that happens."""
 
-    def __init__(self, limits: Sequence[Limit], holders: int, seed: int = 0) -> None:
+    def __init__(self, limits: Sequence[Limit], holders: int, seed: int = 0, *, authorities: int = 1) -> None:
         self.policy = policy(*limits)
         self.accounts = {limit.account_at((), NOW)[0].text: limit for limit in limits}
-        self.members = [Member(f"g{number}", Desk(f"g{number}", 1000)) for number in range(holders)]
         self.work = Work(Nothing())
-        self.recalls = Recalls()
         self.mono = 0.0
         self.ended: list[Ended] = []
         self.in_flight: Counter[str] = Counter()
         self._random = Random(seed)  # noqa: S311 - delays, not secrets
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
+        self.board = Board()
+        self.offices = [Office(self, self.board if authorities > 1 else None) for _ in range(authorities)]
+        self.members = [
+            Member(f"g{number}", Desk(f"g{number}", 1000), self.offices[number % authorities])
+            for number in range(holders)
+        ]
+        for member in self.members:
+            member.office.listening.add(member.name)
         for account, limit in self.accounts.items():
             opening.open_account(self.work, limit, (), NOW)
             assert self.work.account(account) is not None
@@ -126,7 +139,7 @@ class Timeline:
 
     def come(self, at: float, which: int, request: Request) -> None:
         """A caller comes to one holder."""
-        self._at(at, lambda: self._arrive(self.members[which], request))
+        self.at(at, lambda: self._arrive(self.members[which], request))
 
     def run(self, until: float) -> None:
         """Let everything happen that happens until then."""
@@ -145,12 +158,12 @@ class Timeline:
         """What each holder has leased there and not handed out."""
         return {member.name: member.desk.pools.free(account) for member in self.members}
 
-    def _at(self, time: float, happens: Callable[[], None]) -> None:
+    def at(self, time: float, happens: Callable[[], None]) -> None:
         self._number += 1
         heapq.heappush(self._events, (time, self._number, happens))
 
     def _later(self, happens: Callable[[], None]) -> None:
-        self._at(self.mono + self._random.choice([0.001, 0.02, SLOWEST_MESSAGE_SECONDS]), happens)
+        self.at(self.mono + self._random.choice([0.001, 0.02, SLOWEST_MESSAGE_SECONDS]), happens)
 
     def _arrive(self, member: Member, request: Request) -> None:
         place = member.desk.arrive(request.demand, self.mono)
@@ -170,23 +183,34 @@ class Timeline:
             self._later(lambda: self._called(member, request))
         elif (seconds := member.desk.next_due(self.mono)) is not None:
             due = member.due = self.mono + seconds + 0.001
-            self._at(due, lambda: self._wake(member) if member.due == due else None)
+            self.at(due, lambda: self._wake(member) if member.due == due else None)
 
     def _called(self, member: Member, request: LeaseRequest) -> None:
+        if member.office.dead:
+            return
         reply = bookkeeping.lease(self.work, self.policy, request, self.now, self.now + LEASE_TIME)
-        for account in self.recalls.heard(request, reply, self.mono):
-            holders = [one.name for one in self.members if self.work.lease(one.name, account).outstanding]
-            self.recalls.begin(account, holders, self.mono)
-        asked, awaited = self.recalls.ask(member.name, reply)
-        for other in self.members:
-            if other.name in asked:
-                self._later(lambda other=other: self._tell(other))  # type: ignore[misc]
-        answer = replace(reply, recalling=awaited)
+        answer = member.office.answered(request, reply)
         self._later(lambda: self._hear(member, answer))
 
-    def _tell(self, member: Member) -> None:
-        member.desk.recalled(self.recalls.take(member.name), self.mono)
-        self._wake(member)
+    # What authorities meet: see `office.World`.
+
+    def question(self, happens: Callable[[], None]) -> None:
+        self.at(self.mono + self._random.choice([0.001, SLOWEST_QUESTION_SECONDS]), happens)
+
+    def holders_of(self, accounts: Collection[str]) -> Mapping[str, Collection[str]]:
+        return {
+            account: [one.name for one in self.members if self.work.lease(one.name, account).outstanding]
+            for account in accounts
+        }
+
+    def tell(self, holder: str) -> None:
+        member = next(one for one in self.members if one.name == holder)
+        self._later(lambda: self._recall(member))
+
+    def _recall(self, member: Member) -> None:
+        if not member.office.dead:
+            member.desk.recalled(member.office.recalls.take(member.name), self.mono)
+            self._wake(member)
 
     def _hear(self, member: Member, reply: LeaseReply) -> None:
         member.calling = False
@@ -206,7 +230,7 @@ class Timeline:
     def _start(self, member: Member, request: Request, hold: Hold) -> None:
         self.ended.append(Ended(member.name, hold, self.mono))
         self.in_flight.update(hold.amounts)
-        self._at(self.mono + request.seconds, lambda: self._settle(member, request, hold))
+        self.at(self.mono + request.seconds, lambda: self._settle(member, request, hold))
 
     def _refused(self, member: Member, waiting: Waiting) -> Ended:
         refused = waiting.outcome
@@ -225,7 +249,7 @@ class Timeline:
         self._collect(member)
         charges = [Charge(account, amount, hold.amounts[account]) for account, amount in used.items()]
         usage = record(member.name, *charges)
-        self._at(self.mono + self._random.uniform(0.0, REPORT_SECONDS), lambda: self._report(member, usage, used))
+        self.at(self.mono + self._random.uniform(0.0, REPORT_SECONDS), lambda: self._report(member, usage, used))
 
     def _report(self, member: Member, usage: Any, used: Mapping[str, int]) -> None:
         bookkeeping.charge_all(self.work, self.policy, [usage], self.now)

@@ -18,6 +18,7 @@ from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.sqlite import SqliteStore
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 from tollkeeper_ledger.work import Work
+from tollkeeper_webhook import authority as module
 from tollkeeper_webhook.authority import LedgerAuthority
 
 LIMIT = budget()
@@ -63,6 +64,16 @@ async def test_a_holder_that_is_not_heard_of_for_a_lease_time_lapses(running: Ru
     assert (running.account.held, running.account.unreconciled) == (0, 100)
 
 
+async def test_a_call_that_comes_again_late_does_not_keep_its_holder_from_lapsing(running: Running) -> None:
+    await running.lease("g1")
+    await running.lease("g1")
+    await running.authority.lapse_unheard()
+    running.now += LONG
+    await running.authority.lease(LeaseRequest("g1", 1, (Want(ACCOUNT, 100, 100),)))
+    await running.authority.lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 200)
+
+
 async def test_a_holder_heard_of_while_it_lapses_is_watched_again(running: Running) -> None:
     await running.lease("g1")
     running.now += LONG
@@ -80,6 +91,59 @@ async def test_a_holder_that_ends_while_it_lapses_stops_nobody_from_lapsing(runn
     await asyncio.gather(running.authority.lapse_unheard(), running.authority.close("g1", {}))
     await running.authority.lapse_unheard()
     assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_time_in_which_the_authority_stood_still_lets_nobody_lapse(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a machine that slept does, or a clock that is set: all at once it is later."""
+    lapse_unheard, looked = running.authority.lapse_unheard, asyncio.Event()
+
+    async def look() -> None:
+        await lapse_unheard()
+        looked.set()
+
+    monkeypatch.setattr(running.authority, "lapse_unheard", look)
+    monkeypatch.setattr(module, "LOOK_FOR_LAPSED_SECONDS", 0.01)
+    await running.lease("g1")
+    watch = asyncio.create_task(running.authority._look_for_lapsed())
+    for jump in (LONG, timedelta(hours=1), -timedelta(hours=1)):
+        for at_once in (timedelta(0), jump):
+            running.now += at_once
+            looked.clear()
+            await looked.wait()
+        assert (running.account.held, running.account.unreconciled) == (100, 0)
+    watch.cancel()
+    running.now += LEASE_TIME - timedelta(seconds=1)
+    await lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (100, 0)
+    running.now += timedelta(seconds=2)
+    await lapse_unheard()
+    assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_time_in_which_the_ledger_was_away_lets_no_holder_of_another_authority_lapse(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = PostgresLedger(postgres.new_database())
+    one, two = Running(ledger), Running(ledger)
+    async with one.authority, two.authority:
+        await one.lease("g1")
+        await two.authority.lapse_unheard()
+
+        def away() -> dict[str, int]:
+            raise LedgerUnavailable("away")
+
+        with monkeypatch.context() as outage:
+            outage.setattr(two.authority.reader, "live_holders", away)
+            await two.authority.lapse_unheard()
+            two.now += LONG
+            await two.authority.lapse_unheard()
+        await two.authority.lapse_unheard()
+        assert (two.account.held, two.account.unreconciled) == (100, 0)
+        two.now += LONG
+        await two.authority.lapse_unheard()
+        assert (two.account.held, two.account.unreconciled) == (0, 100)
 
 
 async def test_a_lapse_that_cannot_be_booked_is_tried_again(running: Running) -> None:

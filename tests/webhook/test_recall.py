@@ -1,28 +1,36 @@
 """Recall through the real authority: holders hear at once, callers get what comes back, and long streams keep their holds."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from tests.ledger.builders import account_of, budget, policy, record
 from tests.postgres_server import PostgresServer
 from tollkeeper.accounts import Account
 from tollkeeper.amounts import Unit
-from tollkeeper.leases import RECALL_SECONDS
+from tollkeeper.leases import LEASE_TIME, RECALL_SECONDS, LeaseRequest, Want
 from tollkeeper.limits import Limit
 from tollkeeper.policy import BoundAccount, CurrentPolicy
+from tollkeeper.recalls import Ask, Posting, Recalls
 from tollkeeper.usage import Charge
 from tollkeeper.windows import Calendar, Every
-from tollkeeper_ledger.storage import PostgresLedger
+from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.postgres import board as board_module
+from tollkeeper_ledger.postgres.board import PostgresBoard
+from tollkeeper_ledger.storage import PostgresLedger, open_board
 from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import ROUND_SECONDS, Desk
-from tollkeeper_sidecar.holder import LeaseHolder
+from tollkeeper_sidecar.holder import LONGEST_WAIT_SECONDS, LeaseHolder
 from tollkeeper_sidecar.pools import REMEMBERED_ROUNDS
 from tollkeeper_sidecar.waiting import Refused, Waiting
+from tollkeeper_webhook import recalling as recalling_module
 from tollkeeper_webhook.authority import LOOK_FOR_LAPSED_SECONDS, LedgerAuthority
 
 NOW = datetime(2026, 11, 21, 12, 55, tzinfo=UTC)
@@ -109,20 +117,150 @@ async def test_a_holder_that_lapsed_and_came_back_is_told_again(authority: Ledge
             assert isinstance(await two.hold(demand(4000)), Hold)
 
 
-async def test_holders_of_another_authority_give_back_by_themselves(postgres: PostgresServer) -> None:
-    """On PostgreSQL no authority reaches the holders of another."""
-    ledger, policies = PostgresLedger(postgres.new_database()), CurrentPolicy(policy(LIMIT))
-    async with (
-        LedgerAuthority(ledger, policies, Clock()) as first,
-        LedgerAuthority(ledger, policies, Clock()) as second,
-        LeaseHolder("one", first, Clock()) as one,
-        LeaseHolder("two", second, Clock()) as two,
-    ):
-        await with_leftovers(one)
-        await second.lapse_unheard()
+async def test_a_lease_call_does_not_wait_for_the_ledger_to_say_who_has_leftovers(
+    authority: LedgerAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookup, may_answer = authority.reader.holders_of, threading.Event()
+
+    def slow(accounts: Collection[str], among: Collection[str] | None) -> Mapping[str, Collection[str]]:
+        may_answer.wait()
+        return lookup(accounts, among)
+
+    monkeypatch.setattr(authority.reader, "holders_of", slow)
+    try:
+        await authority.lease(asking("one", 8000))
+        reply = await authority.lease(asking("two", 6000))
+        assert reply.recalling == {ACCOUNT}
+    finally:
+        may_answer.set()
+    assert await authority.recalled("one") == {ACCOUNT}
+
+
+def asking(holder: str, tokens: int, sequence: int = 1) -> LeaseRequest:
+    return LeaseRequest(holder, sequence, (Want(ACCOUNT, tokens, tokens),))
+
+
+async def give_back_when_asked(holder: str, amount: int, authority: LedgerAuthority) -> None:
+    """A holder that gives back what it has left over when it is asked to, and not before."""
+    accounts = frozenset(await authority.recalled(holder))
+    await authority.lease(LeaseRequest(holder, 2, returns={ACCOUNT: amount}, answers=accounts))
+
+
+class Two:
+    """Two authorities that share a ledger on PostgreSQL, and the clock that both go by."""
+
+    def __init__(self, dsn: str) -> None:
+        self.clock, self.dsn = Clock(), dsn
+        self.first, self.second = (
+            LedgerAuthority(PostgresLedger(dsn), CurrentPolicy(policy(LIMIT)), self.clock) for _ in range(2)
+        )
+
+    def board(self) -> list[tuple[str, str]]:
+        """Who is asked, on what account."""
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute("SELECT holder, account FROM recalls ORDER BY holder").fetchall()
+
+
+@pytest.fixture
+async def two(postgres: PostgresServer) -> AsyncIterator[Two]:
+    both = Two(postgres.new_database())
+    async with both.first, both.second:
+        yield both
+
+
+async def test_leftovers_at_a_holder_of_another_authority_serve_a_caller(two: Two) -> None:
+    await two.first.lease(asking("one", 8000))
+    asked = asyncio.create_task(give_back_when_asked("one", 4000, two.first))
+    async with LeaseHolder("two", two.second, two.clock) as holder:
+        assert isinstance(await holder.hold(demand(6000)), Hold)
+    await asked
+    assert account(two.second).held == 10_000
+
+
+async def test_leftovers_are_recalled_in_both_directions_at_once(two: Two) -> None:
+    """Each of two holders has what the other one lacks."""
+    await two.first.lease(asking("one", 4000))
+    await two.second.lease(asking("two", 4000))
+    asked = [
+        asyncio.create_task(give_back_when_asked(holder, 4000, authority))
+        for holder, authority in (("one", two.first), ("two", two.second))
+    ]
+    async with LeaseHolder("three", two.first, two.clock) as three, LeaseHolder("four", two.second, two.clock) as four:
+        holds = await asyncio.gather(three.hold(demand(4500)), four.hold(demand(4500)))
+    assert [type(one) for one in holds] == [Hold, Hold]
+    await asyncio.gather(*asked)
+
+
+async def test_a_caller_is_refused_as_soon_as_the_holders_of_another_authority_have_answered(two: Two) -> None:
+    async with LeaseHolder("one", two.first, two.clock) as one, LeaseHolder("two", two.second, two.clock) as other:
+        assert isinstance(await one.hold(demand(8000)), Hold)
+        began = time.monotonic()
+        assert isinstance(await other.hold(demand(6000)), Refused)
+        assert time.monotonic() - began < RECALL_SECONDS
+        assert two.board() == []
+
+
+async def test_an_authority_that_is_gone_keeps_others_callers_waiting_for_the_recall_time_until_its_leases_lapse(
+    postgres: PostgresServer,
+) -> None:
+    two = Two(postgres.new_database())
+    async with two.second:
+        async with two.first:
+            await two.first.lease(asking("one", 8000))
+        async with LeaseHolder("two", two.second, two.clock) as holder:
+            began = time.monotonic()
+            assert isinstance(await holder.hold(demand(6000)), Refused)
+            assert RECALL_SECONDS <= time.monotonic() - began < LONGEST_WAIT_SECONDS
+            await two.second.lapse_unheard()
+            two.clock.now += LEASE_TIME + timedelta(seconds=1)
+            await two.second.lapse_unheard()
+            assert account(two.second).unreconciled == 8000
+            began = time.monotonic()
+            assert isinstance(await holder.hold(demand(6000)), Refused)
+            assert time.monotonic() - began < RECALL_SECONDS
+
+
+async def test_what_was_asked_of_holders_that_are_gone_is_swept_off_the_board(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "RECALL_SECONDS", 0.0)
+    for number in range(3):
+        await two.first.lease(asking(f"gone-{number}", 3000))
+        await two.second.lease(asking("two", 8000, sequence=number + 1))
         async with asyncio.timeout(10):
-            while not isinstance(await two.hold(demand(6000)), Hold):
-                pass
+            while True:
+                if two.board() == [(f"gone-{number}", ACCOUNT)]:
+                    break
+                await asyncio.sleep(0.01)
+        await two.first.close(f"gone-{number}", {})
+        two.second._recalling._recalls = Recalls()
+
+
+async def test_authorities_tell_each_other_again_after_the_database_was_away(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = PostgresBoard.exchange
+    failures = iter([True, True])
+
+    def failing(board: PostgresBoard, posting: Posting) -> Mapping[Ask, int]:
+        if next(failures, False):
+            board.close()
+            raise LedgerUnavailable("away")
+        return exchange(board, posting)
+
+    monkeypatch.setattr(recalling_module, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(PostgresBoard, "exchange", failing)
+    await two.first.lease(asking("one", 8000))
+    asked = asyncio.create_task(give_back_when_asked("one", 4000, two.first))
+    with capture_logs() as said:
+        async with LeaseHolder("two", two.second, two.clock) as holder:
+            assert isinstance(await holder.hold(demand(6000)), Hold)
+    await asked
+    assert 1 <= len(said) <= 2
+
+
+def test_an_authority_over_sqlite_has_no_board(tmp_path: Path) -> None:
+    assert open_board(tmp_path / "ledger.db") is None
 
 
 HOURLY = budget(allocation=10_000, unit=Unit.TOKENS, calendar=Calendar.every(Every.HOUR))

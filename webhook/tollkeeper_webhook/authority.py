@@ -7,8 +7,7 @@ PostgreSQL; its store does over what another one was first to change.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -20,14 +19,17 @@ from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
-from tollkeeper.recalls import Recalls
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger import bookkeeping, lending, opening
-from tollkeeper_ledger.storage import LedgerAt, open_reader, open_store
+from tollkeeper_ledger.storage import LedgerAt, open_board, open_reader, open_store
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
+from tollkeeper_webhook.recalling import Recalling
 
 LOOK_FOR_LAPSED_SECONDS = 5.0
+
+_ALWAYS_LATE = timedelta(seconds=5)
+"""A look that comes so much later than it should is no sign that nobody could be heard of."""
 
 _log = structlog.get_logger("tollkeeper.authority")
 
@@ -53,8 +55,10 @@ class LedgerAuthority:
         self._seen: dict[str, datetime] = {}
         self._sequences: dict[str, int] = {}
         self._stuck: set[str] = set()
-        self._recalls = Recalls()
-        self._ears: dict[str, asyncio.Event] = {}
+        self._deaf_since: datetime | None = None
+        board = open_board(ledger)
+        self._is_alone = board is None
+        self._recalling = Recalling(self._holders_of, board)
 
     @property
     def ledger(self) -> str:
@@ -78,11 +82,12 @@ class LedgerAuthority:
             raise
         self._writer = LedgerWriter(self._store, self._committed)
         self._watch = asyncio.create_task(self._look_for_lapsed())
+        self._recalling.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._watch.cancel()
-        await asyncio.gather(self._watch, return_exceptions=True)
+        await asyncio.gather(self._watch, self._recalling.stop(), return_exceptions=True)
         await asyncio.to_thread(self._writer.close)
         self.reader.close()
 
@@ -97,43 +102,24 @@ class LedgerAuthority:
 
     async def lease(self, request: LeaseRequest) -> LeaseReply:
         """See `Authority`."""
-        now = self._clock()
-        self._seen[request.holder] = now
-        policy = self._in_force
+        now, policy = self._clock(), self._in_force
+        if request.sequence > self._sequences.get(request.holder, 0):
+            # A call that comes late or again says nothing of whether its holder lives.
+            self._seen[request.holder] = now
         reply = await self._submit(
             lambda work: bookkeeping.lease(work, policy, request, now=now, expires=now + LEASE_TIME)
         )
-        self._sequences[request.holder] = request.sequence
-        await self._learn(self._recalls.heard(request, reply, self._loop.time()))
-        asked, awaited = self._recalls.ask(request.holder, reply)
-        for holder in asked & self._ears.keys():
-            self._ears[holder].set()
-        return replace(reply, recalling=awaited)
-
-    async def _learn(self, short: frozenset[str]) -> None:
-        """Find out who has leases on accounts that are short."""
-        if not short:
-            return
-        try:
-            holders = await asyncio.to_thread(self.reader.holders_of, short, tuple(self._seen))
-        except Unavailable as error:
-            # What was granted is granted: without a recall whoever was refused only waits less long.
-            _log.warning("the ledger cannot say who has leftovers", error=str(error))
-            return
-        for account in short:
-            self._recalls.begin(account, holders[account], self._loop.time())
+        self._sequences[request.holder] = max(request.sequence, self._sequences.get(request.holder, 0))
+        return self._recalling.answered(request, reply)
 
     async def recalled(self, holder: str) -> Collection[str]:
         """See `Authority`."""
-        ear = self._ears[holder] = asyncio.Event()
-        try:
-            while not (accounts := self._recalls.take(holder)):
-                ear.clear()
-                await ear.wait()
-            return accounts
-        finally:
-            if self._ears.get(holder) is ear:
-                del self._ears[holder]
+        return await self._recalling.recalled(holder)
+
+    async def _holders_of(self, accounts: Collection[str]) -> Mapping[str, Collection[str]]:
+        """Who has leases on these accounts. Where this is the only authority it has heard of all who have any."""
+        among = tuple(self._seen) if self._is_alone else None
+        return await asyncio.to_thread(self.reader.holders_of, accounts, among)
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         """See `Authority`."""
@@ -191,8 +177,17 @@ class LedgerAuthority:
 
     async def _look_for_lapsed(self) -> None:
         while True:
+            before = self._clock()
             await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
+            away = self._clock() - before - timedelta(seconds=LOOK_FOR_LAPSED_SECONDS)
+            if abs(away) > _ALWAYS_LATE:
+                self._leave_out(away)
             await self.lapse_unheard()
+
+    def _leave_out(self, away: timedelta) -> None:
+        """Nobody could be heard of in this time: this process stood still, or the clock was set, or the ledger was away."""
+        now = self._clock()
+        self._seen = {holder: min(now, seen + away) for holder, seen in self._seen.items()}
 
     async def lapse_unheard(self) -> None:
         """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
@@ -201,7 +196,12 @@ class LedgerAuthority:
             await self._hear_of_all(now)
         except Unavailable as error:
             _log.warning("the ledger cannot say which leases live", error=str(error))
+            self._deaf_since = self._deaf_since or now
             return
+        if self._deaf_since is not None:
+            # Holders of other authorities could not be heard of either.
+            self._leave_out(now - self._deaf_since)
+            self._deaf_since = None
         for holder, seen in tuple(self._seen.items()):
             # Whoever was heard of, or ended, while an earlier one was booked is none of them any more.
             if now - seen <= LEASE_TIME or self._seen.get(holder) is not seen:
@@ -232,7 +232,7 @@ class LedgerAuthority:
         self._seen.pop(holder, None)
         self._sequences.pop(holder, None)
         self._stuck.discard(holder)
-        self._recalls.forget(holder)
+        self._recalling.forget(holder)
 
 
 def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:

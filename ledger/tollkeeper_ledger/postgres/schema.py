@@ -138,7 +138,17 @@ INSERT INTO identity VALUES (substr(replace(gen_random_uuid()::text, '-', ''), 1
 INSERT INTO chain_head VALUES ('ledger', 0, decode(repeat('00', 32), 'hex'));
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+RECALLS = """
+CREATE TABLE recalls (
+  account TEXT COLLATE "C" NOT NULL,
+  holder TEXT COLLATE "C" NOT NULL,
+  until BIGINT NOT NULL,
+  PRIMARY KEY (account, holder)
+);
+"""
+"""What authorities ask of holders that talk to others: see `board`. It says nothing of the books."""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, RECALLS)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 _ATTEMPTS = 5

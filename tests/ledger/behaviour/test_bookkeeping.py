@@ -158,6 +158,8 @@ def test_who_has_leases_on_an_account_is_known_of_those_that_live(ledger: Ledger
         desk.lease(holder, Want(ACCOUNT, 100, 100))
     desk.lapse("gone")
     desk.lease("empty", returns={ACCOUNT: 100})
+    desk.lease("ended", Want(ACCOUNT, 100, 100))
+    desk.close("ended", {ACCOUNT: 50})
     with desk.reader() as reader:
         found = reader.holders_of([ACCOUNT, "another"], ["g1", "gone", "empty", "g2", "unheard"])
         assert {account: set(holders) for account, holders in found.items()} == {
@@ -165,6 +167,7 @@ def test_who_has_leases_on_an_account_is_known_of_those_that_live(ledger: Ledger
             "another": set(),
         }
         assert reader.holders_of([ACCOUNT], ["g2"]) == {ACCOUNT: ["g2"]}
+        assert set(reader.holders_of([ACCOUNT, "another"], None)[ACCOUNT]) == {"g1", "g2"}
     desk.store.close()
 
 

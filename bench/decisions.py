@@ -18,7 +18,7 @@ from bench.rows import Row, at_most
 from bench.tree import LARGE, LEVELS, NOW, Tree
 from bench.workspace import Workspace, settled
 from tollkeeper.leases import LEASE_TIME, Granted, LeaseReply
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.waiting import Waiting
 
@@ -33,7 +33,9 @@ TOKENS = Tokens(prompt=2048, choices=1, unlimited_output=0)
 def demands(tree: Tree) -> list[Demand]:
     """What a request of each project needs."""
     price = tree.policy.prices.find(*MODEL, NOW)
-    return [demand_of(TOKENS, price, 256, 4096, tree.bound(leaf), lower=True) for leaf in range(tree.leaves)]
+    return [
+        demand_of(TOKENS, price, 256, 4096, HardAccounts(tree.bound(leaf)), lower=True) for leaf in range(tree.leaves)
+    ]
 
 
 def lease(desk: Desk, mono: float) -> None:
@@ -95,7 +97,7 @@ def booked(uses: Sequence[Mapping[str, int]], requests: Sequence[int]) -> Mappin
 
 def seconds_of_demands(requests: int, tree: Tree) -> float:
     """How long it takes to say what so many requests need."""
-    price, bound = tree.policy.prices.find(*MODEL, NOW), [tree.bound(leaf) for leaf in range(PROJECTS)]
+    price, bound = tree.policy.prices.find(*MODEL, NOW), [HardAccounts(tree.bound(leaf)) for leaf in range(PROJECTS)]
     began = time.perf_counter()
     for number in range(requests):
         demand_of(TOKENS, price, 256, 4096, bound[number % PROJECTS], lower=True)

@@ -5,10 +5,10 @@ than its body has bytes; to that come 16 for each message and 64 for the request
 Content by reference is bounded by the model's context window, or by a stated default where that is unknown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from tollkeeper.amounts import Unit
 from tollkeeper.limits import Limit
@@ -24,24 +24,6 @@ MARKS_PER_REQUEST: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """What is set aside for one request: amounts by account, enough for `output_limit` tokens in each choice."""
-
-    output_limit: int
-    amounts: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class AccountNeed:
-    """What a request needs of one hard account: at least `least`, in full `most`."""
-
-    id: str
-    bound: BoundAccount
-    least: int
-    most: int
-
-
-@dataclass(frozen=True, slots=True)
 class Tokens:
     """The most tokens of a request: its prompt, its number of choices, and output that no limit bounds (predictions)."""
 
@@ -54,8 +36,76 @@ class Tokens:
         return self.choices * (limit + self.unlimited_output)
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Places:
+    """Where the amounts of a request's accounts stand in what is held for it: one place for all that take the same.
+
+    Compared by identity: found once for many requests, it tells the desk's pools which of them a request takes from.
+    """
+
+    __slots__ = ("accounts",)
+
+    def __init__(self, accounts: Iterable[tuple[str, int]]) -> None:
+        self.accounts = tuple(accounts)
+
+
+class Hold(NamedTuple):
+    """What is set aside for one request: an amount at each of its places, enough for `output_limit` tokens in each choice."""
+
+    output_limit: int
+    places: Places
+    each: tuple[int, ...]
+
+    @classmethod
+    def of(cls, output_limit: int, amounts: Mapping[str, int]) -> "Hold":
+        """A hold of these amounts by account, whatever they have in common."""
+        return cls(
+            output_limit, Places((account, place) for place, account in enumerate(amounts)), tuple(amounts.values())
+        )
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """What is set aside by account."""
+        each = self.each
+        return {account: each[place] for account, place in self.places.accounts}
+
+
+class HardAccounts:
+    """The hard accounts that a target falls under, and all that its requests have in common there.
+
+    Found once for many requests: nothing in it depends on what one of them asks for. Of accounts whose limits count the
+    same, every request takes the same amount; they share a place.
+    """
+
+    __slots__ = ("_measures", "bound", "places")
+
+    def __init__(self, accounts: Sequence[tuple[str, BoundAccount]]) -> None:
+        self.bound = tuple(accounts)
+        measures = {_measure(bound.limit): bound.limit for _, bound in accounts}
+        place = {measure: number for number, measure in enumerate(measures)}
+        self._measures = tuple(measures.values())
+        self.places = Places((account, place[_measure(bound.limit)]) for account, bound in accounts)
+
+    def hold(self, price: Price | None, tokens: Tokens, output_limit: int) -> Hold:
+        """What a request with this output limit can take at most."""
+        each = [greatest_amount(limit, price, tokens, output_limit) for limit in self._measures]
+        return Hold(output_limit, self.places, tuple(each))
+
+
+def _measure(limit: Limit) -> tuple[Unit, frozenset[tuple[str, Decimal]]]:
+    """What a limit counts: a unit, and where tokens are weighted the weights."""
+    return limit.unit, frozenset(limit.weights.items() if limit.unit is Unit.WEIGHTED_TOKENS else ())
+
+
+class AccountNeed(NamedTuple):
+    """What a request needs of one hard account: at least `least`, in full `most`."""
+
+    id: str
+    bound: BoundAccount
+    least: int
+    most: int
+
+
+class Demand(NamedTuple):
     """A request's needs. `least` and `most` are the output limits between which its hold may lie; `full` is the hold for
     the whole of `most`."""
 
@@ -63,36 +113,38 @@ class Demand:
     price: Price | None
     least: int
     most: int
-    needs: tuple[AccountNeed, ...]
+    hard: HardAccounts
     full: Hold
+
+    @property
+    def needs(self) -> tuple[AccountNeed, ...]:
+        """What it needs of each account. Only who waits has to know."""
+        least, most = self._hold(self.least).amounts, self.full.amounts
+        return tuple(AccountNeed(account, bound, least[account], most[account]) for account, bound in self.hard.bound)
 
     def within(self, available: Mapping[str, int]) -> Hold | None:
         """The hold with the largest output limit that fits these amounts (accounts left out are without bound).
 
         `None` when not even the smallest does.
         """
-        bounding = [need for need in self.needs if need.id in available]
-        if any(need.least > available[need.id] for need in bounding):
-            return None
+
+        def fits(hold: Hold) -> bool:
+            return all(amount <= available.get(account, amount) for account, amount in hold.amounts.items())
+
         low, high = self.least, self.most
+        if not fits(self._hold(low)):
+            return None
         while low < high:
             middle = (low + high + 1) // 2
-            fits = all(self._amount(need, middle) <= available[need.id] for need in bounding)
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return Hold(low, {need.id: self._amount(need, low) for need in self.needs})
+            low, high = (middle, high) if fits(self._hold(middle)) else (low, middle - 1)
+        return self._hold(low)
 
-    def _amount(self, need: AccountNeed, output_limit: int) -> int:
-        return greatest_amount(need.bound.limit, self.price, self.tokens, output_limit)
+    def _hold(self, output_limit: int) -> Hold:
+        return self.hard.hold(self.price, self.tokens, output_limit)
 
 
 def demand_of(
-    tokens: Tokens,
-    price: Price | None,
-    asked: int | None,
-    most: int,
-    hard: Sequence[tuple[str, BoundAccount]],
-    *,
-    lower: bool,
+    tokens: Tokens, price: Price | None, asked: int | None, most: int, hard: HardAccounts, *, lower: bool
 ) -> Demand:
     """The demand of a request that asked for an output limit, or for none and then takes `most`.
 
@@ -100,18 +152,7 @@ def demand_of(
     """
     full = asked if asked is not None else most
     least = min(SMALLEST_OUTPUT, full) if lower else full
-    amounts: dict[Unit, tuple[int, int]] = {}
-    needs = []
-    for account, bound in hard:
-        unit = bound.limit.unit
-        if unit not in amounts or unit is Unit.WEIGHTED_TOKENS:
-            # Only weights differ from limit to limit.
-            amounts[unit] = (
-                greatest_amount(bound.limit, price, tokens, least),
-                greatest_amount(bound.limit, price, tokens, full),
-            )
-        needs.append(AccountNeed(account, bound, *amounts[unit]))
-    return Demand(tokens, price, least, full, tuple(needs), Hold(full, {need.id: need.most for need in needs}))
+    return Demand(tokens, price, least, full, hard, hard.hold(price, tokens, full))
 
 
 def tokens_of(chat: ChatRequest, context_window: int | None, default_context: int) -> Tokens:

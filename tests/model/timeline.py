@@ -18,7 +18,7 @@ from tollkeeper.recalls import Recalls
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.waiting import Refused, Waiting
 
@@ -122,7 +122,8 @@ class Timeline:
     ) -> Request:
         """A request that falls under these limits."""
         hard = [(one.account_at((), NOW)[0].text, BoundAccount(one, *one.account_at((), NOW))) for one in limits]
-        return Request(demand_of(Tokens(prompt, 1, 0), None, output, output, hard, lower=lower), seconds, percent)
+        demand = demand_of(Tokens(prompt, 1, 0), None, output, output, HardAccounts(hard), lower=lower)
+        return Request(demand, seconds, percent)
 
     def come(self, at: float, which: int, request: Request) -> None:
         """A caller comes to one holder."""

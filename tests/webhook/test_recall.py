@@ -18,7 +18,7 @@ from tollkeeper.policy import BoundAccount, CurrentPolicy
 from tollkeeper.usage import Charge
 from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger.storage import PostgresLedger
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import ROUND_SECONDS, Desk
 from tollkeeper_sidecar.holder import LeaseHolder
 from tollkeeper_sidecar.pools import REMEMBERED_ROUNDS
@@ -34,8 +34,8 @@ BEFORE_IT_IS_IDLE = (REMEMBERED_ROUNDS - 1) * ROUND_SECONDS
 
 def demand(tokens: int, limit: Limit = LIMIT, now: datetime = NOW) -> Demand:
     account, window = limit.account_at((), now)
-    bound = [(account.text, BoundAccount(limit, account, window))]
-    return demand_of(Tokens(tokens, 1, 0), None, 0, 0, bound, lower=False)
+    hard = HardAccounts([(account.text, BoundAccount(limit, account, window))])
+    return demand_of(Tokens(tokens, 1, 0), None, 0, 0, hard, lower=False)
 
 
 def account(authority: LedgerAuthority, name: str = ACCOUNT) -> Account:

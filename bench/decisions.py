@@ -68,7 +68,7 @@ def served(waiting: Waiting) -> Hold:
 def seconds_of(requests: int, wanted: list[Demand]) -> float:
     """How long so many requests take."""
     desk, mono, unbooked = Desk("gateway", 1024), 1.0, [0] * PROJECTS
-    uses = [{need.id: need.most // 2 for need in demand.needs} for demand in wanted]
+    uses = [tuple(amount // 2 for amount in demand.full.each) for demand in wanted]
     flying = deque((held(desk, wanted[0], mono), 0) for _ in range(IN_FLIGHT))
     with settled():
         began = time.perf_counter()
@@ -81,16 +81,16 @@ def seconds_of(requests: int, wanted: list[Demand]) -> float:
             unbooked[project] += 1
             if number % BOOKED_EVERY == 0:
                 lease(desk, mono)
-                desk.pools.booked(booked(uses, unbooked))
+                desk.pools.booked(booked(wanted, uses, unbooked))
                 unbooked = [0] * PROJECTS
         return time.perf_counter() - began
 
 
-def booked(uses: Sequence[Mapping[str, int]], requests: Sequence[int]) -> Mapping[str, int]:
+def booked(wanted: Sequence[Demand], uses: Sequence[Sequence[int]], requests: Sequence[int]) -> Mapping[str, int]:
     """What a report of so many requests of each project has on each account."""
     found = Counter[str]()
-    for used, times in zip(uses, requests, strict=True):
-        for account, amount in used.items():
+    for demand, used, times in zip(wanted, uses, requests, strict=True):
+        for account, amount in demand.hard.by_account(used).items():
             found[account] += amount * times
     return found
 

@@ -5,7 +5,7 @@ than its body has bytes; to that come 16 for each message and 64 for the request
 Content by reference is bounded by the model's context window, or by a stated default where that is unknown.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Final, NamedTuple
@@ -36,59 +36,60 @@ class Tokens:
         return self.choices * (limit + self.unlimited_output)
 
 
-class Places:
-    """Where the amounts of a request's accounts stand in what is held for it: one place for all that take the same.
+class HardAccounts:
+    """The hard accounts that a target falls under (`bound`), and all that its requests have in common there.
 
-    Compared by identity: found once for many requests, it tells the desk's pools which of them a request takes from.
+    Found once for many requests: nothing in it depends on what one of them asks for. Of accounts whose limits count the
+    same, every request takes the same amount: they share a place in what is held and used, unless they stand `apart`.
+    `places` are the accounts with theirs, `limits` says what each place counts. Compared by identity, so that the desk's
+    pools find at once which of them a request takes from.
     """
 
-    __slots__ = ("accounts",)
+    __slots__ = ("bound", "limits", "places")
 
-    def __init__(self, accounts: Iterable[tuple[str, int]]) -> None:
-        self.accounts = tuple(accounts)
+    def __init__(self, accounts: Iterable[tuple[str, BoundAccount]], *, apart: Collection[str] = ()) -> None:
+        self.bound = tuple(accounts)
+        measures = [account if account in apart else _measure(bound.limit) for account, bound in self.bound]
+        place = {measure: number for number, measure in enumerate(dict.fromkeys(measures))}
+        counts = {measure: bound.limit for measure, (_, bound) in zip(measures, self.bound, strict=True)}
+        self.limits = tuple(counts.values())
+        self.places = tuple(
+            (account, place[measure]) for measure, (account, _) in zip(measures, self.bound, strict=True)
+        )
+
+    def hold(self, price: Price | None, tokens: Tokens, output_limit: int) -> "Hold":
+        """What a request with this output limit can take at most."""
+        each = [greatest_amount(limit, price, tokens, output_limit) for limit in self.limits]
+        return Hold(output_limit, self, tuple(each))
+
+    def by_account(self, each: Sequence[int]) -> dict[str, int]:
+        """An amount for each place, as amounts of the accounts."""
+        return {account: each[place] for account, place in self.places}
 
 
 class Hold(NamedTuple):
-    """What is set aside for one request: an amount at each of its places, enough for `output_limit` tokens in each choice."""
+    """What is set aside for one request: an amount at each place, enough for `output_limit` tokens in each choice."""
 
     output_limit: int
-    places: Places
+    hard: HardAccounts
     each: tuple[int, ...]
-
-    @classmethod
-    def of(cls, output_limit: int, amounts: Mapping[str, int]) -> "Hold":
-        """A hold of these amounts by account, whatever they have in common."""
-        return cls(
-            output_limit, Places((account, place) for place, account in enumerate(amounts)), tuple(amounts.values())
-        )
 
     @property
     def amounts(self) -> dict[str, int]:
         """What is set aside by account."""
-        each = self.each
-        return {account: each[place] for account, place in self.places.accounts}
+        return self.hard.by_account(self.each)
 
+    @property
+    def unused(self) -> tuple[int, ...]:
+        """What a request uses that comes to nothing: 0 at each place."""
+        return (0,) * len(self.each)
 
-class HardAccounts:
-    """The hard accounts that a target falls under, and all that its requests have in common there.
-
-    Found once for many requests: nothing in it depends on what one of them asks for. Of accounts whose limits count the
-    same, every request takes the same amount; they share a place.
-    """
-
-    __slots__ = ("_measures", "bound", "places")
-
-    def __init__(self, accounts: Sequence[tuple[str, BoundAccount]]) -> None:
-        self.bound = tuple(accounts)
-        measures = {_measure(bound.limit): bound.limit for _, bound in accounts}
-        place = {measure: number for number, measure in enumerate(measures)}
-        self._measures = tuple(measures.values())
-        self.places = Places((account, place[_measure(bound.limit)]) for account, bound in accounts)
-
-    def hold(self, price: Price | None, tokens: Tokens, output_limit: int) -> Hold:
-        """What a request with this output limit can take at most."""
-        each = [greatest_amount(limit, price, tokens, output_limit) for limit in self._measures]
-        return Hold(output_limit, self.places, tuple(each))
+    def without(self, accounts: Collection[str]) -> "Hold":
+        """The same hold, but for these accounts, from which nothing is held."""
+        hard = HardAccounts(self.hard.bound, apart=accounts)
+        amounts = self.amounts | dict.fromkeys(accounts, 0)
+        places = {place: account for account, place in hard.places}
+        return Hold(self.output_limit, hard, tuple(amounts[places[place]] for place in range(len(places))))
 
 
 def _measure(limit: Limit) -> tuple[Unit, frozenset[tuple[str, Decimal]]]:

@@ -16,7 +16,7 @@ Rules:
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -96,8 +96,8 @@ class Desk:
         """Whether somebody waits for one of its accounts."""
         return any(account in self._wanted for account, _ in demand.hard.bound)
 
-    def settle(self, hold: Hold, used: Mapping[str, int], mono: float) -> None:
-        """A request ended; what it did not use may serve those who wait."""
+    def settle(self, hold: Hold, used: Sequence[int], mono: float) -> None:
+        """A request ended and used so much at each place of its hold; what it did not use may serve those who wait."""
         self.pools.settle(hold, used)
         if self._queue and mono < self._leased_until:
             self._serve()
@@ -134,6 +134,8 @@ class Desk:
         self._renew_at = sent + LEASE_SECONDS / 3
         for granted in reply.granted:
             self.pools.grant(granted.account, granted.amount)
+        if not self._queue:
+            return
         heard: dict[str, Standing] = {one.account: one for one in (*reply.others, *reply.refused)}
         asked = [waiting for waiting in self._queue if waiting.asking]
         for waiting in asked:
@@ -183,29 +185,30 @@ class Desk:
             self.pools.next_round(now)
         if mono >= self._leased_until:
             return self.pools.withdraw_all()
-        recalled = self.pools.withdraw_all(self._shortages)
-        idle = self.pools.withdraw_idle(now) if new_round and not self._queue else {}
-        return idle | recalled
+        returns = self.pools.withdraw_all(self._shortages) if self._shortages else {}
+        if new_round and not self._queue:
+            returns |= self.pools.withdraw_idle(now)
+        return returns
 
     def _wants(self, mono: float, returns: Mapping[str, int]) -> tuple[Want, ...]:
         """One want for each account that is short: for the first who waits, for all, and ahead."""
         first: dict[str, AccountNeed] = {}
-        total: Counter[str] = Counter()
+        total: dict[str, int] = {}
         for waiting in self._queue:
             if waiting.parked_until > mono:
                 continue
             waiting.asking = True
             for need in waiting.needs:
                 first.setdefault(need.id, need)
-                total[need.id] += need.most
+                total[need.id] = total.get(need.id, 0) + need.most
                 self.pools.opened(need)
         wants = [self._want(account, need.least, total[account]) for account, need in first.items()]
-        low = self.pools.low - self._asked_ahead - first.keys() - returns.keys()
-        ahead = [self._want(account, 0, 0) for account in low]
-        self._asked_ahead |= self.pools.low
+        low = self.pools.low - self._asked_ahead
+        self._asked_ahead |= low
         self.pools.low.clear()
+        ahead = [self._want(account, 0, 0) for account in low if account not in first and account not in returns]
         # Who waits and needs nothing (a model that is free) asks all the same: else nobody would answer.
-        return (*wants, *(want for want in ahead if want.ahead))
+        return tuple(wants + [want for want in ahead if want.ahead])
 
     def _want(self, account: str, least: int, total: int) -> Want:
         pool = self.pools.of(account)
@@ -274,8 +277,7 @@ class Desk:
         opened = {need.id for need in short}
         hold = waiting.demand.within({account: amount for account, amount in free.items() if account not in opened})
         if hold is not None:
-            amounts = {account: 0 if account in opened else amount for account, amount in hold.amounts.items()}
-            self._serve_with(waiting, Hold.of(hold.output_limit, amounts))
+            self._serve_with(waiting, hold.without(opened) if opened else hold)
 
     def _serve_with(self, waiting: Waiting, hold: Hold) -> None:
         self.pools.take(waiting.needs, hold)

@@ -12,11 +12,11 @@ the two sides, `held` is not counted but is what the others leave.
 They find all pools of a request at once, by its accounts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tollkeeper_sidecar.demand import AccountNeed, Hold, Places
+from tollkeeper_sidecar.demand import AccountNeed, HardAccounts, Hold
 
 REMEMBERED_ROUNDS = 3
 """Demand is what was taken in this round and the ones before it, so many in all."""
@@ -75,12 +75,16 @@ class Pool:
         return max(0, self.free - (0 if self.has_ended(now) else self.demand))
 
 
+Path = tuple[tuple[Pool, int], ...]
+"""The pools of a request's accounts, each with the place of its amount in what is held."""
+
+
 class Pools:
     """All pools of one holder. `low` are the accounts that were found to run dry; whoever sees to them takes them out."""
 
     def __init__(self) -> None:
         self._pools: dict[str, Pool] = {}
-        self._paths: dict[Places, tuple[tuple[Pool, int], ...]] = {}
+        self._paths: dict[HardAccounts, Path] = {}
         self.low: set[str] = set()
 
     def __iter__(self) -> Iterator[tuple[str, Pool]]:
@@ -108,8 +112,8 @@ class Pools:
 
     def take_in_full(self, hold: Hold) -> bool:
         """Take a hold out of what is free, all of it or nothing."""
-        path = self._paths.get(hold.places)
-        if path is None and (path := self._path(hold.places)) is None:
+        path = self._paths.get(hold.hard)
+        if path is None and (path := self._path(hold.hard)) is None:
             return False
         each, runs_dry = hold.each, False
         for pool, place in path:
@@ -142,28 +146,29 @@ class Pools:
             if pool.runs_dry:
                 self.low.add(need.id)
 
-    def settle(self, hold: Hold, used: Mapping[str, int]) -> None:
-        """A request in flight ended: its hold goes back, less what it used, which waits to be reported."""
-        path = self._paths.get(hold.places)
-        if path is None and (path := self._path(hold.places)) is None:
-            # Of an account that was forgotten meanwhile nothing is held, and nobody counts what was used.
-            path = self._path(Places(pair for pair in hold.places.accounts if pair[0] in self._pools)) or ()
+    def settle(self, hold: Hold, used: Sequence[int]) -> None:
+        """A request in flight ended: its hold goes back, less what it used at each place, which waits to be reported."""
+        path = self._paths.get(hold.hard) or self._path(hold.hard) or self._left(hold.hard)
         each = hold.each
         for pool, place in path:
-            spent = used.get(pool.account, 0)
+            spent = used[place]
             pool.free += each[place] - spent
             pool.unreported += spent
 
-    def _path(self, places: Places) -> tuple[tuple[Pool, int], ...] | None:
+    def _path(self, hard: HardAccounts) -> Path | None:
         """The pools of these accounts, if each has one; from now on they are at hand, until a pool is dropped."""
         try:
-            path = tuple([(self._pools[account], place) for account, place in places.accounts])
+            path = tuple([(self._pools[account], place) for account, place in hard.places])
         except KeyError:
             return None
         if len(self._paths) >= MOST_PATHS:
             self._paths.clear()
-        self._paths[places] = path
+        self._paths[hard] = path
         return path
+
+    def _left(self, hard: HardAccounts) -> Path:
+        """The pools that are left of these accounts. Of one that was dropped nothing was held, and nobody counts its use."""
+        return tuple((pool, place) for account, place in hard.places if (pool := self._pools.get(account)))
 
     def booked(self, used: Mapping[str, int]) -> None:
         """The authority booked usage."""
@@ -178,12 +183,18 @@ class Pools:
 
     def withdraw_idle(self, now: datetime) -> dict[str, int]:
         """Take out what is idle, to be returned to the authority."""
-        return _withdrawn((pool, pool.surplus(now)) for pool in self._pools.values())
+        return self._withdraw({account: pool.surplus(now) for account, pool in self._pools.items() if pool.free > 0})
 
     def withdraw_all(self, accounts: Iterable[str] | None = None) -> dict[str, int]:
         """Take out everything that is free on these accounts, or on all, to be returned to the authority."""
         named = self._pools if accounts is None else self._pools.keys() & accounts
-        return _withdrawn((pool, max(0, pool.free)) for pool in map(self._pools.__getitem__, named))
+        return self._withdraw({account: pool.free for account in named if (pool := self._pools[account]).free > 0})
+
+    def _withdraw(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        taken = {account: amount for account, amount in amounts.items() if amount}
+        for account, amount in taken.items():
+            self._pools[account].add(-amount)
+        return taken
 
     def next_round(self, now: datetime) -> None:
         """Age the demand, and forget pools that are empty and idle."""
@@ -192,12 +203,3 @@ class Pools:
             if not (pool.free or pool.outstanding or pool.unreported) and (not pool.demand or pool.has_ended(now)):
                 del self._pools[account]
                 self._paths.clear()
-
-
-def _withdrawn(amounts: Iterable[tuple[Pool, int]]) -> dict[str, int]:
-    found = {}
-    for pool, amount in amounts:
-        if amount:
-            pool.add(-amount)
-            found[pool.account] = amount
-    return found

@@ -1,6 +1,6 @@
 """From what a request used to the record that is booked. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -65,10 +65,11 @@ def record_of(admitted: Admitted, ending: Ending, finished_at: datetime) -> Usag
     )
 
 
-def used_of(record: UsageRecord, hold: Hold) -> Mapping[str, int]:
-    """What a record takes from leases: its charges on accounts that were held from."""
-    held = hold.amounts
-    return {charge.account: charge.amount for charge in record.charges if charge.account in held}
+def used_of(record: UsageRecord, hold: Hold) -> tuple[int, ...]:
+    """What a record takes from leases, at each place of its hold; one that charges nothing takes nothing."""
+    if not record.charges:
+        return hold.unused
+    return tuple([limit.amount_of(record.buckets, record.cost) for limit in hold.hard.limits])
 
 
 def estimated(tokens: Tokens, hold: Hold, output_bytes: int) -> Buckets:

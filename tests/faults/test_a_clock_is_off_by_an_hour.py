@@ -52,7 +52,7 @@ async def admitted_by(authority: LedgerAuthority, holder: LeaseHolder, now: date
             return number
         ((account, held),) = hold.amounts.items()
         used = record(holder.holder, Charge(account, held, held), request=f"{holder.holder}-{number}", admitted_at=now)
-        holder.settle(hold, {account: held})
+        holder.settle(hold, hold.each)
         await authority.report([used])
         holder.booked({account: held})
     raise AssertionError("no limit")
@@ -80,7 +80,7 @@ async def test_an_hour_that_was_is_charged_to_itself_by_a_slow_holder_and_within
         async with early:
             hold = await early.hold(demand(now))
             assert isinstance(hold, Hold)
-            early.settle(hold, {})
+            early.settle(hold, hold.unused)
         now = TRUE
         slow = LeaseHolder("slow", authority, lambda: TRUE - HOUR)
         async with slow:

@@ -199,7 +199,7 @@ class Fleet(RuleBasedStateMachine):
         del gateway.spool.open[request]
         gateway.spool.settled[request] = usage
         self.under_way.append(usage)
-        gateway.desk.settle(hold, {self.account: used}, self.mono)
+        gateway.desk.settle(hold, (used,), self.mono)
         self._collect(gateway)
         return usage
 

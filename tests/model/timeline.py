@@ -220,8 +220,9 @@ class Timeline:
         return Ended(member.name, refused, self.mono, patient, self.mono - min(since, default=self.mono))
 
     def _settle(self, member: Member, request: Request, hold: Hold) -> None:
-        used = {account: amount * request.percent // 100 for account, amount in hold.amounts.items()}
-        member.desk.settle(hold, used, self.mono)
+        each = tuple(amount * request.percent // 100 for amount in hold.each)
+        used = hold.hard.by_account(each)
+        member.desk.settle(hold, each, self.mono)
         self.in_flight.subtract(hold.amounts)
         self._collect(member)
         charges = [Charge(account, amount, hold.amounts[account]) for account, amount in used.items()]

@@ -92,8 +92,9 @@ class Desks(RuleBasedStateMachine):
     def end_a_request(self, data: st.DataObject, share: float) -> None:
         position = data.draw(st.integers(0, len(self.flying) - 1))
         which, _, hold = self.flying.pop(position)
-        used = {account: int(amount * share) for account, amount in hold.amounts.items()}
-        self.desks[which].settle(hold, used, self.time)
+        each = tuple(int(amount * share) for amount in hold.each)
+        used = hold.hard.by_account(each)
+        self.desks[which].settle(hold, each, self.time)
         self.unbooked.append((which, used))
         self.settled += 1
         self.collect(which)
@@ -171,7 +172,7 @@ class Desks(RuleBasedStateMachine):
         assert self.waiting == []
         while self.flying:
             which, _, hold = self.flying.pop()
-            self.desks[which].settle(hold, {}, self.time)
+            self.desks[which].settle(hold, hold.unused, self.time)
         while self.unbooked:
             self.book()
         for _ in range(8):
@@ -199,7 +200,7 @@ def test_a_second_request_is_served_without_a_call() -> None:
     assert isinstance(first, Waiting)
     answered(desk, authority, 1.0)
     assert isinstance(first.outcome, Hold)
-    desk.settle(first.outcome, {account_of(quota): 10}, 1.1)
+    desk.settle(first.outcome, (10,), 1.1)
     assert isinstance(desk.arrive(demand(100, 50, quota), 1.1), Hold)
 
 
@@ -232,7 +233,7 @@ def test_leftovers_of_a_request_in_flight_serve_one_that_was_refused_once() -> N
     assert isinstance(second, Waiting)
     assert isinstance(first.outcome, Hold)
     assert second.outcome is None
-    desk.settle(first.outcome, {account_of(quota): 60}, 1.2)
+    desk.settle(first.outcome, (60,), 1.2)
     assert held(second) == (40, {account_of(quota): 140})
 
 
@@ -277,7 +278,7 @@ def holding_and_free(quota: Limit, authority: ReferenceAuthority) -> Desk:
     answered(desk, authority, 1.0)
     assert isinstance(places[1], Waiting)
     assert isinstance(places[1].outcome, Hold)
-    desk.settle(places[1].outcome, {}, 1.0)
+    desk.settle(places[1].outcome, places[1].outcome.unused, 1.0)
     return desk
 
 
@@ -359,7 +360,7 @@ def test_idle_leases_go_back_within_two_seconds() -> None:
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, {}, 1.1)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
     for tenths in range(11, 31):
         if (request := desk.next_request(NOW, tenths / 10)) is not None:
             desk.answered(authority.lease_now(request, NOW), NOW, tenths / 10)
@@ -373,7 +374,7 @@ def test_leases_of_a_window_that_ended_go_back_at_once() -> None:
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, {}, 1.1)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
     request = desk.next_request(NOW + timedelta(days=30), 1.6)
     assert request is not None
     assert request.returns == {account_of(quota): authority.outstanding("one", account_of(quota))}
@@ -386,7 +387,7 @@ def test_a_lease_that_was_not_renewed_is_not_used() -> None:
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, {}, 1.1)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
     assert isinstance(desk.arrive(demand(10, 20, quota), 70.0), Waiting)
 
 
@@ -397,7 +398,7 @@ def test_without_authority_live_leases_are_used_and_then_a_limit_fails_closed() 
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, {}, 1.1)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
     lowered = desk.arrive(demand(150, 5000, quota), 1.2)
     assert isinstance(lowered, Waiting)
     assert desk.next_request(NOW, 1.2) is not None

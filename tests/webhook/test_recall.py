@@ -63,7 +63,7 @@ async def with_leftovers(holder: LeaseHolder) -> Hold:
     holds = [await holder.hold(demand(4000)) for _ in range(2)]
     assert isinstance(holds[0], Hold)
     assert isinstance(holds[1], Hold)
-    holder.settle(holds[1], {})
+    holder.settle(holds[1], holds[1].unused)
     return holds[0]
 
 
@@ -104,7 +104,7 @@ async def test_a_holder_that_lapsed_and_came_back_is_told_again(authority: Ledge
         authority._forget("one")
         # It calls with the next request, and is heard of from then on.
         assert isinstance(await one.hold(demand(6000)), Hold)
-        one.settle(in_flight, {})
+        one.settle(in_flight, in_flight.unused)
         async with asyncio.timeout(BEFORE_IT_IS_IDLE):
             assert isinstance(await two.hold(demand(4000)), Hold)
 
@@ -152,7 +152,7 @@ async def test_the_hold_of_a_long_stream_never_lapses_and_is_settled_in_the_wind
                 stands = account(authority, admitted)
                 assert (stands.held, stands.unreconciled) == (5000, 0)
         assert account_of(HOURLY, clock()) != admitted
-        desk.settle(place.outcome, {admitted: 1234}, 601.0)
+        desk.settle(place.outcome, (1234,), 601.0)
         await authority.report([record("one", Charge(admitted, 1234, 5000), admitted_at=NOW, finished_at=clock())])
         desk.pools.booked({admitted: 1234})
         await talk(601.0)

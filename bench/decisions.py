@@ -18,7 +18,7 @@ from bench.rows import Row, at_most
 from bench.tree import LARGE, LEVELS, NOW, Tree
 from bench.workspace import Workspace, settled
 from tollkeeper.leases import LEASE_TIME, Granted, LeaseReply
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.waiting import Waiting
 
@@ -33,7 +33,9 @@ TOKENS = Tokens(prompt=2048, choices=1, unlimited_output=0)
 def demands(tree: Tree) -> list[Demand]:
     """What a request of each project needs."""
     price = tree.policy.prices.find(*MODEL, NOW)
-    return [demand_of(TOKENS, price, 256, 4096, tree.bound(leaf), lower=True) for leaf in range(tree.leaves)]
+    return [
+        demand_of(TOKENS, price, 256, 4096, HardAccounts(tree.bound(leaf)), lower=True) for leaf in range(tree.leaves)
+    ]
 
 
 def lease(desk: Desk, mono: float) -> None:
@@ -66,7 +68,7 @@ def served(waiting: Waiting) -> Hold:
 def seconds_of(requests: int, wanted: list[Demand]) -> float:
     """How long so many requests take."""
     desk, mono, unbooked = Desk("gateway", 1024), 1.0, [0] * PROJECTS
-    uses = [{need.id: need.most // 2 for need in demand.needs} for demand in wanted]
+    uses = [tuple(amount // 2 for amount in demand.full.each) for demand in wanted]
     flying = deque((held(desk, wanted[0], mono), 0) for _ in range(IN_FLIGHT))
     with settled():
         began = time.perf_counter()
@@ -79,23 +81,23 @@ def seconds_of(requests: int, wanted: list[Demand]) -> float:
             unbooked[project] += 1
             if number % BOOKED_EVERY == 0:
                 lease(desk, mono)
-                desk.pools.booked(booked(uses, unbooked))
+                desk.pools.booked(booked(wanted, uses, unbooked))
                 unbooked = [0] * PROJECTS
         return time.perf_counter() - began
 
 
-def booked(uses: Sequence[Mapping[str, int]], requests: Sequence[int]) -> Mapping[str, int]:
+def booked(wanted: Sequence[Demand], uses: Sequence[Sequence[int]], requests: Sequence[int]) -> Mapping[str, int]:
     """What a report of so many requests of each project has on each account."""
     found = Counter[str]()
-    for used, times in zip(uses, requests, strict=True):
-        for account, amount in used.items():
+    for demand, used, times in zip(wanted, uses, requests, strict=True):
+        for account, amount in demand.hard.by_account(used).items():
             found[account] += amount * times
     return found
 
 
 def seconds_of_demands(requests: int, tree: Tree) -> float:
     """How long it takes to say what so many requests need."""
-    price, bound = tree.policy.prices.find(*MODEL, NOW), [tree.bound(leaf) for leaf in range(PROJECTS)]
+    price, bound = tree.policy.prices.find(*MODEL, NOW), [HardAccounts(tree.bound(leaf)) for leaf in range(PROJECTS)]
     began = time.perf_counter()
     for number in range(requests):
         demand_of(TOKENS, price, 256, 4096, bound[number % PROJECTS], lower=True)

@@ -60,9 +60,9 @@ class Gateway:
         """All that happens up to a moment: requests end, an answer comes, and what is next is asked."""
         while self._flying and self._flying[0][0] <= mono:
             ended, _, hold = heapq.heappop(self._flying)
-            used = {account: amount // 2 for account, amount in hold.amounts.items()}
+            used = tuple(amount // 2 for amount in hold.each)
             self.desk.settle(hold, used, ended)
-            for account, amount in used.items():
+            for account, amount in hold.hard.by_account(used).items():
                 self._unbooked[account] = self._unbooked.get(account, 0) + amount
         if self._reply and self._reply[0] <= mono:
             self.desk.answered(self._reply[1], NOW + timedelta(seconds=mono), mono)

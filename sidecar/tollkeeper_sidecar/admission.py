@@ -8,12 +8,12 @@ from typing import Final
 from tollkeeper.amounts import Unit
 from tollkeeper.keys import ApiKey
 from tollkeeper.limits import Limit, Target
-from tollkeeper.policy import BoundAccount, PolicySet, TenantNode
+from tollkeeper.policy import PolicySet, TenantNode
 from tollkeeper.prices import Price
 from tollkeeper.usage import Caller
 from tollkeeper_sidecar import refusals
 from tollkeeper_sidecar.callers import caller_of, named_by
-from tollkeeper_sidecar.demand import Demand, demand_of, tokens_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, demand_of, tokens_of
 from tollkeeper_sidecar.openai_chat import ChatRequest
 from tollkeeper_sidecar.settings import GatewaySettings
 
@@ -36,16 +36,19 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The accounts of a target, while its windows last."""
+    """What all requests of a target have in common, while its windows last. `money`: a hard limit in USD, if there is one."""
 
     policy: PolicySet
     since: datetime
     until: datetime | None
-    bound: tuple[tuple[str, BoundAccount], ...]
+    accounts: tuple[tuple[str, Limit], ...]
+    hard: HardAccounts
+    money: Limit | None
+    counts_output: bool
 
 
 class Admission:
-    """Decides for one gateway; remembers the accounts of recent targets while policy and windows stay the same."""
+    """Decides for one gateway; remembers what a recent target's requests have in common, while policy and windows stay."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
@@ -64,13 +67,11 @@ class Admission:
         """The plan for a chat completion. Raises `RequestRefused`."""
         named = named_by(headers, chat.fields)
         caller = caller_of(key, tenant, named, chat.model)
-        bound = self._accounts(policy, Target(caller, provider, chat.model), now)
-        hard = [(account, one) for account, one in bound if one.limit.is_hard]
-        price = _price(policy, provider, chat.model, [one for _, one in hard], now)
-        demand = self._demand(policy, tenant, provider, chat, price, hard)
-        counts_output = any(one.limit.unit not in _WITHOUT_OUTPUT for _, one in hard)
-        limited = counts_output and (tenant.output_limit == LOWER or chat.output_limit is not None)
-        return Plan(caller, named.tool, tuple((text, one.limit) for text, one in bound), price, demand, limited)
+        found = self._of(policy, Target(caller, provider, chat.model), now)
+        price = _price(policy, provider, chat.model, found.money, now)
+        demand = self._demand(policy, tenant, provider, chat, price, found.hard)
+        limited = found.counts_output and (tenant.output_limit == LOWER or chat.output_limit is not None)
+        return Plan(caller, named.tool, found.accounts, price, demand, limited)
 
     def _demand(
         self,
@@ -79,9 +80,9 @@ class Admission:
         provider: str,
         chat: ChatRequest,
         price: Price | None,
-        hard: list[tuple[str, BoundAccount]],
+        hard: HardAccounts,
     ) -> Demand:
-        window = policy.prices.context_window(provider, chat.model) if hard else None
+        window = policy.prices.context_window(provider, chat.model) if hard.bound else None
         tokens = tokens_of(chat, window, self._settings.default_context_tokens)
         lower = tenant.output_limit == LOWER
         return demand_of(tokens, price, chat.output_limit, self._most_output(window, lower=lower), hard, lower=lower)
@@ -95,28 +96,35 @@ class Admission:
             return min(self._settings.default_output_tokens, window or self._settings.default_output_tokens)
         return window or self._settings.default_context_tokens
 
-    def _accounts(self, policy: PolicySet, target: Target, now: datetime) -> tuple[tuple[str, BoundAccount], ...]:
+    def _of(self, policy: PolicySet, target: Target, now: datetime) -> _Found:
         found = self._found.get(target)
         if found is None or found.policy is not policy or now < found.since or (found.until and now >= found.until):
             found = _find(policy, target, now)
             if len(self._found) >= _MOST_REMEMBERED:
                 self._found.clear()
             self._found[target] = found
-        return found.bound
+        return found
 
 
 def _find(policy: PolicySet, target: Target, now: datetime) -> _Found:
     bound, refused = policy.accounts_for(target, now)
     if refused:
         raise refusals.not_named(refused[0])
-    ends = [one.window.end for one in bound if one.window.end is not None]
-    return _Found(policy, now, min(ends, default=None), tuple((one.account.text, one) for one in bound))
+    hard = [one for one in bound if one.limit.is_hard]
+    return _Found(
+        policy,
+        since=now,
+        until=min((one.window.end for one in bound if one.window.end is not None), default=None),
+        accounts=tuple((one.account.text, one.limit) for one in bound),
+        hard=HardAccounts([(one.account.text, one) for one in hard]),
+        money=next((one.limit for one in hard if one.limit.unit is Unit.USD), None),
+        counts_output=any(one.limit.unit not in _WITHOUT_OUTPUT for one in hard),
+    )
 
 
-def _price(policy: PolicySet, provider: str, model: str, hard: list[BoundAccount], now: datetime) -> Price | None:
+def _price(policy: PolicySet, provider: str, model: str, money: Limit | None, now: datetime) -> Price | None:
     """The model's price. Without one it is refused where money must hold, and counted as unpriced elsewhere (M6)."""
     price = policy.prices.find(provider, model, now)
-    money = next((one.limit for one in hard if one.limit.unit is Unit.USD), None)
     if price is None and money is not None:
         raise refusals.not_priced(model, provider, money)
     return price

@@ -16,7 +16,7 @@ Rules:
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -79,21 +79,26 @@ class Desk:
 
     def arrive(self, demand: Demand, mono: float) -> Hold | Waiting:
         """A request comes: its hold, or its place among those who wait. Raises `TooManyWaiting`."""
-        is_live = mono < self._leased_until or not demand.needs
-        if is_live and self.pools.take_in_full(demand.full.amounts, self._wanted):
-            return demand.full
+        full = demand.full
+        is_live = mono < self._leased_until or not demand.hard.bound
+        if is_live and not (self._queue and self._overtakes(demand)) and self.pools.take_in_full(full):
+            return full
         if len(self._queue) >= self._most_waiting:
             raise TooManyWaiting
         waiting = Waiting(demand)
         self._queue.append(waiting)
-        self._wanted.update(need.id for need in demand.needs)
+        self._wanted.update(need.id for need in waiting.needs)
         if mono < self._retry_at:
             self._without_authority(waiting, live=mono < self._leased_until)
         return waiting
 
-    def settle(self, hold: Hold, used: Mapping[str, int], mono: float) -> None:
-        """A request ended; what it did not use may serve those who wait."""
-        self.pools.settle(hold.amounts, used)
+    def _overtakes(self, demand: Demand) -> bool:
+        """Whether somebody waits for one of its accounts."""
+        return any(account in self._wanted for account, _ in demand.hard.bound)
+
+    def settle(self, hold: Hold, used: Sequence[int], mono: float) -> None:
+        """A request ended and used so much at each place of its hold; what it did not use may serve those who wait."""
+        self.pools.settle(hold, used)
         if self._queue and mono < self._leased_until:
             self._serve()
 
@@ -129,6 +134,8 @@ class Desk:
         self._renew_at = sent + LEASE_SECONDS / 3
         for granted in reply.granted:
             self.pools.grant(granted.account, granted.amount)
+        if not self._queue:
+            return
         heard: dict[str, Standing] = {one.account: one for one in (*reply.others, *reply.refused)}
         asked = [waiting for waiting in self._queue if waiting.asking]
         for waiting in asked:
@@ -162,10 +169,6 @@ class Desk:
             due.append(mono)
         return max(0.0, min(due) - mono, self._retry_at - mono) if due else None
 
-    def _take(self, demand: Demand, hold: Hold) -> Hold:
-        self.pools.take(demand.needs, hold.amounts)
-        return hold
-
     @property
     def is_low(self) -> bool:
         """Whether a pool runs dry while nobody waits: a call ahead of need is worth it."""
@@ -182,29 +185,30 @@ class Desk:
             self.pools.next_round(now)
         if mono >= self._leased_until:
             return self.pools.withdraw_all()
-        recalled = self.pools.withdraw_all(self._shortages)
-        idle = self.pools.withdraw_idle(now) if new_round and not self._queue else {}
-        return idle | recalled
+        returns = self.pools.withdraw_all(self._shortages) if self._shortages else {}
+        if new_round and not self._queue:
+            returns |= self.pools.withdraw_idle(now)
+        return returns
 
     def _wants(self, mono: float, returns: Mapping[str, int]) -> tuple[Want, ...]:
         """One want for each account that is short: for the first who waits, for all, and ahead."""
         first: dict[str, AccountNeed] = {}
-        total: Counter[str] = Counter()
+        total: dict[str, int] = {}
         for waiting in self._queue:
             if waiting.parked_until > mono:
                 continue
             waiting.asking = True
-            for need in waiting.demand.needs:
+            for need in waiting.needs:
                 first.setdefault(need.id, need)
-                total[need.id] += need.most
+                total[need.id] = total.get(need.id, 0) + need.most
                 self.pools.opened(need)
         wants = [self._want(account, need.least, total[account]) for account, need in first.items()]
-        low = self.pools.low - self._asked_ahead - first.keys() - returns.keys()
-        ahead = [self._want(account, 0, 0) for account in low]
-        self._asked_ahead |= self.pools.low
+        low = self.pools.low - self._asked_ahead
+        self._asked_ahead |= low
         self.pools.low.clear()
+        ahead = [self._want(account, 0, 0) for account in low if account not in first and account not in returns]
         # Who waits and needs nothing (a model that is free) asks all the same: else nobody would answer.
-        return (*wants, *(want for want in ahead if want.ahead))
+        return tuple(wants + [want for want in ahead if want.ahead])
 
     def _want(self, account: str, least: int, total: int) -> Want:
         pool = self.pools.of(account)
@@ -217,15 +221,14 @@ class Desk:
     def _serve(self) -> None:
         """Serve who can be served, in order: in full, or with less once the authority has had its say."""
         for waiting in tuple(self._queue):
-            demand = waiting.demand
-            free = {need.id: self.pools.free(need.id) for need in demand.needs}
+            free = {need.id: self.pools.free(need.id) for need in waiting.needs}
             hold: Hold | None = None
-            if all(free[need.id] >= need.most for need in demand.needs):
-                hold = demand.full
+            if all(free[need.id] >= need.most for need in waiting.needs):
+                hold = waiting.demand.full
             elif waiting.answered and not waiting.asking:
-                hold = demand.within(free)
+                hold = waiting.demand.within(free)
             if hold is not None:
-                self._resolve(waiting, self._take(demand, hold))
+                self._serve_with(waiting, hold)
 
     def _not_served(
         self, waiting: Waiting, heard: Mapping[str, Standing], recalling: frozenset[str], now: datetime, mono: float
@@ -233,7 +236,7 @@ class Desk:
         """Refuse, or let wait once more. Who is short of an account that did not refuse asks again with the next call."""
         refusals = tuple(
             judged(refusal, need.least, self._unreported(need.id), now)
-            for need in waiting.demand.needs
+            for need in waiting.needs
             if isinstance(refusal := heard.get(need.id), Refusal)
             and _refuses(refusal, need.least - self.pools.free(need.id))
         )
@@ -254,7 +257,7 @@ class Desk:
         refusing = {refusal.account for refusal in refusals}
         return tuple(
             noted(heard[need.id], need.least, self._unreported(need.id))
-            for need in waiting.demand.needs
+            for need in waiting.needs
             if need.id in heard and need.id not in refusing
         )
 
@@ -264,19 +267,21 @@ class Desk:
 
     def _without_authority(self, waiting: Waiting, *, live: bool) -> None:
         """Serve out of live leases what can be, then let `whenStale` decide."""
-        demand = waiting.demand
         waiting.asking = False
-        free = {need.id: self.pools.free(need.id) if live else 0 for need in demand.needs}
-        short = [need for need in demand.needs if free[need.id] < need.least]
+        free = {need.id: self.pools.free(need.id) if live else 0 for need in waiting.needs}
+        short = [need for need in waiting.needs if free[need.id] < need.least]
         closed = next((n.bound.limit for n in short if n.bound.limit.when_stale is WhenStale.FAIL_CLOSED), None)
         if closed is not None:
             self._resolve(waiting, Stale(closed))
             return
         opened = {need.id for need in short}
-        hold = demand.within({account: amount for account, amount in free.items() if account not in opened})
+        hold = waiting.demand.within({account: amount for account, amount in free.items() if account not in opened})
         if hold is not None:
-            amounts = {account: 0 if account in opened else amount for account, amount in hold.amounts.items()}
-            self._resolve(waiting, self._take(demand, Hold(hold.output_limit, amounts)))
+            self._serve_with(waiting, hold.without(opened) if opened else hold)
+
+    def _serve_with(self, waiting: Waiting, hold: Hold) -> None:
+        self.pools.take(waiting.needs, hold)
+        self._resolve(waiting, hold)
 
     def _resolve(self, waiting: Waiting, outcome: Outcome) -> None:
         waiting.outcome = outcome
@@ -285,7 +290,7 @@ class Desk:
 
     def _leave(self, waiting: Waiting) -> None:
         self._queue.remove(waiting)
-        self._wanted.subtract(need.id for need in waiting.demand.needs)
+        self._wanted.subtract(need.id for need in waiting.needs)
         self._wanted += Counter()
 
 

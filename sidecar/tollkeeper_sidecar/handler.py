@@ -137,7 +137,7 @@ class RequestHandler:
         )
         hold = await self._hold(entered, plan)
         if entered.request.transport is None:
-            self._holder.settle(hold, {})
+            self._holder.settle(hold, hold.unused)
             raise ours("the client left before its request was passed on")
         exchange = self._meter.begin(self._admitted(entered, plan, chat, hold, now))
         limit = hold.output_limit if plan.limited else None

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from tollkeeper.errors import OutcomeUnknown, Unavailable
@@ -95,8 +95,8 @@ class LeaseHolder:
             return place.outcome
         return await self._outcome_of(place)
 
-    def settle(self, hold: Hold, used: Mapping[str, int]) -> None:
-        """A request ended and used these amounts; the rest of its hold is free again."""
+    def settle(self, hold: Hold, used: Sequence[int]) -> None:
+        """A request ended and used so much at each place of its hold; the rest of its hold is free again."""
         self.desk.settle(hold, used, time.monotonic())
         self._tell()
 
@@ -124,7 +124,7 @@ class LeaseHolder:
         self._futures.pop(waiting, None)
         self.desk.give_up(waiting)
         if isinstance(waiting.outcome, Hold):
-            self.settle(waiting.outcome, {})
+            self.settle(waiting.outcome, waiting.outcome.unused)
 
     async def _run(self) -> None:
         while not self._stopping:

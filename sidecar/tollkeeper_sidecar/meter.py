@@ -38,7 +38,7 @@ class Meter:
         try:
             self._spool.hold(admitted.id, admitted.hold.amounts)
         except SpoolError as error:
-            self._holder.settle(admitted.hold, {})
+            self._holder.settle(admitted.hold, admitted.hold.unused)
             _log.error("a request is refused because its hold cannot be written down", error=str(error))
             raise ours(
                 "the gateway cannot write down what it meters: its disk or spool is full. Try again later."

@@ -5,52 +5,78 @@ For each account, with nothing on its way to or from the authority:
     outstanding at the authority = free + held + unreported
 
 `held` stands for requests in flight, `unreported` for usage that the authority has not booked yet. `free` may be below 0
-after a request used more than was held for it; what comes in next fills that hole first.
+after a request used more than was held for it; what comes in next fills that hole first. So that nothing can come between
+the two sides, `held` is not counted but is what the others leave.
 
 `Pools.take_in_full` and `Pools.settle` are the hot path: every request runs through both, once for each of its levels.
+They find all pools of a request at once, by its accounts.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tollkeeper_sidecar.demand import AccountNeed
+from tollkeeper_sidecar.demand import AccountNeed, HardAccounts, Hold
 
 REMEMBERED_ROUNDS = 3
 """Demand is what was taken in this round and the ones before it, so many in all."""
 
+MOST_PATHS = 4096
+"""Of so many combinations of accounts the pools are remembered."""
+
 
 @dataclass(slots=True)
 class Pool:
-    """One account's leased amounts, in its unit; what was taken in this round, and in those before it, newest first."""
+    """One account's leased amounts, in its unit. `demand` is what requests took lately; `before` what they took in each
+    of the rounds before this one, newest first."""
 
+    account: str
     window_end: datetime | None
+    outstanding: int = 0
     free: int = 0
-    held: int = 0
     unreported: int = 0
-    taken: int = 0
+    demand: int = 0
     before: tuple[int, ...] = (0,) * (REMEMBERED_ROUNDS - 1)
-    taken_before: int = 0
 
     @property
-    def demand(self) -> int:
-        """What requests took lately."""
-        return self.taken + self.taken_before
+    def held(self) -> int:
+        """What requests in flight hold."""
+        return self.outstanding - self.free - self.unreported
 
     @property
-    def outstanding(self) -> int:
-        """What the authority holds for us."""
-        return self.free + self.held + self.unreported
+    def runs_dry(self) -> bool:
+        """Whether less than a quarter of the demand is left."""
+        return self.free < self.demand // 4
+
+    def add(self, amount: int) -> None:
+        """More was leased, or, below 0, given back."""
+        self.outstanding += amount
+        self.free += amount
+
+    def book(self, used: int) -> None:
+        """The authority booked usage. A lease never falls below nothing there, so neither does it here."""
+        self.unreported -= used
+        self.outstanding -= used
+        if self.outstanding < 0:
+            self.add(-self.outstanding)
 
     def next_round(self) -> None:
         """Age the demand."""
-        self.before = (self.taken, *self.before[:-1])
-        self.taken, self.taken_before = 0, sum(self.before)
+        before = sum(self.before)
+        self.before = (self.demand - before, *self.before[:-1])
+        self.demand = sum(self.before)
+
+    def has_ended(self, now: datetime) -> bool:
+        """Whether its account counts no more."""
+        return self.window_end is not None and now >= self.window_end
 
     def surplus(self, now: datetime) -> int:
         """What is idle: free beyond recent demand, or all of it once the window has ended."""
-        ended = self.window_end is not None and now >= self.window_end
-        return max(0, self.free - (0 if ended else self.demand))
+        return max(0, self.free - (0 if self.has_ended(now) else self.demand))
+
+
+Path = tuple[tuple[Pool, int], ...]
+"""The pools of a request's accounts, each with the place of its amount in what is held."""
 
 
 class Pools:
@@ -58,6 +84,7 @@ class Pools:
 
     def __init__(self) -> None:
         self._pools: dict[str, Pool] = {}
+        self._paths: dict[HardAccounts, Path] = {}
         self.low: set[str] = set()
 
     def __iter__(self) -> Iterator[tuple[str, Pool]]:
@@ -71,7 +98,7 @@ class Pools:
         """The pool of a need's account, empty when it is new."""
         pool = self._pools.get(need.id)
         if pool is None:
-            pool = self._pools[need.id] = Pool(need.bound.window.end)
+            pool = self._pools[need.id] = Pool(need.id, need.bound.window.end)
         return pool
 
     def free(self, account: str) -> int:
@@ -83,73 +110,96 @@ class Pools:
         """Whether anything is leased."""
         return any(pool.outstanding for pool in self._pools.values())
 
-    def take_in_full(self, amounts: Mapping[str, int], wanted: Container[str]) -> bool:
-        """Hold these amounts, if all of them are free and none of the accounts is `wanted` by others."""
-        pools = self._pools
-        for account, amount in amounts.items():
-            pool = pools.get(account)
-            if pool is None or pool.free < amount or account in wanted:
-                return False
-        self._take(amounts)
+    def take_in_full(self, hold: Hold) -> bool:
+        """Take a hold out of what is free, all of it or nothing."""
+        path = self._paths.get(hold.hard)
+        if path is None and (path := self._path(hold.hard)) is None:
+            return False
+        each, runs_dry = hold.each, False
+        for pool, place in path:
+            amount = each[place]
+            pool.free = left = pool.free - amount
+            pool.demand = demand = pool.demand + amount
+            if left < demand // 4:
+                runs_dry = True
+        # Where too little was free, less than nothing is left, and so a pool runs dry.
+        return not runs_dry or self._is_covered(hold)
+
+    def _is_covered(self, hold: Hold) -> bool:
+        """Whether there was enough for a hold that was just taken, so that some pools run dry; else it is put back."""
+        pools = [(self._pools[account], amount) for account, amount in hold.amounts.items()]
+        if any(pool.free < 0 for pool, _ in pools):
+            for pool, amount in pools:
+                pool.free += amount
+                pool.demand -= amount
+            return False
+        self.low.update(pool.account for pool, _ in pools if pool.runs_dry)
         return True
 
-    def take(self, needs: Iterable[AccountNeed], amounts: Mapping[str, int]) -> None:
-        """Hold these amounts for a request; the caller has seen that they are free."""
+    def take(self, needs: Iterable[AccountNeed], hold: Hold) -> None:
+        """Take a hold for these needs; the caller has seen that it is free, or goes without where it is not."""
+        amounts = hold.amounts
         for need in needs:
-            self.opened(need)
-        self._take(amounts)
+            pool = self.opened(need)
+            pool.free -= amounts[need.id]
+            pool.demand += amounts[need.id]
+            if pool.runs_dry:
+                self.low.add(need.id)
 
-    def _take(self, amounts: Mapping[str, int]) -> None:
-        """Hold amounts. A pool runs dry when less than a quarter of its demand is left."""
-        pools = self._pools
-        for account, amount in amounts.items():
-            pool = pools[account]
-            pool.free = left = pool.free - amount
-            pool.held += amount
-            pool.taken = taken = pool.taken + amount
-            if left < (taken + pool.taken_before) // 4:
-                self.low.add(account)
+    def settle(self, hold: Hold, used: Sequence[int]) -> None:
+        """A request in flight ended: its hold goes back, less what it used at each place, which waits to be reported."""
+        path = self._paths.get(hold.hard) or self._path(hold.hard) or self._left(hold.hard)
+        each = hold.each
+        for pool, place in path:
+            spent = used[place]
+            pool.free += each[place] - spent
+            pool.unreported += spent
 
-    def settle(self, held: Mapping[str, int], used: Mapping[str, int]) -> None:
-        """A request in flight ended: its hold goes back, less what it used, which waits to be reported."""
-        pools = self._pools
-        for account, amount in held.items():
-            if pool := pools.get(account):
-                spent = used.get(account, 0)
-                pool.held -= amount
-                pool.free += amount - spent
-                pool.unreported += spent
+    def _path(self, hard: HardAccounts) -> Path | None:
+        """The pools of these accounts, if each has one; from now on they are at hand, until a pool is dropped."""
+        try:
+            path = tuple([(self._pools[account], place) for account, place in hard.places])
+        except KeyError:
+            return None
+        if len(self._paths) >= MOST_PATHS:
+            self._paths.clear()
+        self._paths[hard] = path
+        return path
+
+    def _left(self, hard: HardAccounts) -> Path:
+        """The pools that are left of these accounts. Of one that was dropped nothing was held, and nobody counts its use."""
+        return tuple((pool, place) for account, place in hard.places if (pool := self._pools.get(account)))
 
     def booked(self, used: Mapping[str, int]) -> None:
-        """The authority booked usage. A lease never falls below nothing there, so neither does it here."""
+        """The authority booked usage."""
         for account, amount in used.items():
             if pool := self._pools.get(account):
-                pool.unreported -= amount
-                pool.free -= min(0, pool.outstanding)
+                pool.book(amount)
 
     def grant(self, account: str, amount: int) -> None:
         """More was leased."""
         if pool := self._pools.get(account):
-            pool.free += amount
+            pool.add(amount)
 
     def withdraw_idle(self, now: datetime) -> dict[str, int]:
         """Take out what is idle, to be returned to the authority."""
-        return self._withdraw({account: pool.surplus(now) for account, pool in self._pools.items()})
+        return self._withdraw({account: pool.surplus(now) for account, pool in self._pools.items() if pool.free > 0})
 
     def withdraw_all(self, accounts: Iterable[str] | None = None) -> dict[str, int]:
         """Take out everything that is free on these accounts, or on all, to be returned to the authority."""
         named = self._pools if accounts is None else self._pools.keys() & accounts
-        return self._withdraw({account: max(0, self._pools[account].free) for account in named})
+        return self._withdraw({account: pool.free for account in named if (pool := self._pools[account]).free > 0})
 
     def _withdraw(self, amounts: Mapping[str, int]) -> dict[str, int]:
-        for account, amount in amounts.items():
-            self._pools[account].free -= amount
-        return {account: amount for account, amount in amounts.items() if amount}
+        taken = {account: amount for account, amount in amounts.items() if amount}
+        for account, amount in taken.items():
+            self._pools[account].add(-amount)
+        return taken
 
     def next_round(self, now: datetime) -> None:
         """Age the demand, and forget pools that are empty and idle."""
         for account, pool in tuple(self._pools.items()):
             pool.next_round()
-            ended = pool.window_end is not None and now >= pool.window_end
-            if not (pool.free or pool.held or pool.unreported) and (ended or not pool.demand):
+            if not (pool.free or pool.outstanding or pool.unreported) and (not pool.demand or pool.has_ended(now)):
                 del self._pools[account]
+                self._paths.clear()

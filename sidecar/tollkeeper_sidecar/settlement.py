@@ -1,6 +1,6 @@
 """From what a request used to the record that is booked. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -65,9 +65,11 @@ def record_of(admitted: Admitted, ending: Ending, finished_at: datetime) -> Usag
     )
 
 
-def used_of(record: UsageRecord, hold: Hold) -> Mapping[str, int]:
-    """What a record takes from leases: its charges on accounts that were held from."""
-    return {charge.account: charge.amount for charge in record.charges if charge.account in hold.amounts}
+def used_of(record: UsageRecord, hold: Hold) -> tuple[int, ...]:
+    """What a record takes from leases, at each place of its hold; one that charges nothing takes nothing."""
+    if not record.charges:
+        return hold.unused
+    return tuple([limit.amount_of(record.buckets, record.cost) for limit in hold.hard.limits])
 
 
 def estimated(tokens: Tokens, hold: Hold, output_bytes: int) -> Buckets:
@@ -76,13 +78,12 @@ def estimated(tokens: Tokens, hold: Hold, output_bytes: int) -> Buckets:
     A token stands for at least one byte, so output has at most as many tokens as bytes were seen, and never more than the
     limit that was held for: an error is on the safe side, and within the hold.
     """
-    output = min(output_bytes, tokens.output(hold.output_limit)) if hold.amounts else output_bytes
+    output = min(output_bytes, tokens.output(hold.output_limit)) if hold.each else output_bytes
     return Buckets(input=tokens.prompt, output=output)
 
 
 def _charges(
     accounts: Sequence[tuple[str, Limit]], hold: Hold, buckets: Buckets, cost: int | None
 ) -> tuple[Charge, ...]:
-    return tuple(
-        Charge(account, limit.amount_of(buckets, cost), hold.amounts.get(account, 0)) for account, limit in accounts
-    )
+    held = hold.amounts
+    return tuple(Charge(account, limit.amount_of(buckets, cost), held.get(account, 0)) for account, limit in accounts)

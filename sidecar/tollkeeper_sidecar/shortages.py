@@ -12,6 +12,9 @@ class Shortages:
         self._until: dict[str, float] = {}
         self._unanswered: frozenset[str] = frozenset()
 
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
     def __contains__(self, account: str) -> bool:
         return account in self._until
 

@@ -1,10 +1,10 @@
 """A request that waits for its hold, and how that may end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tollkeeper.leases import Refusal, Standing
 from tollkeeper.limits import Limit
-from tollkeeper_sidecar.demand import Demand, Hold
+from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,12 @@ class Waiting:
     """One request that waits for its hold; `outcome` is set once. `patient_until` stands from its first refusal on."""
 
     demand: Demand
+    needs: tuple[AccountNeed, ...] = field(init=False)
     outcome: Outcome | None = None
     answered: bool = False
     asking: bool = False
     patient_until: float | None = None
     parked_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.needs = self.demand.needs

@@ -18,7 +18,7 @@ from tollkeeper.policy import BoundAccount, CurrentPolicy
 from tollkeeper.usage import Charge
 from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger.storage import LedgerAt
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.holder import LeaseHolder
 from tollkeeper_sidecar.waiting import Refused
 from tollkeeper_webhook.authority import LedgerAuthority
@@ -40,7 +40,7 @@ def demand(now: datetime) -> Demand:
     """A request for 100 tokens of what a holder takes to be this hour."""
     account, window = HOURLY.account_at((), now)
     bound = BoundAccount(HOURLY, account, window)
-    return demand_of(Tokens(50, 1, 0), PRICE, 50, 50, [(account.text, bound)], lower=False)
+    return demand_of(Tokens(50, 1, 0), PRICE, 50, 50, HardAccounts([(account.text, bound)]), lower=False)
 
 
 async def admitted_by(authority: LedgerAuthority, holder: LeaseHolder, now: datetime) -> int:
@@ -52,7 +52,7 @@ async def admitted_by(authority: LedgerAuthority, holder: LeaseHolder, now: date
             return number
         ((account, held),) = hold.amounts.items()
         used = record(holder.holder, Charge(account, held, held), request=f"{holder.holder}-{number}", admitted_at=now)
-        holder.settle(hold, {account: held})
+        holder.settle(hold, hold.each)
         await authority.report([used])
         holder.booked({account: held})
     raise AssertionError("no limit")
@@ -80,7 +80,7 @@ async def test_an_hour_that_was_is_charged_to_itself_by_a_slow_holder_and_within
         async with early:
             hold = await early.hold(demand(now))
             assert isinstance(hold, Hold)
-            early.settle(hold, {})
+            early.settle(hold, hold.unused)
         now = TRUE
         slow = LeaseHolder("slow", authority, lambda: TRUE - HOUR)
         async with slow:

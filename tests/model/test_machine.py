@@ -37,7 +37,7 @@ from tollkeeper.recalls import Recalls
 from tollkeeper.usage import Charge, UsageRecord
 from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import verify
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import Desk as LeaseDesk
 from tollkeeper_sidecar.waiting import Waiting
 
@@ -101,9 +101,9 @@ class Fleet(RuleBasedStateMachine):
     def arrive(self, which: int, tokens: list[tuple[int, int]], lower: bool, stages: int) -> None:
         """Requests come, and the call that they wait for goes on by some stages."""
         gateway = self.gateways[which]
-        bound = BoundAccount(self.limit, *self.limit.account_at((), NOW))
+        hard = HardAccounts([(self.account, BoundAccount(self.limit, *self.limit.account_at((), NOW)))])
         for prompt, output in tokens:
-            demand = demand_of(Tokens(prompt, 1, 0), None, output, output, [(self.account, bound)], lower=lower)
+            demand = demand_of(Tokens(prompt, 1, 0), None, output, output, hard, lower=lower)
             place = gateway.desk.arrive(demand, self.mono)
             if isinstance(place, Hold):
                 self._admit(gateway, demand, place)
@@ -199,7 +199,7 @@ class Fleet(RuleBasedStateMachine):
         del gateway.spool.open[request]
         gateway.spool.settled[request] = usage
         self.under_way.append(usage)
-        gateway.desk.settle(hold, {self.account: used}, self.mono)
+        gateway.desk.settle(hold, (used,), self.mono)
         self._collect(gateway)
         return usage
 

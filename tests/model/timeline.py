@@ -20,7 +20,7 @@ from tollkeeper.policy import BoundAccount
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.waiting import Refused, Waiting
 
@@ -135,7 +135,8 @@ class Timeline:
     ) -> Request:
         """A request that falls under these limits."""
         hard = [(one.account_at((), NOW)[0].text, BoundAccount(one, *one.account_at((), NOW))) for one in limits]
-        return Request(demand_of(Tokens(prompt, 1, 0), None, output, output, hard, lower=lower), seconds, percent)
+        demand = demand_of(Tokens(prompt, 1, 0), None, output, output, HardAccounts(hard), lower=lower)
+        return Request(demand, seconds, percent)
 
     def come(self, at: float, which: int, request: Request) -> None:
         """A caller comes to one holder."""
@@ -243,8 +244,9 @@ class Timeline:
         return Ended(member.name, refused, self.mono, patient, self.mono - min(since, default=self.mono))
 
     def _settle(self, member: Member, request: Request, hold: Hold) -> None:
-        used = {account: amount * request.percent // 100 for account, amount in hold.amounts.items()}
-        member.desk.settle(hold, used, self.mono)
+        each = tuple(amount * request.percent // 100 for amount in hold.each)
+        used = hold.hard.by_account(each)
+        member.desk.settle(hold, each, self.mono)
         self.in_flight.subtract(hold.amounts)
         self._collect(member)
         charges = [Charge(account, amount, hold.amounts[account]) for account, amount in used.items()]

@@ -10,7 +10,15 @@ from tests.sidecar.builders import NOW, PRICES, limit
 from tollkeeper.amounts import Unit
 from tollkeeper.policy import BoundAccount
 from tollkeeper.usage import Buckets
-from tollkeeper_sidecar.demand import SMALLEST_OUTPUT, Demand, Tokens, demand_of, greatest_amount, tokens_of
+from tollkeeper_sidecar.demand import (
+    SMALLEST_OUTPUT,
+    Demand,
+    HardAccounts,
+    Tokens,
+    demand_of,
+    greatest_amount,
+    tokens_of,
+)
 from tollkeeper_sidecar.openai_chat import parse_chat_request
 
 PRICE = PRICES.find("openai", "gpt-5", NOW)
@@ -23,7 +31,7 @@ def demand(prompt: int, output: int, lower: bool = True) -> Demand:
     for one in LIMITS:
         account, window = one.account_at((), NOW)
         bound.append((account.text, BoundAccount(one, account, window)))
-    return demand_of(Tokens(prompt, 1, 0), PRICE, output, output, bound, lower=lower)
+    return demand_of(Tokens(prompt, 1, 0), PRICE, output, output, HardAccounts(bound), lower=lower)
 
 
 @given(

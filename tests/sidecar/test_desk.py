@@ -1,5 +1,6 @@
 """The lease desk against the core's own lease algebra: whatever happens in whatever order, nothing is handed out twice."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from tollkeeper.amounts import Unit
 from tollkeeper.leases import RECALL_SECONDS, LeaseReply, LeaseRequest, Want
 from tollkeeper.limits import Limit, WhenStale
 from tollkeeper.policy import BoundAccount
-from tollkeeper_sidecar.demand import AccountNeed, Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import PATIENCE_SECONDS, Desk
 from tollkeeper_sidecar.waiting import Refused, Stale, Waiting
 
@@ -26,7 +27,15 @@ def bound_to(one: Limit) -> tuple[str, BoundAccount]:
 
 
 def demand(prompt: int, output: int, *limits: Limit, lower: bool = True) -> Demand:
-    return demand_of(Tokens(prompt, 1, 0), PRICE, output, output, [bound_to(one) for one in limits], lower=lower)
+    hard = HardAccounts([bound_to(one) for one in limits])
+    return demand_of(Tokens(prompt, 1, 0), PRICE, output, output, hard, lower=lower)
+
+
+def held(place: Hold | Waiting) -> tuple[int, Mapping[str, int]]:
+    """The output limit and the amounts that a request was served with."""
+    hold = place.outcome if isinstance(place, Waiting) else place
+    assert isinstance(hold, Hold)
+    return hold.output_limit, hold.amounts
 
 
 class Desks(RuleBasedStateMachine):
@@ -83,8 +92,9 @@ class Desks(RuleBasedStateMachine):
     def end_a_request(self, data: st.DataObject, share: float) -> None:
         position = data.draw(st.integers(0, len(self.flying) - 1))
         which, _, hold = self.flying.pop(position)
-        used = {account: int(amount * share) for account, amount in hold.amounts.items()}
-        self.desks[which].settle(hold, used, self.time)
+        each = tuple(int(amount * share) for amount in hold.each)
+        used = hold.hard.by_account(each)
+        self.desks[which].settle(hold, each, self.time)
         self.unbooked.append((which, used))
         self.settled += 1
         self.collect(which)
@@ -162,7 +172,7 @@ class Desks(RuleBasedStateMachine):
         assert self.waiting == []
         while self.flying:
             which, _, hold = self.flying.pop()
-            self.desks[which].settle(hold, {}, self.time)
+            self.desks[which].settle(hold, hold.unused, self.time)
         while self.unbooked:
             self.book()
         for _ in range(8):
@@ -190,7 +200,7 @@ def test_a_second_request_is_served_without_a_call() -> None:
     assert isinstance(first, Waiting)
     answered(desk, authority, 1.0)
     assert isinstance(first.outcome, Hold)
-    desk.settle(first.outcome, {account_of(quota): 10}, 1.1)
+    desk.settle(first.outcome, (10,), 1.1)
     assert isinstance(desk.arrive(demand(100, 50, quota), 1.1), Hold)
 
 
@@ -209,8 +219,7 @@ def test_the_last_room_lowers_the_output_limit() -> None:
     desk, authority = Desk("one", 10), ReferenceAuthority([quota])
     place = desk.arrive(demand(100, 100, quota), 1.0)
     answered(desk, authority, 1.0)
-    assert isinstance(place, Waiting)
-    assert place.outcome == Hold(50, {account_of(quota): 150})
+    assert held(place) == (50, {account_of(quota): 150})
 
 
 def test_leftovers_of_a_request_in_flight_serve_one_that_was_refused_once() -> None:
@@ -224,8 +233,8 @@ def test_leftovers_of_a_request_in_flight_serve_one_that_was_refused_once() -> N
     assert isinstance(second, Waiting)
     assert isinstance(first.outcome, Hold)
     assert second.outcome is None
-    desk.settle(first.outcome, {account_of(quota): 60}, 1.2)
-    assert second.outcome == Hold(40, {account_of(quota): 140})
+    desk.settle(first.outcome, (60,), 1.2)
+    assert held(second) == (40, {account_of(quota): 140})
 
 
 def test_contended_room_is_asked_for_once_more_and_then_refused() -> None:
@@ -269,7 +278,7 @@ def holding_and_free(quota: Limit, authority: ReferenceAuthority) -> Desk:
     answered(desk, authority, 1.0)
     assert isinstance(places[1], Waiting)
     assert isinstance(places[1].outcome, Hold)
-    desk.settle(places[1].outcome, {}, 1.0)
+    desk.settle(places[1].outcome, places[1].outcome.unused, 1.0)
     return desk
 
 
@@ -351,7 +360,7 @@ def test_idle_leases_go_back_within_two_seconds() -> None:
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, {}, 1.1)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
     for tenths in range(11, 31):
         if (request := desk.next_request(NOW, tenths / 10)) is not None:
             desk.answered(authority.lease_now(request, NOW), NOW, tenths / 10)
@@ -365,7 +374,7 @@ def test_leases_of_a_window_that_ended_go_back_at_once() -> None:
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, {}, 1.1)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
     request = desk.next_request(NOW + timedelta(days=30), 1.6)
     assert request is not None
     assert request.returns == {account_of(quota): authority.outstanding("one", account_of(quota))}
@@ -378,7 +387,7 @@ def test_a_lease_that_was_not_renewed_is_not_used() -> None:
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, {}, 1.1)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
     assert isinstance(desk.arrive(demand(10, 20, quota), 70.0), Waiting)
 
 
@@ -389,7 +398,7 @@ def test_without_authority_live_leases_are_used_and_then_a_limit_fails_closed() 
     answered(desk, authority, 1.0)
     assert isinstance(place, Waiting)
     assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, {}, 1.1)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
     lowered = desk.arrive(demand(150, 5000, quota), 1.2)
     assert isinstance(lowered, Waiting)
     assert desk.next_request(NOW, 1.2) is not None
@@ -406,20 +415,16 @@ def test_a_limit_that_fails_open_admits_without_a_lease() -> None:
     place = desk.arrive(demand(100, 100, quota), 1.0)
     desk.next_request(NOW, 1.0)
     desk.unavailable(1.0)
-    assert isinstance(place, Waiting)
-    assert place.outcome == Hold(100, {account_of(quota): 0})
+    assert held(place) == (100, {account_of(quota): 0})
 
 
 def test_a_request_that_costs_nothing_is_answered_without_a_lease_as_well() -> None:
     money = limit("money", 1000)
-    account, bound = bound_to(money)
-    free = Demand(
-        Tokens(10, 1, 0), None, 16, 16, (AccountNeed(account, bound, least=0, most=0),), Hold(16, {account: 0})
-    )
+    free = demand_of(Tokens(10, 1, 0), None, 16, 16, HardAccounts([bound_to(money)]), lower=True)
     desk, authority = Desk("one", 10), ReferenceAuthority((money,))
     waiting = desk.arrive(free, 100.0)
     request = desk.next_request(NOW, 100.0)
     assert isinstance(waiting, Waiting)
     assert request is not None
     desk.answered(authority.lease_now(request, NOW), NOW, 100.0)
-    assert waiting.outcome == Hold(16, {account: 0})
+    assert held(waiting) == (16, {account_of(money): 0})

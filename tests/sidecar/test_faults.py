@@ -138,7 +138,7 @@ def test_what_may_have_been_returned_is_not_used_any_more(nothing_done: bool) ->
     assert request is not None
     desk.answered(authority.lease_now(request, now()), now(), 0.0)
     assert isinstance(waiting.outcome, Hold)
-    desk.settle(waiting.outcome, {}, 0.0)
+    desk.settle(waiting.outcome, waiting.outcome.unused, 0.0)
     # The demand is forgotten after some rounds: then all that is free goes back.
     mono, returning = 1.0, None
     while returning is None or not returning.returns:

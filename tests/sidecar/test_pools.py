@@ -31,7 +31,7 @@ class Counter:
         self.talk()
         hold = place.outcome if isinstance(place, Waiting) else place
         assert isinstance(hold, Hold)
-        self.desk.settle(hold, hold.amounts, self.mono)
+        self.desk.settle(hold, hold.each, self.mono)
         self.desk.pools.booked(hold.amounts)
         self.authority.book_now("one", hold.amounts, NOW)
         self.taken.append((self.mono, hold.amounts[ACCOUNT]))

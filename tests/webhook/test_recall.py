@@ -25,7 +25,7 @@ from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.postgres import board as board_module
 from tollkeeper_ledger.postgres.board import PostgresBoard
 from tollkeeper_ledger.storage import PostgresLedger, open_board
-from tollkeeper_sidecar.demand import Demand, Hold, Tokens, demand_of
+from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import ROUND_SECONDS, Desk
 from tollkeeper_sidecar.holder import LONGEST_WAIT_SECONDS, LeaseHolder
 from tollkeeper_sidecar.pools import REMEMBERED_ROUNDS
@@ -42,8 +42,8 @@ BEFORE_IT_IS_IDLE = (REMEMBERED_ROUNDS - 1) * ROUND_SECONDS
 
 def demand(tokens: int, limit: Limit = LIMIT, now: datetime = NOW) -> Demand:
     account, window = limit.account_at((), now)
-    bound = [(account.text, BoundAccount(limit, account, window))]
-    return demand_of(Tokens(tokens, 1, 0), None, 0, 0, bound, lower=False)
+    hard = HardAccounts([(account.text, BoundAccount(limit, account, window))])
+    return demand_of(Tokens(tokens, 1, 0), None, 0, 0, hard, lower=False)
 
 
 def account(authority: LedgerAuthority, name: str = ACCOUNT) -> Account:
@@ -71,7 +71,7 @@ async def with_leftovers(holder: LeaseHolder) -> Hold:
     holds = [await holder.hold(demand(4000)) for _ in range(2)]
     assert isinstance(holds[0], Hold)
     assert isinstance(holds[1], Hold)
-    holder.settle(holds[1], {})
+    holder.settle(holds[1], holds[1].unused)
     return holds[0]
 
 
@@ -112,7 +112,7 @@ async def test_a_holder_that_lapsed_and_came_back_is_told_again(authority: Ledge
         authority._forget("one")
         # It calls with the next request, and is heard of from then on.
         assert isinstance(await one.hold(demand(6000)), Hold)
-        one.settle(in_flight, {})
+        one.settle(in_flight, in_flight.unused)
         async with asyncio.timeout(BEFORE_IT_IS_IDLE):
             assert isinstance(await two.hold(demand(4000)), Hold)
 
@@ -290,7 +290,7 @@ async def test_the_hold_of_a_long_stream_never_lapses_and_is_settled_in_the_wind
                 stands = account(authority, admitted)
                 assert (stands.held, stands.unreconciled) == (5000, 0)
         assert account_of(HOURLY, clock()) != admitted
-        desk.settle(place.outcome, {admitted: 1234}, 601.0)
+        desk.settle(place.outcome, (1234,), 601.0)
         await authority.report([record("one", Charge(admitted, 1234, 5000), admitted_at=NOW, finished_at=clock())])
         desk.pools.booked({admitted: 1234})
         await talk(601.0)

@@ -19,9 +19,9 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> NewLedger:
-    """Where another empty ledger may lie."""
+    """Where another empty ledger may lie. A database for each is slow to make: the everyday check is content with files."""
     if request.param == "sqlite":
         numbers = count(1)
         return lambda: tmp_path / f"ledger{next(numbers)}.db"

@@ -313,6 +313,7 @@ class Fleet(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
+@pytest.mark.slow
 def test_ten_thousand_steps_break_no_promise() -> None:
     run_state_machine_as_test(
         Fleet,

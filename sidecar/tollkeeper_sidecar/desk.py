@@ -215,7 +215,8 @@ class Desk:
         free, demand = (pool.free, pool.demand) if pool else (0, 0)
         need = max(0, least - free)
         desired = max(need, total - free)
-        ahead = 0 if account in self._shortages else max(0, demand - max(0, free - total))
+        spare = max(0, free - total)
+        ahead = 0 if spare >= demand or account in self._shortages else demand - spare
         return Want(account, need, desired, ahead)
 
     def _serve(self) -> None:

@@ -62,9 +62,9 @@ class Pool:
 
     def next_round(self) -> None:
         """Age the demand."""
-        before = sum(self.before)
-        self.before = (self.demand - before, *self.before[:-1])
-        self.demand = sum(self.before)
+        before = self.before
+        self.before = (self.demand - sum(before), *before[:-1])
+        self.demand -= before[-1]
 
     def has_ended(self, now: datetime) -> bool:
         """Whether its account counts no more."""
@@ -72,7 +72,9 @@ class Pool:
 
     def surplus(self, now: datetime) -> int:
         """What is idle: free beyond recent demand, or all of it once the window has ended."""
-        return max(0, self.free - (0 if self.has_ended(now) else self.demand))
+        if self.free <= 0:
+            return 0
+        return self.free if self.has_ended(now) else max(0, self.free - self.demand)
 
 
 Path = tuple[tuple[Pool, int], ...]
@@ -115,25 +117,28 @@ class Pools:
         path = self._paths.get(hold.hard)
         if path is None and (path := self._path(hold.hard)) is None:
             return False
-        each, runs_dry = hold.each, False
+        each = hold.each
+        dry: list[Pool] = []
         for pool, place in path:
             amount = each[place]
             pool.free = left = pool.free - amount
             pool.demand = demand = pool.demand + amount
             if left < demand // 4:
-                runs_dry = True
-        # Where too little was free, less than nothing is left, and so a pool runs dry.
-        return not runs_dry or self._is_covered(hold)
+                dry.append(pool)
+        return not dry or self._may_run_dry(dry, path, each)
 
-    def _is_covered(self, hold: Hold) -> bool:
-        """Whether there was enough for a hold that was just taken, so that some pools run dry; else it is put back."""
-        pools = [(self._pools[account], amount) for account, amount in hold.amounts.items()]
-        if any(pool.free < 0 for pool, _ in pools):
-            for pool, amount in pools:
-                pool.free += amount
-                pool.demand -= amount
-            return False
-        self.low.update(pool.account for pool, _ in pools if pool.runs_dry)
+    def _may_run_dry(self, dry: Sequence[Pool], path: Path, each: Sequence[int]) -> bool:
+        """Whether enough was free for what was just taken, so that these run dry; if not, all of it is put back.
+
+        Demand is never below 0: a pool of which less than nothing is left is among those that run dry.
+        """
+        for pool in dry:
+            if pool.free < 0:
+                for taken, place in path:
+                    taken.free += each[place]
+                    taken.demand -= each[place]
+                return False
+        self.low.update([pool.account for pool in dry])
         return True
 
     def take(self, needs: Iterable[AccountNeed], hold: Hold) -> None:
@@ -183,7 +188,7 @@ class Pools:
 
     def withdraw_idle(self, now: datetime) -> dict[str, int]:
         """Take out what is idle, to be returned to the authority."""
-        return self._withdraw({account: pool.surplus(now) for account, pool in self._pools.items() if pool.free > 0})
+        return self._withdraw({account: pool.surplus(now) for account, pool in self._pools.items()})
 
     def withdraw_all(self, accounts: Iterable[str] | None = None) -> dict[str, int]:
         """Take out everything that is free on these accounts, or on all, to be returned to the authority."""

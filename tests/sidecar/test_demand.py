@@ -6,10 +6,11 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sidecar.builders import NOW, PRICES, limit
+from tests.sidecar.builders import NOW, PRICES, account_of, limit
 from tollkeeper.amounts import Unit
+from tollkeeper.limits import Enforcement
 from tollkeeper.policy import BoundAccount
-from tollkeeper.usage import Buckets
+from tollkeeper.usage import Buckets, Caller, Outcome
 from tollkeeper_sidecar.demand import (
     SMALLEST_OUTPUT,
     Demand,
@@ -20,6 +21,7 @@ from tollkeeper_sidecar.demand import (
     tokens_of,
 )
 from tollkeeper_sidecar.openai_chat import parse_chat_request
+from tollkeeper_sidecar.settlement import Admitted, Ending, record_of, used_of
 
 PRICE = PRICES.find("openai", "gpt-5", NOW)
 WEIGHTS = {"cache_read": Decimal("0.1"), "reasoning": Decimal("2.5"), "input": Decimal("1.5")}
@@ -72,6 +74,59 @@ def test_a_tenant_that_keeps_its_limits_gets_all_or_nothing(prompt: int, output:
     wanted = demand(prompt, output, lower=False)
     hold = wanted.within({need.id: available for need in wanted.needs})
     assert hold is None or hold == wanted.full
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_accounts_that_count_the_same_share_what_is_computed_and_take_what_each_of_them_would(
+    prompt: int, output: int
+) -> None:
+    again = [limit(f"{one.ref.name}-again", 10**12, one.unit, weights=one.weights) for one in LIMITS]
+    other = limit("other", 10**12, Unit.WEIGHTED_TOKENS, weights={"input": Decimal(3)})
+    bound = [
+        (one.account_at((), NOW)[0].text, BoundAccount(one, *one.account_at((), NOW)))
+        for one in (*LIMITS, *again, other)
+    ]
+    hard = HardAccounts(bound)
+    tokens = Tokens(prompt, 1, 0)
+    assert len(hard.limits) == len(LIMITS) + 1
+    assert list(hard.hold(PRICE, tokens, output).amounts.items()) == [
+        (account, greatest_amount(one.limit, PRICE, tokens, output)) for account, one in bound
+    ]
+
+
+def test_a_hold_without_some_accounts_still_names_them() -> None:
+    hold = demand(100, 100).full
+    (spared, amount), *others = hold.amounts.items()
+    assert amount > 0
+    assert hold.without([spared]).amounts == {spared: 0, **dict(others)}
+    assert hold.without([]).amounts == hold.amounts
+
+
+@given(st.integers(0, 5000), st.integers(0, 5000))
+def test_what_is_settled_with_the_leases_is_what_is_charged(ins: int, outs: int) -> None:
+    hold, soft = demand(5000, 5000).full, limit("soft", 10**12, Unit.TOKENS, enforcement=Enforcement.SOFT)
+    accounts = [*((account, bound.limit) for account, bound in hold.hard.bound), (account_of(soft), soft)]
+    admitted = Admitted(
+        "request",
+        "holder",
+        Caller("research"),
+        "openai",
+        "gpt-5",
+        None,
+        False,
+        tuple(accounts),
+        Tokens(5000, 1, 0),
+        PRICE,
+        hold,
+        NOW,
+    )
+    for buckets in (Buckets(input=ins, output=outs), None):
+        record = record_of(admitted, Ending(buckets, Outcome.OK, 200), NOW)
+        charged = {one.account: one.amount for one in record.charges if one.account != account_of(soft)}
+        assert hold.hard.by_account(used_of(record, hold)) == (charged or dict.fromkeys(hold.amounts, 0))
+        assert {one.account: one.held for one in record.charges} == (
+            {**hold.amounts, account_of(soft): 0} if charged else {}
+        )
 
 
 @given(st.text(max_size=200))

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from tests.sidecar.builders import NOW, account_of, limit
 from tests.sidecar.reference import ReferenceAuthority
-from tests.sidecar.test_desk import demand
+from tests.sidecar.test_desk import bound_to, demand
 from tollkeeper.amounts import Unit
-from tollkeeper_sidecar.demand import Hold
+from tollkeeper_sidecar.demand import AccountNeed, HardAccounts, Hold
 from tollkeeper_sidecar.desk import ROUND_SECONDS, Desk
-from tollkeeper_sidecar.pools import REMEMBERED_ROUNDS
+from tollkeeper_sidecar.pools import MOST_PATHS, REMEMBERED_ROUNDS, Pools
 from tollkeeper_sidecar.waiting import Waiting
 
 QUOTA = limit("tokens", 10**9, Unit.TOKENS)
@@ -106,3 +106,67 @@ def test_nothing_of_a_window_that_ended_is_kept() -> None:
     request = counter.desk.next_request(NOW + timedelta(days=30), counter.mono)
     assert request is not None
     assert counter.free == 0
+
+
+def pools_with(free: dict[str, int]) -> tuple[Pools, HardAccounts]:
+    """Pools of so much each, of limits that all count tokens."""
+    limits = [limit(name, 10**9, Unit.TOKENS) for name in free]
+    hard = HardAccounts([bound_to(one) for one in limits])
+    pools = Pools()
+    for one, amount in zip(limits, free.values(), strict=True):
+        account, bound = bound_to(one)
+        pools.opened(AccountNeed(account, bound, 0, 0))
+        pools.grant(account, amount)
+    return pools, hard
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=4), st.lists(st.integers(0, 100), min_size=1, max_size=8))
+def test_a_hold_is_taken_from_all_of_its_accounts_or_changes_nothing(free: list[int], amounts: list[int]) -> None:
+    pools, hard = pools_with({f"limit-{number}": amount for number, amount in enumerate(free)})
+    left, taken, low = min(free), 0, set[str]()
+    for amount in amounts:
+        fits = amount <= left
+        assert pools.take_in_full(Hold(16, hard, (amount,))) is fits
+        left, taken = (left - amount, taken + amount) if fits else (left, taken)
+        at = {account: leased for (account, _), leased in zip(hard.places, free, strict=True)}
+        if fits:
+            low |= {account for account, leased in at.items() if leased - taken < taken // 4}
+        assert {account: (pool.free, pool.held, pool.demand) for account, pool in pools} == {
+            account: (leased - taken, taken, taken) for account, leased in at.items()
+        }
+        assert pools.low == low
+
+
+def test_what_a_request_used_counts_in_the_pool_that_its_account_has_when_it_ends() -> None:
+    pools, hard = pools_with({"tokens": 0})
+    ((account, bound),) = hard.bound
+    hold = Hold(16, hard, (0,))
+    assert pools.take_in_full(hold)
+    pools.next_round(NOW)
+    assert pools.of(account) is None
+    assert not pools.take_in_full(hold)
+    pool = pools.opened(AccountNeed(account, bound, 0, 0))
+    pools.grant(account, 10)
+    pools.settle(hold, (3,))
+    assert (pool.free, pool.held, pool.unreported, pool.outstanding) == (7, 0, 3, 10)
+
+
+def test_an_account_that_is_forgotten_when_its_request_ends_stays_so() -> None:
+    pools, hard = pools_with({"one": 0})
+    more, both = pools_with({"one": 0, "two": 50})
+    assert pools.take_in_full(Hold(16, hard, (0,)))
+    assert more.take_in_full(Hold(16, both, (0,)))
+    for each in (pools, more):
+        each.next_round(NOW)
+    pools.settle(Hold(16, hard, (0,)), (3,))
+    more.settle(Hold(16, both, (0,)), (3,))
+    assert dict(pools) == {}
+    assert {account: (pool.free, pool.unreported) for account, pool in more} == {both.places[1][0]: (47, 3)}
+
+
+def test_the_pools_of_no_more_than_so_many_targets_are_at_hand() -> None:
+    pools, hard = pools_with({"tokens": 10**6})
+    for _ in range(MOST_PATHS + 10):
+        assert pools.take_in_full(Hold(16, HardAccounts(hard.bound), (1,)))
+        assert len(pools._paths) <= MOST_PATHS
+    assert pools.free(hard.places[0][0]) == 10**6 - MOST_PATHS - 10

@@ -8,7 +8,7 @@ Redis is asked for each.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest, Want
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.storage import LedgerAt
+from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 from tollkeeper_webhook.authority import LedgerAuthority
 
@@ -31,6 +32,7 @@ PIPELINED = 16
 PEER = "Redis, fsync always, script over 4 keys"
 LONGEST_SECONDS = 60.0
 NEED, AHEAD = 1000, 16_000
+_EXPIRES = NOW + LEASE_TIME
 
 
 @dataclass(slots=True)
@@ -40,18 +42,37 @@ class Holders:
     writer: LedgerWriter
     tree: Tree = field(default_factory=lambda: Tree(HOLDERS))
     sequences: list[int] = field(default_factory=lambda: [0] * HOLDERS)
+    names: list[str] = field(default_factory=lambda: [f"gateway-{holder}" for holder in range(HOLDERS)])
+    wants: list[tuple[Want, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Gateways work out what they want on their own, as the peer's load does.
+        self.wants = [wants_of(self.tree, holder) for holder in range(HOLDERS)]
 
     def next_call(self, holder: int) -> LeaseRequest:
         """What a holder asks for next."""
         self.sequences[holder] += 1
-        return LeaseRequest(f"gateway-{holder}", self.sequences[holder], wants_of(self.tree, holder))
+        return LeaseRequest(self.names[holder], self.sequences[holder], self.wants[holder])
 
     def ask(self, holder: int) -> Future[LeaseReply]:
         """A holder's next call; its answer is durable."""
-        request, expires = self.next_call(holder), NOW + LEASE_TIME
-        return self.writer.submit(
-            partial(bookkeeping.lease, policy=self.tree.policy, request=request, now=NOW, expires=expires)
-        )
+        return self.writer.submit(self.next_step(holder))
+
+    def next_step(self, holder: int) -> Callable[[Work], LeaseReply]:
+        """A holder's next call, as the ledger's writer takes it."""
+        request, policy = self.next_call(holder), self.tree.policy
+        return lambda work: bookkeeping.lease(work, policy, request, NOW, _EXPIRES)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A holder whose call is under way: its thread would be another process's, so its turn comes with the batch's."""
+
+    number: int
+
+    def cancelled(self) -> bool:
+        """It never takes a call back."""
+        return False
 
 
 def wants_of(tree: Tree, holder: int) -> tuple[Want, ...]:
@@ -62,26 +83,31 @@ def wants_of(tree: Tree, holder: int) -> tuple[Want, ...]:
 def calls_per_second(holders: Holders, seconds: float) -> float:
     """How many calls are answered while every holder asks again as soon as it has its answer."""
     done, until, answered, asking = Event(), time.perf_counter() + seconds, 0, HOLDERS
+    unlike: list[object] = []
 
-    def ask(holder: int) -> None:
-        holders.ask(holder).add_done_callback(lambda future: again(holder, future))
-
-    def again(holder: int, future: Future[LeaseReply]) -> None:
+    def again(batch: Sequence[tuple[Waiting, LeaseReply, BaseException | None]]) -> None:
         nonlocal answered, asking
-        answered += len(granted(future.result())) == LEVELS
-        if time.perf_counter() < until:
-            ask(holder)
-            return
-        asking -= 1
+        goes_on = time.perf_counter() < until
+        for holder, reply, error in batch:
+            if error is None and not reply.refused and len(reply.granted) == LEVELS:
+                answered += 1
+            else:
+                unlike.append(error or reply)
+            if goes_on:
+                holders.writer.enqueue(holders.next_step(holder.number), holder, again)
+            else:
+                asking -= 1
         if not asking:
             done.set()
 
     with settled():
         began = time.perf_counter()
-        for holder in range(HOLDERS):
-            ask(holder)
+        for number in range(HOLDERS):
+            holders.writer.enqueue(holders.next_step(number), Waiting(number), again)
         if not done.wait(LONGEST_SECONDS):
             raise RuntimeError("lease calls were not answered: nothing is measured")
+        if unlike:
+            raise RuntimeError(f"{len(unlike)} lease calls granted nothing, so nothing is measured: {unlike[0]}")
         return answered / (time.perf_counter() - began)
 
 

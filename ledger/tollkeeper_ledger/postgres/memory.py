@@ -349,11 +349,18 @@ class Memory:
         """A work was committed: know its accounts and holders at their new versions."""
         granted = {name for name, _ in work.shares}
         for name, (account, unit) in work.accounts.items():
-            self._know(name, account, unit, numbers[name], same_shares=name not in granted)
+            version = self.known_account(name).version
+            self._accounts[name] = KnownAccount(account, unit, version + 1, numbers[name])
+            if name in granted:
+                self._shares.pop(name, None)
+            else:
+                self._keep_shares(name, version)
         for name, held in work.held.items():
-            known = self.known_account(name)
-            assert known.account is not None  # noqa: S101 - something of it is held
-            self._know(name, holding(known.account, held), known.unit, known.number)
+            before, unit, version, number = self._accounts[name]
+            assert before is not None  # noqa: S101 - something of it is held
+            self._accounts[name] = KnownAccount._make((holding(before, held), unit, version + 1, number))
+            if name in self._shares:
+                self._keep_shares(name, version)
         self._remember_holders(work)
         self.forget_absent()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
@@ -369,14 +376,11 @@ class Memory:
                 del leases[ended]
             self._holders[name] = KnownHolder(work.holders.get(name, holder), leases, version + 1)
 
-    def _know(self, name: str, account: Account, unit: str, number: int, *, same_shares: bool = True) -> None:
-        """An account at its next version."""
-        before = self.known_account(name).version
-        self._accounts[name] = KnownAccount._make((account, unit, before + 1, number))
-        if shares := self._shares.pop(name, None):
-            version, known = shares
-            if version == before and same_shares:
-                self._shares[name] = before + 1, known
+    def _keep_shares(self, account: str, before: int) -> None:
+        """The shares of an account that went on by one version are what they were."""
+        version, shares = self._shares.pop(account, (0, ()))
+        if version == before:
+            self._shares[account] = before + 1, shares
 
     def forget_absent(self) -> None:
         """Drop what was looked for and is not there: it would grow with every wrong question."""

@@ -49,11 +49,14 @@ _UPDATE_HELD = (
     "UPDATE accounts a SET version = a.version + 1, held = u.held "
     "FROM unnest(%s::bigint[], %s::bigint[]) AS u (number, held) WHERE a.number = u.number"
 )
-_UPSERT_HOLDERS = (
+_INSERT_HOLDERS = (
     "INSERT INTO holders SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) "
-    "ON CONFLICT (holder) DO UPDATE SET "
-    "sequence = excluded.sequence, closed = excluded.closed, version = excluded.version "
-    "WHERE holders.version = excluded.version - 1"
+    "ON CONFLICT (holder) DO NOTHING"
+)
+_UPDATE_HOLDERS = (
+    "UPDATE holders h SET sequence = u.sequence, closed = u.closed, version = u.version "
+    "FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) AS u (holder, sequence, closed, version) "
+    "WHERE h.holder = u.holder AND h.version = u.version - 1"
 )
 _UPSERT_LEASES = (
     "INSERT INTO leases SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) "
@@ -146,27 +149,25 @@ class Commit:
             yield _UPDATE_ACCOUNTS, _by_column(whole), len(whole), "an account"
 
     def _changed_holders(self) -> Iterator[_Counted]:
-        names = sorted(self._work.changed_holders())
-        rows = []
-        for name in names:
-            known = self._memory.known_holder(name)
-            holder = self._work.holders.get(name, known.holder)
-            rows.append((name, holder.sequence, int(holder.closed), known.version + 1))
-        if rows:
-            holders, *counts = zip(*rows, strict=True)
-            yield _UPSERT_HOLDERS, [texts(holders), *map(integers, counts)], len(rows), "a holder"
+        new, known = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
+        for name in sorted(self._work.changed_holders()):
+            before, _, version = self._memory.known_holder(name)
+            holder = self._work.holders.get(name, before)
+            (known if version else new).append((name, holder.sequence, int(holder.closed), version + 1))
+        for sql, rows in ((_UPDATE_HOLDERS, known), (_INSERT_HOLDERS, new)):
+            if rows:
+                holders, *counts = zip(*rows, strict=True)
+                yield sql, [texts(holders), *map(integers, counts)], len(rows), "a holder"
 
     def _changed_leases(self) -> tuple[Sequence[Statement], Sequence[_Counted], Sequence[Statement]]:
         """New ones, ones that have a row, which is faster to change than to find in the way, and ones that end: a lease
         of nothing is no lease, so its row goes."""
-        new, known, ended = [], [], []
-        for one in self._work.changed_leases():
-            if one.outstanding <= 0:
-                ended.append(one)
-            elif one.account in self._memory.known_holder(one.holder).leases:
-                known.append(one)
-            else:
-                new.append(one)
+        new, known, ended = list[Lease](), list[Lease](), list[Lease]()
+        for holder, leases in self._work.leases.items():
+            before = self._memory.known_holder(holder).leases if leases else {}
+            for account, one in leases.items():
+                group = ended if one.outstanding <= 0 else known if account in before else new
+                group.append(one)
         changes = [(_UPDATE_LEASES, _lease_columns(known), len(known), "a lease")] if known else []
         gone = [(_DELETE_LEASES, _lease_columns(ended)[:2])] if ended else []
         return [(_UPSERT_LEASES, _lease_columns(new))] if new else [], changes, gone

@@ -3,12 +3,14 @@
 The next call of a holder leaves when the last one's answer is there, which is after the commit that holds it; so batches
 are as large as they really become. The peer does the same check-and-decrement on four counters in one script, with
 `appendfsync always`, from 64 connections with 16 calls under way on each: a holder asks for many requests at once, a
-Redis is asked for each.
+Redis is asked for each. So a busy gateway is measured too, at which requests of several projects wait: it asks once for
+all of them, as `Desk` does, for each account what they need together, and counts as many checks as got all they need.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -23,14 +25,18 @@ from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest, Want
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.storage import LedgerAt
+from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 from tollkeeper_webhook.authority import LedgerAuthority
 
 HOLDERS = 64
 PIPELINED = 16
 PEER = "Redis, fsync always, script over 4 keys"
+WAITING = 8
+"""Requests that wait when a busy gateway asks, each of another project."""
 LONGEST_SECONDS = 60.0
 NEED, AHEAD = 1000, 16_000
+_EXPIRES = NOW + LEASE_TIME
 
 
 @dataclass(slots=True)
@@ -38,50 +44,87 @@ class Holders:
     """64 gateways, as the authority hears of them."""
 
     writer: LedgerWriter
-    tree: Tree = field(default_factory=lambda: Tree(HOLDERS))
+    requests: int = 1
+    """How many requests each of their calls is for."""
     sequences: list[int] = field(default_factory=lambda: [0] * HOLDERS)
+    names: list[str] = field(default_factory=lambda: [f"gateway-{holder}" for holder in range(HOLDERS)])
+    tree: Tree = field(init=False)
+    wants: list[tuple[Want, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tree = Tree(HOLDERS * self.requests)
+        # Gateways work out what they want on their own, as the peer's load does.
+        self.wants = [wants_of(self.tree, holder, self.requests) for holder in range(HOLDERS)]
 
     def next_call(self, holder: int) -> LeaseRequest:
         """What a holder asks for next."""
         self.sequences[holder] += 1
-        return LeaseRequest(f"gateway-{holder}", self.sequences[holder], wants_of(self.tree, holder))
+        return LeaseRequest(self.names[holder], self.sequences[holder], self.wants[holder])
 
     def ask(self, holder: int) -> Future[LeaseReply]:
         """A holder's next call; its answer is durable."""
-        request, expires = self.next_call(holder), NOW + LEASE_TIME
-        return self.writer.submit(
-            partial(bookkeeping.lease, policy=self.tree.policy, request=request, now=NOW, expires=expires)
-        )
+        return self.writer.submit(self.next_step(holder))
+
+    def next_step(self, holder: int) -> Callable[[Work], LeaseReply]:
+        """A holder's next call, as the ledger's writer takes it."""
+        request, policy = self.next_call(holder), self.tree.policy
+        return lambda work: bookkeeping.lease(work, policy, request, NOW, _EXPIRES)
 
 
-def wants_of(tree: Tree, holder: int) -> tuple[Want, ...]:
-    """Something for those who wait, and some ahead, on each level."""
-    return tuple(Want(account, NEED, NEED, AHEAD) for account in tree.path(holder))
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A holder whose call is under way: its thread would be another process's, so its turn comes with the batch's."""
+
+    number: int
+
+    def cancelled(self) -> bool:
+        """It never takes a call back."""
+        return False
+
+
+def wants_of(tree: Tree, holder: int, requests: int = 1) -> tuple[Want, ...]:
+    """Something for the requests that wait, each of the holder's next project, and some ahead, on each level."""
+    projects = range(holder * requests, (holder + 1) * requests)
+    together = Counter(account for project in projects for account in tree.path(project))
+    return tuple(Want(account, NEED, NEED * count, AHEAD) for account, count in together.items())
+
+
+def all_granted(wants: Sequence[Want], reply: LeaseReply) -> bool:
+    """Whether every request that waits has got what it needs, on each of its levels."""
+    desired = [want.desired for want in wants]
+    return len(reply.granted) == len(desired) and all(
+        one.amount >= least for one, least in zip(reply.granted, desired, strict=True)
+    )
 
 
 def calls_per_second(holders: Holders, seconds: float) -> float:
     """How many calls are answered while every holder asks again as soon as it has its answer."""
     done, until, answered, asking = Event(), time.perf_counter() + seconds, 0, HOLDERS
+    unlike: list[object] = []
 
-    def ask(holder: int) -> None:
-        holders.ask(holder).add_done_callback(lambda future: again(holder, future))
-
-    def again(holder: int, future: Future[LeaseReply]) -> None:
+    def again(batch: Sequence[tuple[Waiting, LeaseReply, BaseException | None]]) -> None:
         nonlocal answered, asking
-        answered += len(granted(future.result())) == LEVELS
-        if time.perf_counter() < until:
-            ask(holder)
-            return
-        asking -= 1
+        goes_on = time.perf_counter() < until
+        for holder, reply, error in batch:
+            if error is None and all_granted(holders.wants[holder.number], reply):
+                answered += 1
+            else:
+                unlike.append(error or reply)
+            if goes_on:
+                holders.writer.enqueue(holders.next_step(holder.number), holder, again)
+            else:
+                asking -= 1
         if not asking:
             done.set()
 
     with settled():
         began = time.perf_counter()
-        for holder in range(HOLDERS):
-            ask(holder)
+        for number in range(HOLDERS):
+            holders.writer.enqueue(holders.next_step(number), Waiting(number), again)
         if not done.wait(LONGEST_SECONDS):
             raise RuntimeError("lease calls were not answered: nothing is measured")
+        if unlike:
+            raise RuntimeError(f"{len(unlike)} lease calls granted nothing, so nothing is measured: {unlike[0]}")
         return answered / (time.perf_counter() - began)
 
 
@@ -98,14 +141,20 @@ def measured(place: Workspace) -> dict[str, float]:
         with ExitStack() as stack:
             measures: dict[str, Callable[[], float]] = {}
             for storage, new_ledger in place.storages().items():
-                holders = Holders(stack.enter_context(writing(new_ledger())))
-                measures[storage] = partial(calls_per_second, holders, place.size(3, 1))
+                for name, requests in ((storage, 1), (busy(storage), WAITING)):
+                    holders = Holders(stack.enter_context(writing(new_ledger())), requests)
+                    measures[name] = partial(calls_per_second, holders, place.size(3, 1))
             with suppress(CannotMeasure):
                 server = stack.enter_context(redis.running(redis.programs(), place.folder))
                 calls = place.size(100_000, 20_000)
                 measures[PEER] = partial(server.calls_per_second, HOLDERS, PIPELINED, calls)
             place.lease_calls = dict(zip(measures, place.medians(*measures.values()), strict=True))
     return place.lease_calls
+
+
+def busy(storage: str) -> str:
+    """The name of the measurement with busy gateways."""
+    return f"{storage}, {WAITING} requests a call"
 
 
 async def through_the_authority(ledger: LedgerAt, seconds: float) -> float:
@@ -143,5 +192,7 @@ def rows(place: Workspace) -> Iterator[Row]:
         yield Row(f"lease calls of 4 levels, {storage}", ours, "calls/s", peer, theirs, goals[0])
         levels = theirs * LEVELS if theirs else None
         yield Row(f"grants (one account each), {storage}", ours * LEVELS, "grants/s", f"{peer}: keys", levels, goals[1])
+        checks = measured(place)[busy(storage)] * WAITING
+        yield Row(f"checks of 4 levels, calls for {WAITING} requests, {storage}", checks, "checks/s", peer, theirs)
         looped = place.median(partial(_through_a_new_one, new_ledger, place.size(3, 1)))
         yield Row(f"lease calls through the authority's event loop, {storage}", looped, "calls/s")

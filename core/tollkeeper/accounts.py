@@ -38,7 +38,7 @@ class Phase(StrEnum):
         return list(Phase).index(self)
 
 
-@dataclass(frozen=True)  # without slots: `_holding` copies all fields at once
+@dataclass(frozen=True)  # without slots: `holding` copies all fields at once
 class Account:
     """One balance. Integers of the limit's unit; `recent` are the amounts of the last settled requests, newest last.
 
@@ -120,16 +120,18 @@ class Account:
 
 def hold(account: Account, amount: int) -> Account:
     """Set `amount` aside; the caller has checked `available`."""
-    return _holding(account, account.held + amount)
+    return holding(account, account.held + amount)
 
 
 def release(account: Account, amount: int) -> Account:
     """Give back what was set aside and not used."""
-    return _holding(account, account.held - amount)
+    return holding(account, account.held - amount)
 
 
-def _holding(account: Account, held: int) -> Account:
-    """`replace(account, held=held)`, which sets each field anew and is most of what a grant would cost.
+def holding(account: Account, held: int) -> Account:
+    """The account with so much set aside in all.
+
+    `replace(account, held=held)`, which sets each field anew and is most of what a grant would cost.
 
     What an account has worked out about itself goes along: none of it depends on what is held (B2).
     """

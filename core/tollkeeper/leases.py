@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit
@@ -108,8 +108,7 @@ class Refusal(Standing):
         return is_open and self.balance - self.minimum + self.lendable >= self.need
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     """`amount` more is outstanding on the account, until `expires`."""
 
     account: str
@@ -169,10 +168,18 @@ def decide(limit: Limit, account: Account, want: Want, now: datetime, lendable: 
     available = account.available(limit)
     phase = account.phase(limit)
     if phase is not Phase.INSUFFICIENT and available >= want.need:
-        now_granted = min(want.desired, available)
-        return now_granted + min(want.ahead, (available - now_granted) // SHARE_AHEAD)
+        return sized(want, available)
     standing = standing_of(limit, account, want.need, lendable)
     return _refused(standing, _reason(limit, account, want, phase, now, lendable))
+
+
+def sized(want: Want, available: int) -> int:
+    """How much is leased for a want out of what is available: at least as much as it needs."""
+    desired, ahead = want.desired, want.ahead
+    if desired >= available:
+        return available
+    share = (available - desired) // SHARE_AHEAD
+    return desired + (min(share, ahead))
 
 
 def too_late(limit: Limit, account: Account, want: Want) -> Refusal:

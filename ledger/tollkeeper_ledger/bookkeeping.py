@@ -11,52 +11,35 @@ from datetime import datetime
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
-from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
-from tollkeeper.leases import (
-    Granted,
-    LeaseReply,
-    LeaseRequest,
-    Reason,
-    Refusal,
-    Standing,
-    Want,
-    decide,
-    standing_of,
-    too_late,
-)
+from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Standing, standing_of
 from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.charging import charge_all as charge_all
-from tollkeeper_ledger.lending import before_grant, generation, settle
-from tollkeeper_ledger.limiting import limit_of, parse_account
-from tollkeeper_ledger.opening import has_handed_on, kept_up, open_account, settle_carry
+from tollkeeper_ledger.granting import grant_all
+from tollkeeper_ledger.lending import generation, settle
+from tollkeeper_ledger.limiting import limit_of
+from tollkeeper_ledger.opening import settle_carry
 from tollkeeper_ledger.work import Booking, Holder, Lease, Work
 
 
 def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime) -> LeaseReply:
     """Take back what is returned; then grant or refuse want by want (I1). A batch that was heard before does neither (I3)."""
-    known = work.holder(request.holder)
+    holder = request.holder
+    known = work.holder(holder)
     if known.closed:
-        raise InvalidValue(f"holder {request.holder} has ended; a new start of the gateway takes a new name")
+        raise InvalidValue(f"holder {holder} has ended; a new start of the gateway takes a new name")
     if request.sequence <= known.sequence:
         return LeaseReply()
     for account, amount in request.returns.items():
-        _take_back(work, policy, request.holder, account, amount, now)
+        _take_back(work, policy, holder, account, amount, now)
     if known.lapsed:
-        revive(work, policy, request.holder, now)
-    work.holders[request.holder] = Holder(request.holder, request.sequence)
-    granted: list[Granted] = []
-    refused: list[Refusal] = []
+        revive(work, policy, holder, now)
+    work.holders[holder] = Holder(holder, request.sequence)
     wants = sorted(request.wants, key=lambda want: generation(policy, want.account)) if policy.lends else request.wants
-    for want in wants:
-        verdict = _grant(work, policy, request.holder, want, now)
-        if isinstance(verdict, Refusal):
-            refused.append(verdict)
-        else:
-            granted.append(Granted(want.account, verdict, expires))
+    granted, refused = grant_all(work, policy, holder, wants, now, expires)
     settle(work, policy, now, also=[refusal.account for refusal in refused])
     others = _standings(work, policy, request, granted) if refused else ()
     return LeaseReply(tuple(granted), tuple(refused), others)
@@ -76,53 +59,6 @@ def _standings(
     return tuple(found)
 
 
-def _grant(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
-    found = _asked(work, policy, want.account, now)
-    if found is None:
-        return _unknown(want)
-    limit, account = found
-    if has_handed_on(work, limit, account, now):
-        return too_late(limit, account, want)
-    account, lendable = before_grant(work, policy, holder, limit, account, want, now)
-    amount = decide(limit, account, want, now, lendable)
-    if isinstance(amount, int):
-        work.put(rules.hold(account, amount), limit.unit)
-        work.put_lease(work.lease(holder, want.account).grown(amount))
-    return amount
-
-
-def _asked(work: Work, policy: PolicySet, name: str, now: datetime) -> tuple[Limit, Account] | None:
-    """An account and its limit: of the window that is now, opened if need be; of another only if it was opened then."""
-    counting, known = policy.counting(name, now), work.account(name)
-    try:
-        if counting is not None and known is not None:
-            return counting.limit, kept_up(work, counting.limit, known[0], counting.window, now)
-        if counting is not None:
-            return counting.limit, open_account(work, counting.limit, counting.account.key, now)
-    except InvalidValue:
-        # One tenant's amounts that fit no column must not take the batch of all others along.
-        return None
-    limit = policy.limit(parse_account(name).ref)
-    # The limit may be gone since the holder asked, or count in another unit.
-    return (limit, known[0]) if known and limit and limit.unit == known[1] else None
-
-
-def _unknown(want: Want) -> Refusal:
-    return Refusal(
-        account=want.account,
-        ref=parse_account(want.account).ref,
-        tenants=frozenset(),
-        unit=Unit.REQUESTS,
-        reason=Reason.UNKNOWN_ACCOUNT,
-        phase=rules.Phase.INSUFFICIENT,
-        balance=0,
-        minimum=0,
-        available=0,
-        need=want.need,
-        resets=None,
-    )
-
-
 def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount: int, now: datetime) -> None:
     """Return unused amounts; never more than the holder has."""
     lease = work.lease(holder, account)
@@ -136,7 +72,10 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
         changed = _book_reconciled(work, limit, book, unit, given_back, now)
     else:
         changed = rules.release(book, given_back)
-        work.put(changed, unit)
+        if limit.borrowing or book.borrowed:
+            work.put(changed, unit)
+        else:
+            work.put_held(account, changed.held)
     settle_carry(work, limit, book, changed, now)
     work.put_lease(lease.grown(-given_back))
 
@@ -156,7 +95,7 @@ def _lapse_one(work: Work, policy: PolicySet, lease: Lease, now: datetime) -> No
         return
     account, unit = known
     work.put(rules.lapse(account, limit_of(policy, lease.account, account, unit), lease.outstanding), unit)
-    work.put_lease(replace(lease, lapsed=True))
+    work.put_lease(lease._replace(lapsed=True))
     entries = transfer(lease.account, unit, lease.outstanding, source="balance", target="unreconciled")
     work.book(Booking(Transaction(new_id(), now.isoformat(), "lapse", entries, {"holder": lease.holder})))
 
@@ -173,7 +112,7 @@ def revive(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:
             back = _book_reconciled(work, limit, account, unit, lease.outstanding, now)
             work.put(rules.hold(back, lease.outstanding), unit)
         # An empty one too: what is granted on it next is held, not unreconciled.
-        work.put_lease(replace(lease, lapsed=False))
+        work.put_lease(lease._replace(lapsed=False))
 
 
 def close(work: Work, policy: PolicySet, holder: str, kept: Mapping[str, int], now: datetime) -> None:

@@ -6,7 +6,7 @@ the usages are booked one by one. A window that is closed hands on what it has l
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
 from operator import sub
@@ -170,7 +170,7 @@ def _charge(work: Work, limit: Limit, account: Account, of: _Taken, now: datetim
         if charged is not None:
             for holder, amount in stood.items():
                 if amount:
-                    work.put_lease(replace(leases[holder], outstanding=outstanding[holder] - amount))
+                    work.put_lease(leases[holder].grown(-amount))
             return charged, 0, list(accumulate(of.amounts, sub, initial=account.balance))[1:]
     return _charge_each(work, limit, account, of, now)
 
@@ -198,5 +198,5 @@ def _charge_each(
         balances.append(account.balance)
         freed += unreconciled
         if stood:
-            work.put_lease(replace(lease, outstanding=lease.outstanding - stood))
+            work.put_lease(lease.grown(-stood))
     return account, freed, balances

@@ -11,7 +11,7 @@ will, for their disk is gone, `release` gives back what somebody says was not us
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -148,7 +148,7 @@ def release(
         if lease.lapsed and left > 0 < lease.outstanding:
             told[lease.holder] = min(left, lease.outstanding)
             left -= told[lease.holder]
-            work.put_lease(replace(lease, outstanding=lease.outstanding - told[lease.holder]))
+            work.put_lease(lease.grown(-told[lease.holder]))
     if change.amount < 0 or left:
         stands, asked = (format_amount(value, Unit(unit)) for value in (account.unreconciled, change.amount))
         raise InvalidValue(

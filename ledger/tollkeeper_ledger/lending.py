@@ -52,9 +52,9 @@ def settle(work: Work, policy: PolicySet, now: datetime, *, also: Collection[str
 
     `also` are accounts that it only looked at: their lender may have room now that it had not.
     """
-    if not policy.lends and not any(account.borrowed for account, _ in work.accounts.values()):
+    if not policy.lends and not any(work.accounts[name][0].borrowed for name in work.touched):
         return
-    changed = {*work.accounts, *also}
+    changed = {*work.touched, *also}
     for name in _with_windows_before(work, policy, sorted(changed)):
         _give_back(work, policy, name, now)
     for name in sorted(changed, key=lambda name: (generation(policy, name), name)):

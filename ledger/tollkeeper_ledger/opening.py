@@ -221,6 +221,11 @@ def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Acc
     return account
 
 
+def first_expiry(work: Work, account: Account) -> datetime | None:
+    """When `expire_due` has something to do next, as long as the account does not change; None: never."""
+    return min((share.expires_at for share in _alive(work, account) if share.expires_at), default=None)
+
+
 def _take_out(
     work: Work, limit: Limit, account: Account, booked: BookedShare, amount: int, now: datetime, *, ends: bool
 ) -> Account:

@@ -1,9 +1,7 @@
 """Values to rows and back: the one place that knows how accounts and times lie in a database."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
 from typing import Any
 
 from tollkeeper.accounts import Account
@@ -32,12 +30,6 @@ UPSERT_ACCOUNT = (
 )
 
 UPDATE_HELD = "UPDATE accounts SET held = ? WHERE number = ?"
-_ALL_BUT_HELD = attrgetter(*(field.name for field in fields(Account) if field.name != "held"))
-
-
-def differs_in_held_alone(account: Account, before: Account) -> bool:
-    """Whether nothing else of an account changed: so it is after a lease, and most changes of accounts are leases."""
-    return bool(_ALL_BUT_HELD(account) == _ALL_BUT_HELD(before))
 
 
 def to_micros(time: datetime | None) -> int | None:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import orjson
 
-from tollkeeper.accounts import RECENT_REQUESTS, Account
+from tollkeeper.accounts import RECENT_REQUESTS, Account, holding
 from tollkeeper.amounts import LARGEST
 from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
@@ -32,7 +32,6 @@ from tollkeeper_ledger.rows import (
     account_of,
     account_row,
     booked_at,
-    differs_in_held_alone,
     grant_row,
     share_of,
     to_micros,
@@ -282,19 +281,13 @@ class SqliteStore:
         return numbers
 
     def _write_accounts(self, work: Work) -> None:
-        held, whole = [], []
-        for name, (account, unit) in work.accounts.items():
-            before = self._accounts.get(name)
-            if before and differs_in_held_alone(account, before[0]):
-                held.append((account.held, self._numbers[name]))
-            else:
-                whole.append(account_row(account, unit))
+        held = [(amount, self._number_of(name)) for name, amount in work.held.items()]
         self._connection.executemany(UPDATE_HELD, held)
-        self._connection.executemany(UPSERT_ACCOUNT, whole)
+        self._connection.executemany(UPSERT_ACCOUNT, [account_row(*known) for known in work.accounts.values()])
 
     def _write_leases(self, work: Work) -> None:
         """A lease of nothing is no lease: its row goes."""
-        leases = work.leases.values()
+        leases = work.changed_leases()
         self._connection.executemany(
             "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
             [(one.holder, one.account, one.outstanding, int(one.lapsed)) for one in leases if one.outstanding > 0],
@@ -332,11 +325,14 @@ class SqliteStore:
     def _number(self, work: Work) -> dict[str, int]:
         """The row numbers of all accounts that the work's lines stand on."""
         lines = accounts_of(work.bookings)
-        numbers = {account: self._numbers[account] for account in lines if account in self._numbers}
-        for account in lines - numbers.keys():
+        return {account: self._number_of(account) for account in lines}
+
+    def _number_of(self, account: str) -> int:
+        known = self._numbers.get(account)
+        if known is None:
             found = self._connection.execute("SELECT number FROM accounts WHERE id = ?", (account,)).fetchone()
-            numbers[account] = int(found[0])
-        return numbers
+            known = int(found[0])
+        return known
 
     def _remember(self, work: Work, numbers: Mapping[str, int]) -> None:
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
@@ -348,13 +344,15 @@ class SqliteStore:
         self._numbers |= numbers
         # Only what was read has a number for sure; what is new is read when it is asked for.
         self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}
+        for name, held in work.held.items():
+            if known := self._accounts.get(name):
+                self._accounts[name] = (holding(known[0], held), known[1])
         self._holders |= work.holders
-        for (holder, account), lease in work.leases.items():
+        for holder, changed in work.leases.items():
             leases = self._leases.setdefault(holder, {})
-            if lease.outstanding > 0:
-                leases[account] = lease
-            else:
-                leases.pop(account, None)
+            leases.update(changed)
+            for ended in [account for account, lease in changed.items() if lease.outstanding <= 0]:
+                del leases[ended]
 
 
 def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:

@@ -1,16 +1,17 @@
 """What one commit changes, kept apart from what is durable until it is durable too.
 
-A `Work` reads through to its parent (another work, or the store) and collects changes. A step that fails is dropped
-with its own work and leaves the batch as it was; a commit that fails drops them all.
+A `Work` reads through to its parent (another work, or the store) and collects changes. Steps share one as long as none
+of them fails; else each has one of its own over the batch's, which is dropped or taken over. A commit that fails drops
+them all.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from tollkeeper.accounts import Account
+from tollkeeper.accounts import Account, holding
 from tollkeeper.amounts import LARGEST
 from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
@@ -19,8 +20,7 @@ from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger.chain import Transaction, canonical
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """What one holder may still spend on one account; `lapsed` ones count as unreconciled instead of held."""
 
     holder: str
@@ -30,7 +30,8 @@ class Lease:
 
     def grown(self, amount: int) -> "Lease":
         """The lease with so much more outstanding, or with a negative amount less."""
-        return Lease(self.holder, self.account, self.outstanding + amount, self.lapsed)
+        holder, account, outstanding, lapsed = self
+        return Lease._make((holder, account, outstanding + amount, lapsed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +151,18 @@ class State(Protocol):
 
 @dataclass(slots=True)
 class Work:
-    """Changes over a `State`, readable as one."""
+    """Changes over a `State`, readable as one.
+
+    `held` is what is held in all on accounts of which nothing else changed: so it is after a lease, and most changes of
+    accounts are leases. All others that changed are in `accounts`. `touched` are those that the present step has put.
+    """
 
     below: State
     accounts: dict[str, tuple[Account, str]] = field(default_factory=dict)
-    leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+    leases: dict[str, dict[str, Lease]] = field(default_factory=dict)
+    """By holder and account."""
     holders: dict[str, Holder] = field(default_factory=dict)
     grants: dict[str, BookedGrant] = field(default_factory=dict)
     shares: dict[tuple[str, str], BookedShare] = field(default_factory=dict)
@@ -164,38 +172,44 @@ class Work:
 
     def account(self, account: str) -> tuple[Account, str] | None:
         """See `State`."""
-        return self.accounts.get(account) or self.below.account(account)
+        known = self.accounts.get(account) or self.below.account(account)
+        held = self.held.get(account)
+        return known if held is None or known is None else (holding(known[0], held), known[1])
+
+    @property
+    def changed_accounts(self) -> frozenset[str]:
+        """The accounts of which anything changed."""
+        return frozenset(self.accounts.keys() | self.held.keys())
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`; windows follow each other by minutes at least, so what is not yet durable is found by identity."""
         previous = self.below.previous_account(account)
-        return self.accounts[previous.id][0] if previous and previous.id in self.accounts else previous
+        known = self.account(previous.id) if previous else None
+        return known[0] if known else None
 
     def next_account(self, account: str) -> Account | None:
         """See `State`."""
         limit_and_key, window, unit = account.rsplit("@", 2)
-        later = [self.below.next_account(account)]
-        for identity, (own, _) in self.accounts.items():
+        below = self.below.next_account(account)
+        later = [below.id] if below else []
+        for identity in self.accounts:
             head, starts, of = identity.rsplit("@", 2)
             if (head, of) == (limit_and_key, unit) and starts > window:
-                later.append(own)
-        found = {one.id: one for one in later if one is not None}
-        first = min(found, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
-        return None if first is None else found[first]
+                later.append(identity)
+        first = min(later, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
+        known = None if first is None else self.account(first)
+        return known[0] if known else None
 
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
-        own = {account: lease for (of, account), lease in self.leases.items() if of == holder}
-        return {**self.below.leases_of(holder), **own}
+        below, own = self.below.leases_of(holder), self.leases.get(holder)
+        return {**below, **own} if own else below
 
     def lease(self, holder: str, account: str) -> Lease:
         """A holder's lease on one account, an empty one if there is none."""
-        own = self.leases.get((holder, account))
-        if own is not None:
-            return own
-        if isinstance(self.below, Work):
-            return self.below.lease(holder, account)
-        return self.below.leases_of(holder).get(account) or Lease(holder, account, 0)
+        own = self.leases.get(holder)
+        lease = own.get(account) if own else None
+        return lease or self.below.leases_of(holder).get(account) or Lease(holder, account, 0)
 
     def holder(self, holder: str) -> Holder:
         """See `State`."""
@@ -237,10 +251,27 @@ class Work:
                 f"{account.id}: {greatest} is too large: an account holds at most {LARGEST} nano-dollars or tokens"
             )
         self.accounts[account.id] = (account, unit)
+        self.held.pop(account.id, None)
+        self.touched.add(account.id)
+
+    def put_held(self, account: str, held: int) -> None:
+        """Change what is held of an account: no more than its cap, so it fits its column."""
+        if known := self.accounts.get(account):
+            self.accounts[account] = (holding(known[0], held), known[1])
+        else:
+            self.held[account] = held
 
     def put_lease(self, lease: Lease) -> None:
         """Change a lease."""
-        self.leases[lease.holder, lease.account] = lease
+        self.leases.setdefault(lease.holder, {})[lease.account] = lease
+
+    def changed_holders(self) -> set[str]:
+        """The holders of which anything changed, leases included."""
+        return self.holders.keys() | {holder for holder, leases in self.leases.items() if leases}
+
+    def changed_leases(self) -> list[Lease]:
+        """All leases that changed."""
+        return [lease for of_one in self.leases.values() for lease in of_one.values()]
 
     def book(self, booking: Booking) -> None:
         """Append a transaction."""
@@ -249,8 +280,14 @@ class Work:
 
     def absorb(self, step: "Work") -> None:
         """Take over the changes of a step that succeeded."""
+        for account, held in step.held.items():
+            self.put_held(account, held)
+        for account in step.accounts:
+            self.held.pop(account, None)
         self.accounts |= step.accounts
-        self.leases |= step.leases
+        self.touched |= step.touched
+        for lease in step.changed_leases():
+            self.put_lease(lease)
         self.holders |= step.holders
         self.grants |= step.grants
         self.shares |= step.shares
@@ -261,5 +298,5 @@ class Work:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
-        changes = (self.accounts, self.leases, self.holders, self.grants, self.shares, self.crossings, self.bookings)
-        return not any(changes)
+        state = (self.accounts, self.held, self.holders)
+        return not any((*state, *self.leases.values(), self.grants, self.shares, self.crossings, self.bookings))

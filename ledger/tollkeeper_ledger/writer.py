@@ -9,9 +9,9 @@ changes and its answer.
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tollkeeper.errors import TollkeeperError, Unavailable
 from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
@@ -21,6 +21,25 @@ from tollkeeper_ledger.work import State, Work
 Result = TypeVar("Result")
 Step = Callable[[Work], Any]
 Answer = tuple[Any, BaseException | None]
+
+
+class Waiting(Protocol):
+    """Who waits for the answer to a step, such as a future."""
+
+    def cancelled(self) -> bool:
+        """Whether the step was taken back; it is not begun then."""
+        ...
+
+
+Deliver = Callable[[Sequence[tuple[Any, Any, BaseException | None]]], None]
+"""Gets everybody who waits for a step of a batch, each with the answer or the error."""
+
+
+class _Asked(NamedTuple):
+    step: Step
+    waiting: Any
+    deliver: Deliver
+
 
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 8192
@@ -33,7 +52,7 @@ class LedgerWriter:
         self.store = store
         self._committed = committed
         self._closed = False
-        self._waiting: queue.SimpleQueue[tuple[Step, Future[Any]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -44,14 +63,23 @@ class LedgerWriter:
         as `Unstorable`, for a step whose changes cannot be stored.
         """
         future: Future[Result] = Future()
-        if self._closed:
-            future.set_exception(LedgerUnavailable(f"ledger {self.store.name}: it is being closed"))
-            return future
-        if self._waiting.qsize() >= LONGEST_QUEUE:
-            future.set_exception(LedgerUnavailable(f"ledger {self.store.name}: {LONGEST_QUEUE} writes wait; try again"))
-            return future
-        self._waiting.put((step, future))
+        try:
+            self.enqueue(step, future, resolve)
+        except LedgerUnavailable as error:
+            future.set_exception(error)
         return future
+
+    def enqueue(self, step: Step, waiting: Waiting, deliver: Deliver) -> None:
+        """Run a step in the next batch; `deliver` is called once for all steps of the batch that name it.
+
+        It is called on the writing thread, which does nothing else meanwhile. Raises `LedgerUnavailable` when the ledger
+        is being closed, or too many wait.
+        """
+        if self._closed:
+            raise LedgerUnavailable(f"ledger {self.store.name}: it is being closed")
+        if self._waiting.qsize() >= LONGEST_QUEUE:
+            raise LedgerUnavailable(f"ledger {self.store.name}: {LONGEST_QUEUE} writes wait; try again")
+        self._waiting.put(_Asked(step, waiting, deliver))
 
     def close(self) -> None:
         """Commit what waits, then close the ledger."""
@@ -63,9 +91,9 @@ class LedgerWriter:
     def _run(self) -> None:
         while batch := self._next_batch():
             # From here on a step can no longer be taken back; one that was is not begun.
-            self._do([(step, future) for step, future in batch if future.set_running_or_notify_cancel()])
+            self._do([asked for asked in batch if _begins(asked.waiting)])
 
-    def _next_batch(self) -> list[tuple[Step, Future[Any]]]:
+    def _next_batch(self) -> list[_Asked]:
         """Wait for one step and take along what else waits; empty at the end."""
         first = self._waiting.get()
         batch = [] if first is None else [first]
@@ -80,25 +108,24 @@ class LedgerWriter:
             batch.append(more)
         return batch
 
-    def _do(self, batch: list[tuple[Step, Future[Any]]]) -> None:
-        answers, failure = self._transact([step for step, _ in batch])
+    def _do(self, batch: list[_Asked]) -> None:
+        answers, failure = self._transact([asked.step for asked in batch])
         if failure is not None and len(batch) > 1 and not isinstance(failure, Unavailable):
             for one in batch:
                 self._do([one])
             return
-        for (_, future), (value, refused) in zip(batch, answers, strict=True):
-            if error := refused or failure:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
+        told: dict[Deliver, list[tuple[Any, Any, BaseException | None]]] = {}
+        for (_, waiting, deliver), (value, refused) in zip(batch, answers, strict=True):
+            told.setdefault(deliver, []).append((waiting, value, refused or failure))
+        for deliver, answered in told.items():
+            deliver(answered)
 
     def _transact(self, steps: list[Step]) -> tuple[list[Answer], TollkeeperError | None]:
         """Make what the steps change durable: their answers, and why that failed."""
         answers: list[Answer] = []
 
         def change(state: State) -> Work:
-            work = Work(state)
-            answers[:] = [_attempt(step, work) for step in steps]
+            work, answers[:] = _together(steps, state) or _apart(steps, state)
             return work
 
         failure: TollkeeperError | None = None
@@ -111,8 +138,45 @@ class LedgerWriter:
             failure.__cause__ = fault
         else:
             if not work.is_empty:
-                self._committed(frozenset(work.accounts))
+                self._committed(work.changed_accounts)
         return answers if len(answers) == len(steps) else [(None, None)] * len(steps), failure
+
+
+def resolve(answered: Sequence[tuple[Future[Any], Any, BaseException | None]]) -> None:
+    """Give futures their answers."""
+    for future, value, error in answered:
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+
+def _begins(waiting: Waiting) -> bool:
+    """From here on a step can no longer be taken back."""
+    return waiting.set_running_or_notify_cancel() if isinstance(waiting, Future) else not waiting.cancelled()
+
+
+Done = tuple[Work, list[Answer]]
+
+
+def _together(steps: list[Step], state: State) -> Done | None:
+    """All steps on one work; nothing where one of them raises, for its changes cannot be told from the others'."""
+    work, answers = Work(state), list[Answer]()
+    try:
+        for step in steps:
+            work.touched.clear()
+            answers.append((step(work), None))
+    except LedgerUnavailable:
+        raise
+    except Exception:  # noqa: BLE001 - it is done over apart, where whoever submitted the step is told
+        return None
+    return work, answers
+
+
+def _apart(steps: list[Step], state: State) -> Done:
+    """Each step on a work of its own, so that one that raises leaves the others alone."""
+    work = Work(state)
+    return work, [_attempt(step, work) for step in steps]
 
 
 def _attempt(step: Step, work: Work) -> Answer:

@@ -76,7 +76,7 @@ class Bookings:
     def commit(self, work: Work) -> None:
         self.store.commit(work)
         for tell in tuple(self._told):
-            tell(frozenset(work.accounts))
+            tell(work.changed_accounts)
 
     def use(
         self, limit: Limit, *amounts: int, ago: timedelta = timedelta(0), user: str = "alice", **changes: object

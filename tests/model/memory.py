@@ -20,11 +20,11 @@ class Memory:
     booked: frozenset[str] = frozenset()
 
     def after(self, work: Work) -> "Memory":
-        leases = {(lease.holder, lease.account): lease for lease in self.leases} | work.leases
+        leases = {(lease.holder, lease.account): lease for lease in (*self.leases, *work.changed_leases())}
         holders = {holder.holder: holder for holder in self.holders} | work.holders
         return replace(
             self,
-            known=work.accounts.get(self.known.id, (self.known, ""))[0],
+            known=(work.account(self.known.id) or (self.known, ""))[0],
             leases=frozenset(lease for lease in leases.values() if lease.outstanding > 0),
             holders=frozenset(holders.values()),
             booked=self.booked | work.booked,

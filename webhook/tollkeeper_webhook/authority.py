@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -92,7 +92,14 @@ class LedgerAuthority:
         self.reader.close()
 
     async def _submit(self, step: Callable[[Work], Result]) -> Result:
-        return await asyncio.wrap_future(self._writer.submit(step))
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._writer.enqueue(step, future, self._deliver)
+        return await future
+
+    def _deliver(self, answered: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+        """On the writer's thread: the loop is woken once for all answers of a batch."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_answer, answered)
 
     @property
     def _in_force(self) -> PolicySet:
@@ -233,6 +240,16 @@ class LedgerAuthority:
         self._sequences.pop(holder, None)
         self._stuck.discard(holder)
         self._recalling.forget(holder)
+
+
+def _answer(answered: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+    for future, value, error in answered:
+        if future.done():
+            continue  # whoever asked has gone
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
 
 
 def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:

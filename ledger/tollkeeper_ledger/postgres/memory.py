@@ -6,25 +6,25 @@ an answer made from it is a guess. Everything that was looked at is noted, also 
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from tollkeeper.accounts import RECENT_REQUESTS, Account
+from tollkeeper.accounts import RECENT_REQUESTS, Account, holding
 from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
-from tollkeeper_ledger.postgres.arrays import texts
+from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
+_LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownAccount:
+class KnownAccount(NamedTuple):
     """An account as of a version; version 0 is an account that did not exist."""
 
     account: Account | None
@@ -33,8 +33,7 @@ class KnownAccount:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class KnownHolder:
+class KnownHolder(NamedTuple):
     """A holder and its leases as of a version; every change of a lease counts its holder's version up."""
 
     holder: Holder
@@ -287,15 +286,22 @@ class Memory:
         self, accounts: set[str], holders: set[str], *, wait: bool, outdated_is_fine: bool, begin: bool = False
     ) -> Seen:
         suffix = "FOR UPDATE" if wait else "FOR UPDATE NOWAIT"
-        wanted = (("accounts", "id", accounts), ("holders", "holder", holders))
-        locks: list[Statement] = [
-            (f"{_VERSIONS.format(table=table, column=column)} ORDER BY {column} {suffix}", (texts(sorted(names)),))
-            for table, column, names in wanted
-            if names
-        ]
+        numbers = self._numbers_of(accounts)
+        locks: list[Statement] = []
+        if numbers:
+            locks.append((f"{_LOCK_BY_NUMBER} {suffix}", (integers(numbers),)))
+        elif accounts:
+            by_id = _VERSIONS.format(table="accounts", column="id")
+            locks.append((f"{by_id} ORDER BY number {suffix}", (texts(sorted(accounts)),)))
+        if holders:
+            by_name = _VERSIONS.format(table="holders", column="holder")
+            locks.append((f"{by_name} ORDER BY holder {suffix}", (texts(sorted(holders)),)))
         answers = iter(self._session.ask_all([("BEGIN", ()), *locks])[1:] if begin else self._session.ask_all(locks))
-        found = [dict[str, int](next(answers) if names else ()) for *_, names in wanted]
+        found = [dict[str, int](next(answers) if names else ()) for names in (accounts, holders)]
+        if numbers:
+            found[0] = {numbers[number]: version for number, version in found[0].items()}
         locked = Seen(set(found[0]), set(found[1]))
+        wanted = (("accounts", "id", accounts), ("holders", "holder", holders))
         for (table, column, names), versions in zip(wanted, found, strict=True):
             if absent := names - versions.keys():
                 # What another writer made while this one waited for a lock is not in that statement's snapshot.
@@ -303,6 +309,12 @@ class Memory:
                 versions.update(dict[str, int](self._session.ask(sql, (texts(sorted(absent)),))))
         self._compare(accounts, holders, *found, outdated_is_fine=outdated_is_fine)
         return locked
+
+    def _numbers_of(self, accounts: Iterable[str]) -> dict[Any, str]:
+        """Accounts by their row numbers, which are faster to find than their names; none where one of them has none yet."""
+        known = [(self._accounts.get(name), name) for name in accounts]
+        found: dict[Any, str] = {of.number: name for of, name in known if of and of.version}
+        return found if len(found) == len(known) else {}
 
     def _compare(
         self,
@@ -337,26 +349,38 @@ class Memory:
         """A work was committed: know its accounts and holders at their new versions."""
         granted = {name for name, _ in work.shares}
         for name, (account, unit) in work.accounts.items():
-            known = self.known_account(name)
-            self._accounts[name] = KnownAccount(account, unit, known.version + 1, numbers[name])
-            version, shares = self._shares.pop(name, (0, ()))
-            if version == known.version and name not in granted:
-                self._shares[name] = version + 1, shares
-        changed: dict[str, dict[str, Lease]] = {name: {} for name in work.holders}
-        for (name, of), lease in work.leases.items():
-            changed.setdefault(name, {})[of] = lease
-        for name, leases in changed.items():
-            held = self.known_holder(name)
-            for on, one in leases.items():
-                if one.outstanding > 0:
-                    held.leases[on] = one
-                else:
-                    held.leases.pop(on, None)
-            self._holders[name] = KnownHolder(work.holders.get(name, held.holder), held.leases, held.version + 1)
+            version = self.known_account(name).version
+            self._accounts[name] = KnownAccount(account, unit, version + 1, numbers[name])
+            if name in granted:
+                self._shares.pop(name, None)
+            else:
+                self._keep_shares(name, version)
+        for name, held in work.held.items():
+            before, unit, version, number = self._accounts[name]
+            assert before is not None  # noqa: S101 - something of it is held
+            self._accounts[name] = KnownAccount._make((holding(before, held), unit, version + 1, number))
+            if name in self._shares:
+                self._keep_shares(name, version)
+        self._remember_holders(work)
         self.forget_absent()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._shares.clear()
+
+    def _remember_holders(self, work: Work) -> None:
+        for name in work.changed_holders():
+            holder, leases, version = self.known_holder(name)
+            changed = work.leases.get(name, {})
+            leases.update(changed)
+            for ended in [account for account, lease in changed.items() if lease.outstanding <= 0]:
+                del leases[ended]
+            self._holders[name] = KnownHolder(work.holders.get(name, holder), leases, version + 1)
+
+    def _keep_shares(self, account: str, before: int) -> None:
+        """The shares of an account that went on by one version are what they were."""
+        version, shares = self._shares.pop(account, (0, ()))
+        if version == before:
+            self._shares[account] = before + 1, shares
 
     def forget_absent(self) -> None:
         """Drop what was looked for and is not there: it would grow with every wrong question."""

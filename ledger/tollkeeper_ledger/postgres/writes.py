@@ -13,8 +13,8 @@ from tollkeeper_ledger.lines import Row, lines_of, requests_of, sums_of
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
-from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, differs_in_held_alone, grant_row
-from tollkeeper_ledger.work import Work
+from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, grant_row
+from tollkeeper_ledger.work import Lease, Work
 
 _Counted = tuple[str, Sequence[Any], int, str]
 """A statement, how many rows it must change, and what such a row is."""
@@ -49,15 +49,23 @@ _UPDATE_HELD = (
     "UPDATE accounts a SET version = a.version + 1, held = u.held "
     "FROM unnest(%s::bigint[], %s::bigint[]) AS u (number, held) WHERE a.number = u.number"
 )
-_UPSERT_HOLDERS = (
+_INSERT_HOLDERS = (
     "INSERT INTO holders SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) "
-    "ON CONFLICT (holder) DO UPDATE SET "
-    "sequence = excluded.sequence, closed = excluded.closed, version = excluded.version "
-    "WHERE holders.version = excluded.version - 1"
+    "ON CONFLICT (holder) DO NOTHING"
+)
+_UPDATE_HOLDERS = (
+    "UPDATE holders h SET sequence = u.sequence, closed = u.closed, version = u.version "
+    "FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) AS u (holder, sequence, closed, version) "
+    "WHERE h.holder = u.holder AND h.version = u.version - 1"
 )
 _UPSERT_LEASES = (
     "INSERT INTO leases SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) "
     "ON CONFLICT (holder, account) DO UPDATE SET outstanding = excluded.outstanding, lapsed = excluded.lapsed"
+)
+_UPDATE_LEASES = (
+    "UPDATE leases l SET outstanding = u.outstanding, lapsed = u.lapsed "
+    "FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) AS u (holder, account, outstanding, lapsed) "
+    "WHERE l.holder = u.holder AND l.account = u.account"
 )
 _DELETE_LEASES = (
     "DELETE FROM leases l USING unnest(%s::text[], %s::text[]) AS u (holder, account) "
@@ -79,9 +87,10 @@ class Commit:
     def write_state(self, *also: Statement) -> None:
         """Accounts, holders and what belongs to them, and on the same journey to the server what else is to be done."""
         self._open_accounts()
-        counted = [*self._changed_accounts(), *self._changed_holders()]
+        new, known, ended = self._changed_leases()
+        counted = [*self._changed_accounts(), *self._changed_holders(), *known]
         statements = [(sql, values) for sql, values, _, _ in counted]
-        written = self._session.change_all([*statements, *self._changed_leases(), *also])
+        written = self._session.change_all([*statements, *new, *ended, *also])
         for count, (_, _, wanted, what) in zip(written, counted, strict=False):
             self._all_written(count, wanted, what)
         self._write_grants()
@@ -121,7 +130,7 @@ class Commit:
         self._session.change("UPDATE chain_head SET seq = %s, hash = %s WHERE chain = 'ledger'", (seq, head))
 
     def _open_accounts(self) -> None:
-        known = {name: self._memory.known_account(name) for name in sorted(self._work.accounts)}
+        known = {name: self._memory.known_account(name) for name in sorted(self._work.changed_accounts)}
         self.numbers = {name: account.number for name, account in known.items() if account.version}
         self.opened = known.keys() - self.numbers.keys()
         if self.opened:
@@ -131,41 +140,37 @@ class Commit:
             self._all_written(len(opened), len(rows), "an account")
 
     def _changed_accounts(self) -> Iterator[_Counted]:
-        held, whole = [], []
-        for name in sorted(self._work.accounts.keys() - self.opened):
-            account, unit = self._work.accounts[name]
-            before = self._memory.known_account(name).account
-            if before and differs_in_held_alone(account, before):
-                held.append((self.numbers[name], account.held))
-            else:
-                row = account_row(account, unit)
-                whole.append((row[0], *row[9:]))
+        held = [(self.numbers[name], amount) for name, amount in sorted(self._work.held.items())]
+        rows = [account_row(*self._work.accounts[name]) for name in sorted(self._work.accounts.keys() - self.opened)]
+        whole = [(row[0], *row[9:]) for row in rows]
         if held:
             yield _UPDATE_HELD, [integers(column) for column in zip(*held, strict=True)], len(held), "an account"
         if whole:
             yield _UPDATE_ACCOUNTS, _by_column(whole), len(whole), "an account"
 
     def _changed_holders(self) -> Iterator[_Counted]:
-        names = sorted(self._work.holders.keys() | {holder for holder, _ in self._work.leases})
-        rows = []
-        for name in names:
-            known = self._memory.known_holder(name)
-            holder = self._work.holders.get(name, known.holder)
-            rows.append((name, holder.sequence, int(holder.closed), known.version + 1))
-        if rows:
-            holders, *counts = zip(*rows, strict=True)
-            yield _UPSERT_HOLDERS, [texts(holders), *map(integers, counts)], len(rows), "a holder"
+        new, known = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
+        for name in sorted(self._work.changed_holders()):
+            before, _, version = self._memory.known_holder(name)
+            holder = self._work.holders.get(name, before)
+            (known if version else new).append((name, holder.sequence, int(holder.closed), version + 1))
+        for sql, rows in ((_UPDATE_HOLDERS, known), (_INSERT_HOLDERS, new)):
+            if rows:
+                holders, *counts = zip(*rows, strict=True)
+                yield sql, [texts(holders), *map(integers, counts)], len(rows), "a holder"
 
-    def _changed_leases(self) -> Iterator[Statement]:
-        """A lease of nothing is no lease: its row goes."""
-        leases = [one for _, one in sorted(self._work.leases.items()) if one.outstanding > 0]
-        ended = [key for key, one in sorted(self._work.leases.items()) if one.outstanding <= 0]
-        if ended:
-            yield _DELETE_LEASES, [texts(column) for column in zip(*ended, strict=True)]
-        if leases:
-            names = texts([one.holder for one in leases]), texts([one.account for one in leases])
-            lapsed = integers([int(one.lapsed) for one in leases])
-            yield _UPSERT_LEASES, (*names, integers([one.outstanding for one in leases]), lapsed)
+    def _changed_leases(self) -> tuple[Sequence[Statement], Sequence[_Counted], Sequence[Statement]]:
+        """New ones, ones that have a row, which is faster to change than to find in the way, and ones that end: a lease
+        of nothing is no lease, so its row goes."""
+        new, known, ended = list[Lease](), list[Lease](), list[Lease]()
+        for holder, leases in self._work.leases.items():
+            before = self._memory.known_holder(holder).leases if leases else {}
+            for account, one in leases.items():
+                group = ended if one.outstanding <= 0 else known if account in before else new
+                group.append(one)
+        changes = [(_UPDATE_LEASES, _lease_columns(known), len(known), "a lease")] if known else []
+        gone = [(_DELETE_LEASES, _lease_columns(ended)[:2])] if ended else []
+        return [(_UPSERT_LEASES, _lease_columns(new))] if new else [], changes, gone
 
     def _write_grants(self) -> None:
         grants = [grant_row(booked) for _, booked in sorted(self._work.grants.items())]
@@ -221,6 +226,11 @@ class Commit:
                 f"ledger {self._session.name}: other writers were there first ({what} of this was written meanwhile)",
                 Fault.CONTENDED,
             )
+
+
+def _lease_columns(leases: Sequence[Lease]) -> list[str]:
+    holders, accounts, outstanding, lapsed = zip(*leases, strict=True)
+    return [texts(holders), texts(accounts), integers(outstanding), integers([int(one) for one in lapsed])]
 
 
 def _by_column(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -1,8 +1,11 @@
 """Answers that were given, exports that were damaged and pages that are turned, on every storage."""
 
+import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -62,6 +65,26 @@ def test_a_step_that_is_taken_back_is_not_begun_and_stops_nobody_else(desk: Desk
     hold.set()
     other.result(10)
     assert begun == ["other"]
+    writer.close()
+
+
+def test_all_answers_of_a_batch_are_delivered_at_once_and_errors_as_what_they_are(desk: Desk) -> None:
+    hold = threading.Event()
+    told: queue.SimpleQueue[Sequence[tuple[Any, Any, BaseException | None]]] = queue.SimpleQueue()
+    writer = LedgerWriter(desk.store, lambda _accounts: None)
+
+    def failing(_work: Work) -> None:
+        raise ValueError("no")
+
+    writer.submit(lambda _work: hold.wait(10))
+    waiting: list[Future[int]] = [Future(), Future(), Future()]
+    for number, (future, step) in enumerate(zip(waiting, (lambda _work: 5, failing, lambda _work: 7), strict=True)):
+        writer.enqueue(step, future, told.put)
+        assert number or future.cancel()
+    hold.set()
+    (first, _, error), second = told.get(timeout=10)
+    assert (first, second) == (waiting[1], (waiting[2], 7, None))
+    assert isinstance(error, ValueError)
     writer.close()
 
 

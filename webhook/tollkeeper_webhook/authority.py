@@ -7,6 +7,7 @@ PostgreSQL; its store does over what another one was first to change.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -23,11 +24,12 @@ from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.recalls import Recalls
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger import bookkeeping, lending, opening
-from tollkeeper_ledger.storage import LedgerAt, open_reader, open_store
+from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader, open_reader, open_store
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 
 LOOK_FOR_LAPSED_SECONDS = 5.0
+READING_THREADS = 2
 
 _log = structlog.get_logger("tollkeeper.authority")
 
@@ -55,6 +57,8 @@ class LedgerAuthority:
         self._stuck: set[str] = set()
         self._recalls = Recalls()
         self._ears: dict[str, asyncio.Event] = {}
+        # Its own: whoever waits for an answer of this authority on the loop's own threads must not keep it from reading.
+        self._readers = ThreadPoolExecutor(READING_THREADS, "authority-reader")
 
     @property
     def ledger(self) -> str:
@@ -74,7 +78,7 @@ class LedgerAuthority:
         except BaseException:
             # Nobody else would: what could not be entered is not left either.
             self._store.close()
-            self.reader.close()
+            self._close_readers()
             raise
         self._writer = LedgerWriter(self._store, self._committed)
         self._watch = asyncio.create_task(self._look_for_lapsed())
@@ -84,7 +88,15 @@ class LedgerAuthority:
         self._watch.cancel()
         await asyncio.gather(self._watch, return_exceptions=True)
         await asyncio.to_thread(self._writer.close)
+        self._close_readers()
+
+    def _close_readers(self) -> None:
+        self._readers.shutdown()
         self.reader.close()
+
+    async def ask(self, question: Callable[[LedgerStoreReader], Result]) -> Result:
+        """The answer of the ledger's reader, asked on a thread that may wait."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, question, self.reader)
 
     async def _submit(self, step: Callable[[Work], Result]) -> Result:
         return await asyncio.wrap_future(self._writer.submit(step))
@@ -115,7 +127,8 @@ class LedgerAuthority:
         if not short:
             return
         try:
-            holders = await asyncio.to_thread(self.reader.holders_of, short, tuple(self._seen))
+            among = tuple(self._seen)
+            holders = await self.ask(lambda reader: reader.holders_of(short, among))
         except Unavailable as error:
             # What was granted is granted: without a recall whoever was refused only waits less long.
             _log.warning("the ledger cannot say who has leftovers", error=str(error))
@@ -222,7 +235,7 @@ class LedgerAuthority:
 
     async def _hear_of_all(self, now: datetime) -> None:
         """Also watch holders that talk to other authorities: they were heard of when their sequence number went on."""
-        live = await asyncio.to_thread(self.reader.live_holders)
+        live = await self.ask(lambda reader: reader.live_holders())
         for holder, sequence in live.items():
             if holder not in self._seen or sequence > self._sequences.get(holder, 0):
                 self._seen[holder] = now

@@ -74,6 +74,7 @@ class Correct(_Asked):
     details: dict[str, Any] = {}
 
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
 Asked = Adjust | Refund | Correct
 _ASKED: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="do")])
 
@@ -135,19 +136,15 @@ def _chosen(known: Sequence[Account], asked: Adjust, at: datetime) -> str | None
     """The one account whose window holds the instant."""
     if at.tzinfo is None:
         raise InvalidValue(f"at: {at.isoformat()} has no time zone; write an offset, such as {at.isoformat()}Z")
-    found = [account for account in known if _holds(account, at)]
-    units = [AccountId.parse(account.id).unit for account in found]
-    if asked.unit is not None:
-        found = [account for account, unit in zip(found, units, strict=True) if unit is asked.unit]
-    if len(found) > 1:
+    found = [
+        account for account in known if account.holds(at) and asked.unit in (None, AccountId.parse(account.id).unit)
+    ]
+    units = sorted({AccountId.parse(account.id).unit for account in found})
+    if len(units) > 1:
         raise InvalidValue(f"{asked.ref}: it was counted in {' and '.join(units)} in this window; name one with --unit")
-    return found[0].id if found else None
-
-
-def _holds(account: Account, at: datetime) -> bool:
-    return (account.window_start is None or account.window_start <= at) and (
-        account.window_end is None or at < account.window_end
-    )
+    # A window that was cut off counted until then; the one that it goes on in may begin before.
+    first = min(found, key=lambda account: account.window_end or _NEVER, default=None)
+    return first.id if first else None
 
 
 def _missing(asked: Adjust, known: Sequence[Account]) -> str:

@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
 from tollkeeper_ledger.lines import accounts_of, lines_of, requests_of, sums_of
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
+    OVERLAPPING,
     UPDATE_HELD,
     UPSERT_ACCOUNT,
     account_of,
@@ -34,6 +36,7 @@ from tollkeeper_ledger.rows import (
     booked_at,
     differs_in_held_alone,
     grant_row,
+    overlapping_values,
     share_of,
     to_micros,
     to_time,
@@ -163,6 +166,12 @@ class SqliteStore:
             "ORDER BY window LIMIT 1",
             (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, account),
         ).fetchone()
+        known = self.account(row[0]) if row else None
+        return known[0] if known else None
+
+    def overlapping(self, account: str, now: datetime) -> Account | None:
+        """See `State`."""
+        row = self._connection.execute(OVERLAPPING, overlapping_values(account, to_micros(now) or 0)).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None
 

@@ -76,6 +76,10 @@ class LedgerStoreReader(LedgerReader, Protocol):
         """The holders of what stands as unreconciled in an account: they have not been heard of."""
         ...
 
+    def owed(self) -> Sequence[str]:
+        """The marks of what closed windows owe to the ones after them: see `handing.settle_owed`."""
+        ...
+
     def chain(self) -> Generator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
         ...

@@ -6,6 +6,7 @@ with its own work and leaves the batch as it was; a commit that fails drops them
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
@@ -17,6 +18,9 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger.chain import Transaction, canonical
+
+LATEST_WINDOWS = 64
+"""Among so many windows of a limit and key, those that began last, one is looked for that overlaps another (B7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,13 @@ class State(Protocol):
         """The account of the same limit and key in the first window after this one's."""
         ...
 
+    def overlapping(self, account: str, now: datetime) -> Account | None:
+        """The account of the same limit, key and unit, other than this one, whose window holds an instant.
+
+        Of several, the one that was opened last; it is looked for among the `LATEST_WINDOWS` that began last.
+        """
+        ...
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """A holder's leases, by account."""
         ...
@@ -182,6 +193,16 @@ class Work:
         found = {one.id: one for one in later if one is not None}
         first = min(found, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
         return None if first is None else found[first]
+
+    def overlapping(self, account: str, now: datetime) -> Account | None:
+        """See `State`."""
+        limit_and_key, _, unit = account.rsplit("@", 2)
+        head, tail = f"{limit_and_key}@", f"@{unit}"
+        for identity, (own, _) in self.accounts.items():
+            if identity.startswith(head) and identity.endswith(tail) and identity != account and own.holds(now):
+                return own
+        found = self.below.overlapping(account, now)
+        return None if found is None or found.id in self.accounts else found
 
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""

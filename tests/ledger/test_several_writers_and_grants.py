@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant
 from tests.postgres_server import PostgresServer
 from tollkeeper.leases import Want
+from tollkeeper.windows import Calendar, Every
+from tollkeeper_ledger import opening
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.session import Session
 from tollkeeper_ledger.storage import PostgresLedger
+from tollkeeper_ledger.work import Work
 
 LIMIT = budget(allocation=100)
 ACCOUNT = account_of(LIMIT)
@@ -36,6 +39,27 @@ def test_a_grant_that_another_writer_booked_burns_and_expires_here(postgres: Pos
     here.lease("g", returns={ACCOUNT: 310})
     here.lease("g", Want(ACCOUNT, 1, 1), now=NOW + timedelta(hours=2))
     assert here.account(ACCOUNT).granted == 50
+    here.store.close()
+    there.store.close()
+
+
+def test_a_window_that_another_writer_opens_meanwhile_is_continued_from_once(postgres: PostgresServer) -> None:
+    """B7: both find that the month is cut off; the one that comes second finds the week opened."""
+    ledger, week = PostgresLedger(postgres.new_database()), budget(allocation=100, calendar=Calendar.every(Every.WEEK))
+    here, there = Desk(ledger, LIMIT), Desk(ledger, week)
+    here.lease("g", Want(ACCOUNT, 90, 90))
+    runs: list[int] = []
+
+    def opened(work: Work) -> None:
+        opening.open_account(work, week, (), NOW)
+        runs.append(len(runs))
+        if len(runs) == 1:
+            here.open(week)
+
+    there.do(opened)
+    assert len(runs) == 2
+    assert (there.account(account_of(week)).spent, there.account(ACCOUNT).window_end) == (90, NOW)
+    assert [b'"continue"' in line for line in here.export()].count(True) == 1
     here.store.close()
     there.store.close()
 

@@ -17,13 +17,13 @@ import structlog
 
 from tollkeeper.accounts import Account
 from tollkeeper.books import Grant, GrantState
-from tollkeeper.errors import Unavailable
+from tollkeeper.errors import TollkeeperError, Unavailable
 from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.recalls import Recalls
 from tollkeeper.usage import UsageRecord
-from tollkeeper_ledger import bookkeeping, lending, opening
+from tollkeeper_ledger import bookkeeping, handing, lending, opening
 from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader, open_reader, open_store
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
@@ -206,6 +206,7 @@ class LedgerAuthority:
         while True:
             await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
             await self.lapse_unheard()
+            await self.settle_owed()
 
     async def lapse_unheard(self) -> None:
         """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
@@ -233,6 +234,15 @@ class LedgerAuthority:
             if self._seen.get(holder) is seen:
                 self._forget(holder)
 
+    async def settle_owed(self) -> None:
+        """Hand on what corrections changed in closed windows while their limits were not known."""
+        now, policy = self._clock(), self._in_force
+        try:
+            for mark in await self.ask(lambda reader: reader.owed()):
+                await self._submit(partial(_settle_owed, policy=policy, mark=mark, now=now))
+        except TollkeeperError as error:
+            _log.warning("what closed windows owe cannot be handed on yet", error=str(error))
+
     async def _hear_of_all(self, now: datetime) -> None:
         """Also watch holders that talk to other authorities: they were heard of when their sequence number went on."""
         live = await self.ask(lambda reader: reader.live_holders())
@@ -246,6 +256,11 @@ class LedgerAuthority:
         self._sequences.pop(holder, None)
         self._stuck.discard(holder)
         self._recalls.forget(holder)
+
+
+def _settle_owed(work: Work, policy: PolicySet, mark: str, now: datetime) -> None:
+    if handing.settle_owed(work, policy, mark, now):
+        lending.settle(work, policy, now)
 
 
 def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:

@@ -20,6 +20,10 @@ LONGEST_CONTENTION_SECONDS = 10.0
 
 _NUMBER_BATCH = "INSERT INTO writers VALUES (%s, %s) ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch"
 
+_LAST_BATCH = (
+    "INSERT INTO writers VALUES (%s, 0) ON CONFLICT (writer) DO UPDATE SET batch = writers.batch RETURNING batch"
+)
+
 
 class PostgresStore:
     """See `Store`. Raises `LedgerUnavailable` when the database cannot be opened. Not safe for use by several threads."""
@@ -130,14 +134,15 @@ class PostgresStore:
     def _what_became(self, deadline: float) -> Work | None:
         """Wait for the server; answer the work whose commit was sent if it is booked, nothing if it is not.
 
-        Every commit writes its number into the writer's own row. To lock that row is to wait until the lost commit has
-        ended, so the answer is final. Raises `Interrupted` when the server stays away.
+        Every commit writes its number into the writer's own row. To write that row is to wait until the lost commit has
+        ended, also where the row was not there before it, so the answer is final. Raises `Interrupted` when the server
+        stays away, or the commit goes on waiting for a standby that is.
         """
         self._session.wait_for_server(deadline)
         if self._sent is None:
             return None
-        rows = self._session.ask("SELECT batch FROM writers WHERE writer = %s FOR UPDATE", (self._writer,))
-        return self._sent if rows and rows[0][0] == self._batch else None
+        rows = self._session.ask(_LAST_BATCH, (self._writer,))
+        return self._sent if rows[0][0] == self._batch else None
 
     def _make_partitions_ahead(self) -> None:
         now = int(self._session.ask("SELECT (extract(epoch FROM now()) * 1000000)::bigint")[0][0])

@@ -33,6 +33,7 @@ from tollkeeper_ledger.handing import OWED, PAID
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
 from tollkeeper_ledger.unpriced import part_of
 from tollkeeper_ledger.usages import Asking, page_of, usage_rows
+from tollkeeper_ledger.work import Holder
 
 CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation", "release": "Release"}
 """What corrections are called among payments."""
@@ -100,6 +101,16 @@ class Questions:
                 (account,),
             )
             return [holder for (holder,) in rows]
+
+    def holders_without_leases(self, most: int) -> Sequence[Holder]:
+        """See `LedgerStoreReader`."""
+        with self._lent() as snapshot:
+            rows = snapshot.rows(
+                "SELECT holder, sequence, closed FROM holders h WHERE NOT EXISTS "
+                "(SELECT 1 FROM leases l WHERE l.holder = h.holder) ORDER BY holder LIMIT ?",
+                (most,),
+            )
+            return [Holder(holder, sequence, bool(closed)) for holder, sequence, closed in rows]
 
     def owed(self) -> Sequence[str]:
         """See `LedgerStoreReader`."""

@@ -281,6 +281,7 @@ class SqliteStore:
         self._write_accounts(work)
         numbers = self._number(work)
         self._write_leases(work)
+        many("DELETE FROM holders WHERE holder = ?", [(holder,) for holder in work.forgotten])
         many(
             "INSERT OR REPLACE INTO holders VALUES (?, ?, ?)",
             [(holder.holder, holder.sequence, int(holder.closed)) for holder in work.holders.values()],
@@ -357,6 +358,9 @@ class SqliteStore:
         self._numbers |= numbers
         # Only what was read has a number for sure; what is new is read when it is asked for.
         self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}
+        for holder in work.forgotten:
+            self._holders.pop(holder, None)
+            self._leases.pop(holder, None)
         self._holders |= work.holders
         for (holder, account), lease in work.leases.items():
             leases = self._leases.setdefault(holder, {})

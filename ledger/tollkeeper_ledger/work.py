@@ -172,6 +172,8 @@ class Work:
     crossings: set[tuple[str, int]] = field(default_factory=set)
     bookings: list[Booking] = field(default_factory=list)
     booked: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+    """Holders of whom nothing needs to be known any more."""
 
     def account(self, account: str) -> tuple[Account, str] | None:
         """See `State`."""
@@ -220,7 +222,9 @@ class Work:
 
     def holder(self, holder: str) -> Holder:
         """See `State`."""
-        return self.holders.get(holder) or self.below.holder(holder)
+        if own := self.holders.get(holder):
+            return own
+        return Holder(holder) if holder in self.forgotten else self.below.holder(holder)
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`."""
@@ -278,9 +282,10 @@ class Work:
         self.crossings |= step.crossings
         self.bookings += step.bookings
         self.booked |= step.booked
+        self.forgotten |= step.forgotten
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
         changes = (self.accounts, self.leases, self.holders, self.grants, self.shares, self.crossings, self.bookings)
-        return not any(changes)
+        return not any((*changes, self.forgotten))

@@ -21,6 +21,7 @@ from tollkeeper_ledger.sqlite import SqliteStore
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 from tollkeeper_ledger.work import Work
 from tollkeeper_webhook.authority import LedgerAuthority
+from tollkeeper_webhook.quiet import QUIET_SECONDS
 
 LIMIT = budget()
 ACCOUNT = account_of(LIMIT)
@@ -153,3 +154,25 @@ async def test_what_was_corrected_while_no_limit_was_known_is_handed_on_when_it_
             known = authority.reader.account(account_of(rolling, later))
             assert known is not None
             assert known.rolled_over == rolled
+
+
+async def test_a_holder_without_leases_is_forgotten_when_it_was_quiet_for_an_hour_and_no_sooner(
+    running: Running,
+) -> None:
+    async def known() -> list[str]:
+        return [one.holder for one in await running.authority.ask(lambda reader: reader.holders_without_leases(10))]
+
+    await running.lease("ended")
+    await running.authority.close("ended", {})
+    await running.lease("vanished")
+    await running.authority.close("vanished", {ACCOUNT: 50})
+    await running.lease("quiet", 0)
+    await running.authority.forget_quiet(0.0)
+    await running.authority.forget_quiet(QUIET_SECONDS - 1)
+    assert await known() == ["ended", "quiet"]
+    await running.lease("quiet", 0)
+    await running.authority.forget_quiet(QUIET_SECONDS)
+    assert await known() == ["quiet"]
+    await running.authority.forget_quiet(2 * QUIET_SECONDS)
+    assert await known() == []
+    assert running.account.unreconciled == 50

@@ -25,10 +25,13 @@ from tollkeeper.recalls import Recalls
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger import bookkeeping, handing, lending, opening
 from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader, open_reader, open_store
-from tollkeeper_ledger.work import Work
+from tollkeeper_ledger.work import Holder, Work
 from tollkeeper_ledger.writer import LedgerWriter
+from tollkeeper_webhook.quiet import MOST_AT_ONCE, QuietHolders
 
 LOOK_FOR_LAPSED_SECONDS = 5.0
+LOOK_FOR_QUIET_SECONDS = 600.0
+FORGOTTEN_AT_ONCE = 100
 READING_THREADS = 2
 
 _log = structlog.get_logger("tollkeeper.authority")
@@ -56,6 +59,8 @@ class LedgerAuthority:
         self._sequences: dict[str, int] = {}
         self._stuck: set[str] = set()
         self._recalls = Recalls()
+        self._quiet = QuietHolders()
+        self._looked_for_quiet = -LOOK_FOR_QUIET_SECONDS
         self._ears: dict[str, asyncio.Event] = {}
         # Its own: whoever waits for an answer of this authority on the loop's own threads must not keep it from reading.
         self._readers = ThreadPoolExecutor(READING_THREADS, "authority-reader")
@@ -207,6 +212,9 @@ class LedgerAuthority:
             await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
             await self.lapse_unheard()
             await self.settle_owed()
+            if self._loop.time() - self._looked_for_quiet >= LOOK_FOR_QUIET_SECONDS:
+                self._looked_for_quiet = self._loop.time()
+                await self.forget_quiet(self._loop.time())
 
     async def lapse_unheard(self) -> None:
         """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
@@ -243,6 +251,16 @@ class LedgerAuthority:
         except TollkeeperError as error:
             _log.warning("what closed windows owe cannot be handed on yet", error=str(error))
 
+    async def forget_quiet(self, at: float) -> None:
+        """Forget holders that have no leases and were quiet for long, at a moment of the loop's clock."""
+        try:
+            found = await self.ask(lambda reader: reader.holders_without_leases(MOST_AT_ONCE))
+            due = self._quiet.due(found, at)
+            for start in range(0, len(due), FORGOTTEN_AT_ONCE):
+                await self._submit(partial(_forget_all, holders=due[start : start + FORGOTTEN_AT_ONCE]))
+        except TollkeeperError as error:
+            _log.warning("holders that are gone cannot be forgotten yet", error=str(error))
+
     async def _hear_of_all(self, now: datetime) -> None:
         """Also watch holders that talk to other authorities: they were heard of when their sequence number went on."""
         live = await self.ask(lambda reader: reader.live_holders())
@@ -256,6 +274,11 @@ class LedgerAuthority:
         self._sequences.pop(holder, None)
         self._stuck.discard(holder)
         self._recalls.forget(holder)
+
+
+def _forget_all(work: Work, holders: Sequence[Holder]) -> None:
+    for holder in holders:
+        bookkeeping.forget(work, holder)
 
 
 def _settle_owed(work: Work, policy: PolicySet, mark: str, now: datetime) -> None:

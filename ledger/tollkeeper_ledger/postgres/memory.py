@@ -4,6 +4,7 @@ Nothing here is locked and all of it may be out of date. `check` compares versio
 an answer made from it is a guess. Everything that was looked at is noted, also what was not found.
 """
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,11 +48,21 @@ class KnownAccount:
 
 @dataclass(frozen=True, slots=True)
 class KnownHolder:
-    """A holder and its leases as of a version; every change of a lease counts its holder's version up."""
+    """A holder and its leases as of a version; every change of a lease counts its holder's version up.
+
+    A holder that was forgotten may come again: its versions go on beyond all that it had (`first` is the time), so that
+    what another writer remembers of it is not taken for what is known now.
+    """
 
     holder: Holder
     leases: dict[str, Lease]
     version: int = 0
+    first: int = 1
+
+    @property
+    def next_version(self) -> int:
+        """The version that its next change has."""
+        return self.version + 1 if self.version else self.first
 
 
 @dataclass(slots=True)
@@ -205,6 +216,7 @@ class Memory:
     def _load_holder(self, holder: str) -> KnownHolder:
         rows = self._session.ask("SELECT sequence, closed, version FROM holders WHERE holder = %s", (holder,))
         sequence, closed, version = rows[0] if rows else (0, 0, 0)
+        first = time.time_ns() // 1000
         # The version is read first: leases that are newer than it make the check fail, never pass.
         leases = self._session.ask(
             "SELECT account, outstanding, lapsed FROM leases WHERE holder = %s AND outstanding > 0", (holder,)
@@ -213,7 +225,7 @@ class Memory:
             account: Lease(holder, account, outstanding, bool(lapsed)) for account, outstanding, lapsed in leases
         }
         lapsed = any(lease.lapsed for lease in by_account.values())
-        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version)
+        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version, first)
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`. A name that nothing is known of is taken to be free; the commit finds out."""
@@ -376,11 +388,15 @@ class Memory:
                     held.leases[on] = one
                 else:
                     held.leases.pop(on, None)
-            self._holders[name] = KnownHolder(work.holders.get(name, held.holder), held.leases, held.version + 1)
+            self._holders[name] = KnownHolder(work.holders.get(name, held.holder), held.leases, held.next_version)
+        for name in work.forgotten - changed.keys():
+            self._holders.pop(name, None)
         self.forget_absent()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._shares.clear()
+        if len(self._holders) > REMEMBERED_ACCOUNTS:
+            self._holders.clear()
 
     def forget_absent(self) -> None:
         """Drop what was looked for and is not there: it would grow with every wrong question."""

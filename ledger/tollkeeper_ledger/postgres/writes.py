@@ -79,7 +79,7 @@ class Commit:
     def write_state(self, *also: Statement) -> None:
         """Accounts, holders and what belongs to them, and on the same journey to the server what else is to be done."""
         self._open_accounts()
-        counted = [*self._changed_accounts(), *self._changed_holders()]
+        counted = [*self._changed_accounts(), *self._forgotten_holders(), *self._changed_holders()]
         statements = [(sql, values) for sql, values, _, _ in counted]
         written = self._session.change_all([*statements, *self._changed_leases(), *also])
         for count, (_, _, wanted, what) in zip(written, counted, strict=False):
@@ -151,10 +151,15 @@ class Commit:
         for name in names:
             known = self._memory.known_holder(name)
             holder = self._work.holders.get(name, known.holder)
-            rows.append((name, holder.sequence, int(holder.closed), known.version + 1))
+            rows.append((name, holder.sequence, int(holder.closed), known.next_version))
         if rows:
             holders, *counts = zip(*rows, strict=True)
             yield _UPSERT_HOLDERS, [texts(holders), *map(integers, counts)], len(rows), "a holder"
+
+    def _forgotten_holders(self) -> Iterator[_Counted]:
+        names = sorted(self._work.forgotten)
+        if names:
+            yield "DELETE FROM holders WHERE holder = ANY(%s::text[])", [texts(names)], len(names), "a holder"
 
     def _changed_leases(self) -> Iterator[Statement]:
         """A lease of nothing is no lease: its row goes."""

@@ -20,7 +20,7 @@ from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
 from tollkeeper.grants import Carry, Share, carry, continued, own_left, rolled
 from tollkeeper.identity import new_id
-from tollkeeper.limits import Limit
+from tollkeeper.limits import Limit, LimitRef
 from tollkeeper.policy import PolicySet
 from tollkeeper.windows import Calendar, format_time
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
@@ -29,7 +29,8 @@ from tollkeeper_ledger.work import BookedShare, Booking, Work
 
 CARRY, CONTINUE, OWE = "carry", "continue", "owe"
 OWED, PAID = "owed/", "paid/"
-"""What the marks of what is owed, and of what was handed on of that, begin with; the rest is the transaction that owes."""
+"""What the marks of what is owed, and of what was handed on of that, begin with; the rest is the account that owes, and
+the transaction that says so."""
 
 _TICK = timedelta(microseconds=1)
 Holding = tuple[Account, Sequence[Share]]
@@ -67,7 +68,7 @@ def _hand_on(work: Work, limit: Limit, before: Holding, after: Holding, now: dat
     following = work.next_account(account.id)
     if following is None:
         return
-    if limit.calendar is Calendar.FOREVER:
+    if limit.calendar == Calendar.FOREVER:
         _owe(work, before, after, following, now)
     was, is_now = (carry(limit, *holding, following.window_start, now) for holding in (before, after))
     _give(work, limit, following, was, is_now, now, _transaction(CARRY, account, now))
@@ -157,7 +158,12 @@ def _owe(work: Work, before: Holding, after: Holding, following: Account, now: d
     own = [own_left(*holding) for holding in (before, after)]
     if own[0] != own[1]:
         transaction = _transaction(OWE, after[0], now, to=following.id, own=own)
-        work.book(Booking(transaction, marks=(OWED + transaction.id,)))
+        work.book(Booking(transaction, marks=(f"{OWED}{after[0].id}/{transaction.id}",)))
+
+
+def owed_by(mark: str) -> LimitRef:
+    """The limit of the account that owes what is owed under a mark."""
+    return parse_account(mark.removeprefix(OWED).rpartition("/")[0]).ref
 
 
 def settle_owed(work: Work, policy: PolicySet, mark: str, now: datetime) -> bool:
@@ -165,15 +171,11 @@ def settle_owed(work: Work, policy: PolicySet, mark: str, now: datetime) -> bool
     owed, paid = work.transaction(mark), PAID + mark.removeprefix(OWED)
     if owed is None or work.booked_among([paid]):
         return False
-    told = owed["usage"]
-    limit, closed, following = (
-        policy.limit(parse_account(told["from"]).ref),
-        work.account(told["from"]),
-        work.account(told["to"]),
-    )
+    told, limit = owed["usage"], policy.limit(owed_by(mark))
+    closed, following = work.account(told["from"]), work.account(told["to"])
     if limit is None or closed is None or following is None:
         return False
-    if limit.unit != closed[1] or limit.calendar is Calendar.FOREVER:
+    if limit.unit != closed[1] or limit.calendar == Calendar.FOREVER:
         return False
     ends, starts = closed[0].window_end, following[0].window_start
     was, is_now = (Carry(rolled(limit, own, ends, starts), ()) for own in told["own"])

@@ -246,7 +246,8 @@ class LedgerAuthority:
         """Hand on what corrections changed in closed windows while their limits were not known."""
         now, policy = self._clock(), self._in_force
         try:
-            for mark in await self.ask(lambda reader: reader.owed()):
+            owed = await self.ask(lambda reader: reader.owed())
+            for mark in (mark for mark in owed if policy.limit(handing.owed_by(mark))):
                 await self._submit(partial(_settle_owed, policy=policy, mark=mark, now=now))
         except TollkeeperError as error:
             _log.warning("what closed windows owe cannot be handed on yet", error=str(error))

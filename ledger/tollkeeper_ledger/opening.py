@@ -33,7 +33,7 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) 
     if known is None:
         begins = window.start if window.end else None
         fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
-        if overlapped := work.overlapping(fresh.id, now):
+        if overlapped := _cut_off_by(work, fresh, now):
             opened = _credit(work, limit, fresh, allocation=limit.allocation, now=now)
             return go_on(work, limit, expire_due(work, limit, overlapped, now), opened, now)
         carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
@@ -60,10 +60,17 @@ def _counting_again(work: Work, limit: Limit, account: Account, window: Window, 
     was = continued(account, alive(work, account), now) if cut_into(work, account) else None
     account = replace(account, window_end=window.end)
     work.put(account, limit.unit)
-    overlapped = work.overlapping(account.id, now)
+    overlapped = _cut_off_by(work, account, now)
     if overlapped is None:
         return account
     return go_on(work, limit, expire_due(work, limit, overlapped, now), account, now, was)
+
+
+def _cut_off_by(work: Work, account: Account, now: datetime) -> Account | None:
+    """The account that counted until this one does. One that was cut off before goes on elsewhere already: it may be seen
+    here where the window that is opened is a past one, for a usage that comes late."""
+    overlapped = work.overlapping(account.id, now)
+    return overlapped if overlapped and not cut_into(work, overlapped) else None
 
 
 def has_handed_on(work: Work, limit: Limit, account: Account, now: datetime) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, policy, record
 from tests.ledger.conftest import NewLedger
 from tollkeeper.leases import Reason, Want
-from tollkeeper.limits import Limit
+from tollkeeper.limits import Enforcement, Limit
 from tollkeeper.usage import Charge
 from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger import corrections
@@ -162,6 +162,17 @@ def test_a_window_that_ended_by_itself_is_not_continued(desk: Desk) -> None:
     later = NOW + timedelta(days=14)
     known = desk.account(write_again(desk, replace(WEEK, rollover=0), later))
     assert known.spent == 0
+
+
+def test_a_past_window_that_is_opened_for_a_late_usage_takes_nothing_over_twice(desk: Desk) -> None:
+    spend(desk, account_of(MONTH), 300)
+    soft = replace(WEEK, enforcement=Enforcement.SOFT)
+    week = write_again(desk, soft)
+    before, past = NOW - timedelta(days=7), account_of(WEEK, NOW - timedelta(days=7))
+    desk.charge(record("g", Charge(past, 20, 0), admitted_at=before, finished_at=before))
+    assert (desk.account(past).spent, desk.account(week).spent) == (20, 300)
+    adjust(desk, account_of(MONTH), 100)
+    assert (desk.account(past).spent, desk.account(week).spent) == (20, 200)
 
 
 steps = st.lists(

@@ -3,7 +3,7 @@
 The same code runs in `tollkeeper up` and in a command that opened the ledger itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from tollkeeper_cli import control
 from tollkeeper_cli.settings import LEDGER_FILE
 from tollkeeper_ledger import corrections, opening
 from tollkeeper_ledger.corrections import Change, Corrected, Correction
-from tollkeeper_ledger.storage import LedgerAt
+from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader
 from tollkeeper_ledger.work import Work
 from tollkeeper_webhook.authority import LedgerAuthority
 
@@ -74,6 +74,7 @@ class Correct(_Asked):
     details: dict[str, Any] = {}
 
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
 Asked = Adjust | Refund | Correct
 _ASKED: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="do")])
 
@@ -99,7 +100,8 @@ def _read(raw: Mapping[str, Any]) -> Asked:
 
 
 async def _adjust(authority: LedgerAuthority, asked: Adjust) -> Mapping[str, Any]:
-    known = authority.reader.accounts_named(asked.ref, asked.key)
+    """What is read comes first, on a thread that may wait: the loop serves others, and a step reads its `Work` alone."""
+    known, vanished = await authority.ask(partial(_read_before, asked=asked))
 
     def step(work: Work, policy: PolicySet, now: datetime) -> Corrected:
         account = _chosen(known, asked, asked.at or now)
@@ -111,37 +113,41 @@ async def _adjust(authority: LedgerAuthority, asked: Adjust) -> Mapping[str, Any
         amount = parse_amount(asked.amount.removeprefix("+"), AccountId.parse(account).unit)
         change = Change(account, amount)
         if asked.unreconciled:
-            vanished = authority.reader.vanished_holders(account)
-            return corrections.release(work, policy, change, holders=vanished, reason=asked.reason, now=now)
+            holders = vanished.get(account, ())
+            return corrections.release(work, policy, change, holders=holders, reason=asked.reason, now=now)
         return corrections.adjust(work, policy, change, reason=asked.reason, reference=asked.reference, now=now)
 
     return _told(await authority.correct(step))
+
+
+def _read_before(reader: LedgerStoreReader, asked: Adjust) -> tuple[Sequence[Account], Mapping[str, Collection[str]]]:
+    """The accounts that may be meant, and who vanished with something of each of them in hand."""
+    known = reader.accounts_named(asked.ref, asked.key)
+    if not asked.unreconciled:
+        return known, {}
+    return known, {account.id: reader.vanished_holders(account.id) for account in known if account.unreconciled}
 
 
 def _fits(asked: Adjust, keys: int) -> bool:
     return asked.at is None and asked.unit is None and len(asked.key) == keys
 
 
-def _chosen(known: Any, asked: Adjust, at: datetime) -> str | None:
+def _chosen(known: Sequence[Account], asked: Adjust, at: datetime) -> str | None:
     """The one account whose window holds the instant."""
     if at.tzinfo is None:
         raise InvalidValue(f"at: {at.isoformat()} has no time zone; write an offset, such as {at.isoformat()}Z")
-    found = [account for account in known if _holds(account, at)]
-    units = [AccountId.parse(account.id).unit for account in found]
-    if asked.unit is not None:
-        found = [account for account, unit in zip(found, units, strict=True) if unit is asked.unit]
-    if len(found) > 1:
+    found = [
+        account for account in known if account.holds(at) and asked.unit in (None, AccountId.parse(account.id).unit)
+    ]
+    units = sorted({AccountId.parse(account.id).unit for account in found})
+    if len(units) > 1:
         raise InvalidValue(f"{asked.ref}: it was counted in {' and '.join(units)} in this window; name one with --unit")
-    return found[0].id if found else None
+    # A window that was cut off counted until then; the one that it goes on in may begin before.
+    first = min(found, key=lambda account: account.window_end or _NEVER, default=None)
+    return first.id if first else None
 
 
-def _holds(account: Account, at: datetime) -> bool:
-    return (account.window_start is None or account.window_start <= at) and (
-        account.window_end is None or at < account.window_end
-    )
-
-
-def _missing(asked: Adjust, known: Any) -> str:
+def _missing(asked: Adjust, known: Sequence[Account]) -> str:
     key = f" with the key {','.join(asked.key)}" if asked.key else " without a key"
     if not known:
         return f"{asked.ref}{key} has no account; see that name, --limit and --key are right, in the order of per:"

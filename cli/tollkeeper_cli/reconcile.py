@@ -72,14 +72,13 @@ async def _book(fixes: list[Fix], storage: StorageSettings) -> bool:
     failed = False
     for fix in fixes:
         what = fix.upstream or f"{fix.day} {fix.model} {fix.tenant}"
-        details = {"day": str(fix.day), "model": fix.model, "tenant": fix.tenant, "cost": fix.cost}
         asked = {
             "do": "correct",
             "mark": fix.mark,
             "changes": tuple(fix.changes.items()),
             "reason": f"the provider's usage says {format_money(fix.cost)} USD more" if fix.cost > 0
             else f"the provider's usage says {format_money(-fix.cost)} USD less",
-            "details": details | ({"upstream_id": fix.upstream} if fix.upstream else {}),
+            "details": fix.details,
         }  # fmt: skip
         try:
             answer = await carried_out(storage.directory, asked, storage.ledger)

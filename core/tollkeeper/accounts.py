@@ -67,6 +67,11 @@ class Account:
     lent: int = 0
     lender: str = ""
 
+    def holds(self, now: datetime) -> bool:
+        """Whether an instant lies in its window."""
+        begun = self.window_start is None or self.window_start <= now
+        return begun and (self.window_end is None or now < self.window_end)
+
     @property
     def own_credit(self) -> int:
         """What was put in for good: allocation, rollover and grants."""
@@ -210,6 +215,11 @@ def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: 
         granted=account.granted + granted,
     )
     return latched(credited, limit, room_before=account.room(limit))
+
+
+def take_over(account: Account, limit: Limit, used: int) -> Account:
+    """Count as spent what was used in the window that this one cut off; what that passes the cap by is no overshoot (B7)."""
+    return latched(replace(account, spent=account.spent + used), limit, room_before=account.room(limit))
 
 
 def borrow(account: Account, limit: Limit, amount: int, lender: str) -> Account:

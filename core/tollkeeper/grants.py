@@ -95,6 +95,8 @@ class Carry:
 
     rolled_over: int
     shares: tuple[Share, ...]
+    used: int = 0
+    """What is used up of it already: of a window that was cut off (`continued`)."""
 
     @property
     def amounts(self) -> dict[str, int]:
@@ -108,19 +110,46 @@ def carry(limit: Limit, previous: Account, shares: Iterable[Share], start: datet
     Windows between them in which nothing was counted give their allocation to the rollover, which never exceeds the
     limit's.
     """
-    purse = Purse.of(previous, shares, with_held=True)
+    alive = tuple(shares)
+    own = own_left(previous, alive)
+    return Carry(
+        rolled(limit, own, previous.window_end, start), _going_on(Purse.of(previous, alive, with_held=True), now)
+    )
+
+
+def own_left(account: Account, shares: Iterable[Share]) -> int:
+    """What an account has left of its own credit without its unexpired grants; what is held counts as used."""
+    left = Purse.of(account, shares, with_held=True).left()
+    return account.own_balance - account.held - sum(left.values())
+
+
+def rolled(limit: Limit, own: int, end: datetime | None, start: datetime | None) -> int:
+    """What rolls over of what a window that ended at `end` has left of its own, into the one that begins at `start`."""
+    amount, at = min(limit.rollover, max(0, own)), end
+    for _ in range(LONGEST_GAP):
+        if limit.rollover == 0 or at is None or start is None or at >= start:
+            break
+        amount = min(limit.rollover, amount + limit.allocation)
+        at = limit.calendar.window_at(at).end
+    return amount
+
+
+def continued(account: Account, shares: Iterable[Share], now: datetime) -> Carry:
+    """What goes on in another account where a window is cut off by one that overlaps it (B7): everything.
+
+    What is left of grants goes over as ever; of the rest, what was put in beyond the allocation, and what is used up:
+    spent, unreconciled or held.
+    """
+    alive = tuple(shares)
+    purse = Purse.of(account, alive, with_held=True)
+    used = purse.base - own_left(account, alive)
+    return Carry(purse.base - account.allocation, _going_on(purse, now), used)
+
+
+def _going_on(purse: Purse, now: datetime) -> tuple[Share, ...]:
     left = purse.left()
-    carried = tuple(
+    return tuple(
         replace(share, amount=left[share.grant])
         for share in purse.shares
         if left[share.grant] > 0 and not share.is_over(now)
     )
-    own = previous.own_balance - previous.held - sum(left.values())
-    rolled = min(limit.rollover, max(0, own))
-    at = previous.window_end
-    for _ in range(LONGEST_GAP):
-        if limit.rollover == 0 or at is None or start is None or at >= start:
-            break
-        rolled = min(limit.rollover, rolled + limit.allocation)
-        at = limit.calendar.window_at(at).end
-    return Carry(rolled, carried)

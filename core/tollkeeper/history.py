@@ -46,13 +46,20 @@ class BookedCorrection:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a reconciliation booked for a provider's id, or for a day, model and tenant: nano-dollars that were charged more."""
+    """What a reconciliation booked for a provider's id, or for a day, model and tenant: nano-dollars that were charged more.
+
+    `place` is its own in the order of booking, `as_of` the place up to which it knew the books; for the rest see `restated`.
+    """
 
     upstream: str | None
     day: date
     model: str
     cost: int
     tenant: str = ""
+    place: int = 0
+    as_of: int = 0
+    due: int | None = None
+    besides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +70,5 @@ class History:
     credits: tuple[BookedCredit, ...] = ()
     corrections: tuple[BookedCorrection, ...] = ()
     reconciled: tuple[Reconciled, ...] = ()
+    end: int = 0
+    """The place after everything that it tells."""

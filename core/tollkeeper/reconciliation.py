@@ -6,16 +6,17 @@ What differs becomes a fix: for an id, the provider's cost less ours is charged 
 money that the usage was charged to; for a day and model, it is spread over their usages by what they cost, and each
 tenant gets a fix of its own, so that no transaction touches two trees of tenants.
 
-Ours is what was booked plus what earlier reconciliations booked for the same id or day and model, so the same file twice
-books nothing new. History is never priced anew: a fix is the provider's own figure. What only one side has is shown and
-not booked: a file may be partial, and nobody knows whose a row is that we never saw.
+Ours is what was booked plus what earlier reconciliations changed in it, by whichever of both (see `restated`). So files
+may come in any order, by id and by day, and the same file twice books nothing new. History is never priced anew: a fix is
+the provider's own figure. What only one side has is shown and not booked: a file may be partial, and nobody knows whose a
+row is that we never saw.
 """
 
 import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -26,6 +27,7 @@ from tollkeeper.amounts import LARGEST, Unit, parse_money
 from tollkeeper.errors import InvalidValue
 from tollkeeper.history import BookedUsage, History
 from tollkeeper.limits import AccountId
+from tollkeeper.restated import Restated, day_of, spread
 from tollkeeper.usage import BUCKETS, Buckets
 
 COLUMNS = ("id", "date", "model", "cost", *BUCKETS)
@@ -51,7 +53,8 @@ class Fix:
     """A correction that would bring our books to the provider's: `cost` is the provider's less ours, in nano-dollars.
 
     `changes` gives back (negative: charges) by account; it is empty for usage that no account of money counts, and is booked
-    all the same, so that both books agree. `mark` is the same for the same fix of the same books.
+    all the same, so that both books agree. `mark` is the same for the same fix of the same books. `as_of`, `due` and
+    `besides` say what it covers: see `restated`.
     """
 
     mark: str
@@ -61,6 +64,18 @@ class Fix:
     tenant: str
     cost: int
     changes: Mapping[str, int]
+    as_of: int
+    due: int | None = None
+    besides: tuple[str, ...] = ()
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What the chain says of it, out of which `History` has it again."""
+        what = {"day": str(self.day), "model": self.model, "tenant": self.tenant}
+        told = what | {"cost": self.cost, "as_of": self.as_of}
+        if self.upstream is not None:
+            return told | {"upstream_id": self.upstream}
+        return told | {"due": self.due} | ({"besides": list(self.besides)} if self.besides else {})
 
 
 @dataclass(slots=True)
@@ -94,18 +109,18 @@ class Differences:
 
 def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
     """Both books beside each other, for the days and models that the provider's rows speak of."""
-    found, books = Differences(), _Books(history)
+    found, books = Differences(), Restated(history)
     joined: set[str] = set()
     summed: dict[tuple[date, str], list[ProviderRow]] = defaultdict(list)
     for row in rows:
         usage = books.by_id.get(row.id) if row.id is not None else None
-        day, model = (_day_of(usage), usage.record.model) if usage else (row.day, row.model)
+        day, model = (day_of(usage), usage.record.model) if usage else (row.day, row.model)
         if day is not None:
             line = found.lines.setdefault((day, model), Line())
             line.their_rows, line.their_cost = line.their_rows + 1, line.their_cost + row.cost
         if usage is not None and row.id is not None and day is not None:
             joined.add(row.id)
-            found.fixes += _fix_one(row.id, usage, row.cost - books.cost_of(row.id), books)
+            found.fixes += _fix_one(row.id, usage, row.cost - books.cost(usage), books)
         elif row.id is not None or day is None:
             found.unknown.append(row)
         else:
@@ -113,102 +128,75 @@ def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
     for (day, model), own in summed.items():
         usages = [usage for usage in books.by_day.get((day, model), ()) if usage.record.upstream_id not in joined]
         if usages:
-            ours = sum(books.cost_of_one(usage) for usage in usages)
-            found.fixes += _fix_day(day, model, sum(row.cost for row in own) - ours, usages, books)
+            found.fixes += _fix_day(day, model, sum(row.cost for row in own), usages, joined, books)
         else:
             found.unknown += own
     for key, line in found.lines.items():
-        line.our_requests, line.our_cost = len(books.by_day.get(key, ())), books.sum_of(*key)
+        booked = books.by_day.get(key, ())
+        line.our_requests, line.our_cost = len(booked), sum(map(books.cost, booked))
     return found
 
 
-class _Books:
-    """Our side, by id and by day and model, with what earlier reconciliations booked."""
-
-    def __init__(self, history: History) -> None:
-        self.by_id: dict[str, BookedUsage] = {}
-        self.by_day: dict[tuple[date, str], list[BookedUsage]] = defaultdict(list)
-        for usage in history.usages:
-            self.by_day[_day_of(usage), usage.record.model].append(usage)
-            if usage.record.upstream_id:
-                self.by_id[usage.record.upstream_id] = usage
-        self.fixed_ids: dict[str, list[int]] = defaultdict(list)
-        self.fixed_days: dict[tuple[date, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        """By tenant; what earlier releases booked for all of them together stands under no name."""
-        for one in history.reconciled:
-            if one.upstream:
-                self.fixed_ids[one.upstream].append(one.cost)
-            else:
-                self.fixed_days[one.day, one.model][one.tenant].append(one.cost)
-
-    def cost_of(self, upstream: str) -> int:
-        """What a request costs in our books."""
-        return self.cost_of_one(self.by_id[upstream])
-
-    def cost_of_one(self, usage: BookedUsage) -> int:
-        """What a usage costs in our books, with what was fixed of it by its id."""
-        return (usage.record.cost or 0) + sum(self.fixed_ids.get(usage.record.upstream_id or "", ()))
-
-    def sum_of(self, day: date, model: str) -> int:
-        """What a day and model cost in our books."""
-        fixed = sum(map(sum, self.fixed_days[day, model].values()))
-        return sum(map(self.cost_of_one, self.by_day.get((day, model), ()))) + fixed
-
-
-def _day_of(usage: BookedUsage) -> date:
-    return usage.record.admitted_at.astimezone(UTC).date()
-
-
-def _fix_one(upstream: str, usage: BookedUsage, cost: int, books: _Books) -> Iterator[Fix]:
+def _fix_one(upstream: str, usage: BookedUsage, cost: int, books: Restated) -> Iterator[Fix]:
     if cost:
-        record, mark = usage.record, f"correct/{upstream}/#{len(books.fixed_ids[upstream])}/{cost}"
-        yield Fix(mark, upstream, _day_of(usage), record.model, record.caller.tenant, cost, _changes([usage], cost))
+        record, day = usage.record, day_of(usage)
+        number = books.booked_before(upstream, day, record.model, record.caller.tenant)
+        yield Fix(
+            mark=f"correct/{upstream}/#{number}/{cost}",
+            upstream=upstream,
+            day=day,
+            model=record.model,
+            tenant=record.caller.tenant,
+            cost=cost,
+            changes=_changes([usage], [cost]),
+            as_of=books.end,
+        )
 
 
-def _fix_day(day: date, model: str, cost: int, usages: Sequence[BookedUsage], books: _Books) -> Iterator[Fix]:
-    """A fix for each tenant: its part of all that a day and model must be changed by, less what it got of that before."""
-    fixed = books.fixed_days[day, model]
-    if cost == sum(map(sum, fixed.values())):
+def _fix_day(
+    day: date, model: str, theirs: int, usages: Sequence[BookedUsage], joined: Collection[str], books: Restated
+) -> Iterator[Fix]:
+    """A fix for each tenant that brings what lies on its usages by day to its part of what is due of all."""
+    due = theirs - sum(map(books.alone, usages))
+    if due == sum(map(books.by_its_day, usages)):
         return
-    due, together = _by_tenant(usages, cost), _by_tenant(usages, sum(fixed[""]))
-    for tenant, part in due.items():
-        more = part - together[tenant] - sum(fixed[tenant])
-        if more:
-            own = [usage for usage in usages if usage.record.caller.tenant == tenant]
-            mark = f"correct/{day}/{model}/{tenant}/#{len(fixed[tenant])}/{more}"
-            yield Fix(mark, None, day, model, tenant, more, _changes(own, more))
+    for tenant, part in _by_tenant(usages, spread(due, list(map(books.alone, usages)))).items():
+        own = [usage for usage in usages if usage.record.caller.tenant == tenant]
+        parts = books.laid(own, part)
+        if cost := sum(parts):
+            yield Fix(
+                mark=f"correct/{day}/{model}/{tenant}/#{books.booked_before(None, day, model, tenant)}/{cost}",
+                upstream=None,
+                day=day,
+                model=model,
+                tenant=tenant,
+                cost=cost,
+                changes=_changes(own, parts),
+                as_of=books.end,
+                due=part,
+                besides=_besides(books.by_day[day, model], tenant, joined),
+            )
 
 
-def _parts(usages: Sequence[BookedUsage], cost: int) -> Iterator[tuple[BookedUsage, int]]:
-    return zip(usages, spread(cost, [usage.record.cost or 0 for usage in usages]), strict=True)
+def _by_tenant(usages: Sequence[BookedUsage], parts: Sequence[int]) -> dict[str, int]:
+    sums: dict[str, int] = defaultdict(int)
+    for usage, part in zip(usages, parts, strict=True):
+        sums[usage.record.caller.tenant] += part
+    return sums
 
 
-def _by_tenant(usages: Sequence[BookedUsage], cost: int) -> dict[str, int]:
-    parts: dict[str, int] = defaultdict(int)
-    for usage, part in _parts(usages, cost):
-        parts[usage.record.caller.tenant] += part
-    return parts
+def _besides(usages: Iterable[BookedUsage], tenant: str, joined: Collection[str]) -> tuple[str, ...]:
+    of_tenant = (usage.record.upstream_id for usage in usages if usage.record.caller.tenant == tenant)
+    return tuple(sorted({upstream for upstream in of_tenant if upstream and upstream in joined}))
 
 
-def _changes(usages: Sequence[BookedUsage], cost: int) -> dict[str, int]:
+def _changes(usages: Sequence[BookedUsage], parts: Sequence[int]) -> dict[str, int]:
     changes: dict[str, int] = defaultdict(int)
-    for usage, part in _parts(usages, cost):
+    for usage, part in zip(usages, parts, strict=True):
         for charge in usage.record.charges:
             if AccountId.parse(charge.account).unit is Unit.USD:
                 changes[charge.account] -= part
     return {account: part for account, part in changes.items() if part}
-
-
-def spread(amount: int, weights: Sequence[int]) -> list[int]:
-    """An amount in whole parts by weight (all alike where there is none); the parts sum to it exactly."""
-    weights = weights if any(weights) else [1] * len(weights)
-    total, given, so_far, parts = sum(weights), 0, 0, []
-    for weight in weights:
-        so_far += weight
-        part = abs(amount) * so_far // total - given
-        given += part
-        parts.append(part if amount >= 0 else -part)
-    return parts
 
 
 def read_rows(text: str, *, as_json: bool) -> tuple[ProviderRow, ...]:

@@ -124,6 +124,18 @@ def close(work: Work, policy: PolicySet, holder: str, kept: Mapping[str, int], n
     work.holders[holder] = replace(work.holder(holder), closed=True)
 
 
+def forget(work: Work, known: Holder) -> bool:
+    """Forget a holder that has no lease and is known as it was for long; whether that is so still.
+
+    A report of it is charged all the same, for nothing stands for its usage that it could replace. Only a call for leases
+    that it sent before would be taken for a new holder's: see `QUIET_SECONDS` of the authority.
+    """
+    if known == Holder(known.holder) or work.holder(known.holder) != known or work.leases_of(known.holder):
+        return False
+    work.forgotten.add(known.holder)
+    return True
+
+
 def _book_reconciled(work: Work, limit: Limit, account: Account, unit: str, amount: int, now: datetime) -> Account:
     reconciled = rules.reconcile(account, limit, amount)
     work.put(reconciled, unit)

@@ -4,7 +4,7 @@ One rule for all of them: a correction changes `spent`. Giving back X books X fr
 the reverse. So the balance keeps its formula, the entries on `#spent` still sum to what was spent, and a window can be
 given back no more than was spent in it: credit beyond that is a grant, with its own price, priority and expiry. A
 correction is booked in the window that it is about, closed or not, at the time when it is made; what a closed window
-hands on to the next one follows (see `opening.settle_carry`).
+hands on to the next one follows (see `handing.settle_carry`).
 
 One is of another kind: what holders that vanished had in hand stands as unreconciled until they report. Where nobody ever
 will, for their disk is gone, `release` gives back what somebody says was not used.

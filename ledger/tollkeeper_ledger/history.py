@@ -28,8 +28,10 @@ def read_history(lines: Iterable[bytes]) -> History:
     credits_: list[BookedCredit] = []
     corrections: list[BookedCorrection] = []
     reconciled: list[Reconciled] = []
+    end = 0
     for transaction in checked(lines, balances):
         try:
+            end = (transaction["seq"] + 1) * PLACES
             match transaction["kind"]:
                 case "usage":
                     usages += _usages(transaction, balances)
@@ -42,7 +44,7 @@ def read_history(lines: Iterable[bytes]) -> History:
             raise ChainBroken(
                 f"transaction {transaction['seq']}: it is not a {transaction['kind']}: {error}"
             ) from error
-    return History(tuple(usages), tuple(credits_), tuple(corrections), tuple(reconciled))
+    return History(tuple(usages), tuple(credits_), tuple(corrections), tuple(reconciled), end)
 
 
 def _usages(transaction: Mapping[str, Any], before: Mapping[str, Replayed]) -> Iterator[BookedUsage]:
@@ -97,6 +99,18 @@ def _corrections(transaction: Mapping[str, Any]) -> list[BookedCorrection]:
 def _reconciled(transaction: Mapping[str, Any]) -> list[Reconciled]:
     if transaction["kind"] != CORRECT:
         return []
-    told = transaction["usage"]
-    day = date.fromisoformat(told["day"])
-    return [Reconciled(told.get("upstream_id"), day, told["model"], told["cost"], told.get("tenant", ""))]
+    told, place = transaction["usage"], transaction["seq"] * PLACES
+    return [
+        Reconciled(
+            told.get("upstream_id"),
+            date.fromisoformat(told["day"]),
+            told["model"],
+            told["cost"],
+            told.get("tenant", ""),
+            place,
+            # Earlier releases did not say what they knew: all that stood before it.
+            told.get("as_of", place),
+            told.get("due"),
+            tuple(told.get("besides", ())),
+        )
+    ]

@@ -1,11 +1,10 @@
 """Opening accounts and putting credit into them: allocation, rollover, grants and what is carried of them.
 
-A closed window stays open for what is late (B6): a usage, a lease that comes back, a correction. Whatever that changes
-in what the window had left changes what the next one was given, by a `carry` transaction there (`settle_carry`); so no
-grant or rollover is spent twice, or lost because it was held when the window ended.
+What a window that has ended hands on later is in `handing`. At each moment one account counts for a limit, key and unit:
+where one is opened, or comes back, whose window overlaps that of another one that counts, it goes on with everything that
+the other one has in it, and the other one ends there (B7).
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,11 +13,13 @@ from tollkeeper.accounts import Account
 from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
-from tollkeeper.grants import Carry, Purse, Share, carry
+from tollkeeper.grants import Carry, Purse, Share, carry, continued
 from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper.windows import Window
-from tollkeeper_ledger.chain import Entry, Transaction, transfer
+from tollkeeper_ledger.chain import Transaction, transfer
+from tollkeeper_ledger.handing import alive, credited_entries, cut_into, go_on
+from tollkeeper_ledger.handing import settle_carry as settle_carry
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
 MOST_CREDIT = LARGEST // 2
@@ -32,6 +33,9 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) 
     if known is None:
         begins = window.start if window.end else None
         fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
+        if overlapped := _cut_off_by(work, fresh, now):
+            opened = _credit(work, limit, fresh, allocation=limit.allocation, now=now)
+            return go_on(work, limit, expire_due(work, limit, overlapped, now), opened, now)
         carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
         return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
     return kept_up(work, limit, known[0], window, now)
@@ -41,9 +45,9 @@ def kept_up(work: Work, limit: Limit, account: Account, window: Window, now: dat
     """An account of the present `window` with the limit's amounts and grants as they are now."""
     account = expire_due(work, limit, account, now)
     if account.window_end != window.end:
-        # Its object was deleted and written again with another period that began at the same time: it goes on (B7).
-        account = replace(account, window_end=window.end)
-        work.put(account, limit.unit)
+        # Its object was deleted and written again with another period that began at the same time: it goes on (B7). Or
+        # with another window and then with this one again.
+        account = _counting_again(work, limit, account, window, now)
     if account.minimum != limit.minimum:
         account = rules.with_minimum(account, limit)
         work.put(account, limit.unit)
@@ -52,10 +56,29 @@ def kept_up(work: Work, limit: Limit, account: Account, window: Window, now: dat
     return account
 
 
+def _counting_again(work: Work, limit: Limit, account: Account, window: Window, now: datetime) -> Account:
+    was = continued(account, alive(work, account), now) if cut_into(work, account) else None
+    account = replace(account, window_end=window.end)
+    work.put(account, limit.unit)
+    overlapped = _cut_off_by(work, account, now)
+    if overlapped is None:
+        return account
+    return go_on(work, limit, expire_due(work, limit, overlapped, now), account, now, was)
+
+
+def _cut_off_by(work: Work, account: Account, now: datetime) -> Account | None:
+    """The account that counted until this one does. One that was cut off before goes on elsewhere already: it may be seen
+    here where the window that is opened is a past one, for a usage that comes late."""
+    overlapped = work.overlapping(account.id, now)
+    return overlapped if overlapped and not cut_into(work, overlapped) else None
+
+
 def has_handed_on(work: Work, limit: Limit, account: Account, now: datetime) -> bool:
     """Whether what an account had left stands in the next window by now: what is set aside here would be there twice."""
     ended = account.window_end is not None and account.window_end <= now
-    return ended and _carries(limit) and work.next_account(account.id) is not None
+    if not ended:
+        return False
+    return cut_into(work, account) is not None or (_carries(limit) and work.next_account(account.id) is not None)
 
 
 def _carries(limit: Limit) -> bool:
@@ -66,20 +89,18 @@ def _carries(limit: Limit) -> bool:
 
 def _carried(work: Work, limit: Limit, fresh: Account, now: datetime) -> Carry:
     previous = work.previous_account(fresh.id)
+    while previous is not None and (into := cut_into(work, previous)):
+        known = work.account(into)
+        previous = known[0] if known else None
     if previous is None:
         return Carry(0, ())
     previous = expire_due(work, limit, previous, now)
-    return carry(limit, previous, _alive(work, previous), fresh.window_start, now)
-
-
-def _alive(work: Work, account: Account) -> tuple[Share, ...]:
-    """What unexpired grants put into an account."""
-    return tuple(booked.share for booked in work.shares_of(account.id) if not booked.expired) if account.granted else ()
+    return carry(limit, previous, alive(work, previous), fresh.window_start, now)
 
 
 def remaining_of(work: Work, account: Account) -> dict[str, int]:
     """What is left of each unexpired grant of an account."""
-    return Purse.of(account, _alive(work, account)).left()
+    return Purse.of(account, alive(work, account)).left()
 
 
 def _credit(
@@ -97,56 +118,11 @@ def _credit(
     work.put(credited, limit.unit)
     for share in shares:
         work.shares[account.id, share.grant] = BookedShare(account.id, share)
-    entries = _entries(account, limit, (("allocation", allocation), ("rollover", rolled_over), ("grants", granted)))
+    entries = credited_entries(
+        account, limit, (("allocation", allocation), ("rollover", rolled_over), ("grants", granted))
+    )
     work.book(Booking(Transaction(new_id(), now.isoformat(), "allocate", tuple(entries))))
     return credited
-
-
-def _entries(account: Account, limit: Limit, amounts: Iterable[tuple[str, int]]) -> list[Entry]:
-    moved = (
-        transfer(account.id, limit.unit, amount, source=side, target="balance") for side, amount in amounts if amount
-    )
-    return [entry for pair in moved for entry in pair]
-
-
-def settle_carry(work: Work, limit: Limit, before: Account, after: Account, now: datetime) -> None:
-    """Hand on what a late change of a closed window's account changes in what the next window was given."""
-    if after.window_end is not None and after.window_end <= now:
-        shares = _alive(work, after)
-        _hand_on(work, limit, (before, shares), (after, shares), now)
-
-
-Holding = tuple[Account, Sequence[Share]]
-
-
-def _hand_on(work: Work, limit: Limit, before: Holding, after: Holding, now: datetime) -> None:
-    account = after[0]
-    following = work.next_account(account.id) if account.window_end and account.window_end <= now else None
-    if following is None:
-        return
-    was, is_now = (carry(limit, *holding, following.window_start, now) for holding in (before, after))
-    held_before = _alive(work, following)
-    changes = _changed_shares(work, following, was, is_now)
-    rolled = is_now.rolled_over - was.rolled_over
-    granted = sum(change for _, change in changes)
-    if not rolled and not changes:
-        return
-    changed = rules.credit(following, limit, rolled_over=rolled, granted=granted)
-    work.put(changed, limit.unit)
-    for share, change in changes:
-        work.shares[following.id, share.grant] = BookedShare(following.id, replace(share, amount=share.amount + change))
-    entries = _entries(following, limit, (("rollover", rolled), ("grants", granted)))
-    work.book(Booking(Transaction(new_id(), now.isoformat(), "carry", tuple(entries), {"from": account.id})))
-    _hand_on(work, limit, (following, held_before), (changed, _alive(work, changed)), now)
-
-
-def _changed_shares(work: Work, following: Account, was: Carry, is_now: Carry) -> list[tuple[Share, int]]:
-    """The grants of which more or less goes over, as they stand in the next window, and by how much each changes."""
-    expired = {booked.share.grant for booked in work.shares_of(following.id) if booked.expired}
-    standing = {booked.share.grant: booked.share for booked in work.shares_of(following.id)}
-    known = {share.grant: share for share in (*was.shares, *is_now.shares)}
-    changes = ((s, is_now.amounts.get(g, 0) - was.amounts.get(g, 0)) for g, s in known.items() if g not in expired)
-    return [(standing.get(s.grant, replace(s, amount=0)), change) for s, change in changes if change]
 
 
 def book_grant(work: Work, grant: Grant, limit: Limit, now: datetime) -> GrantState:
@@ -208,11 +184,11 @@ def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Acc
     """
     if not account.granted:
         return account
-    alive = _alive(work, account)
-    if not any(share.is_over(now) for share in alive):
+    shares = alive(work, account)
+    if not any(share.is_over(now) for share in shares):
         return account
-    due = Purse.of(account, alive, with_held=True).lapsing(now)
-    left = Purse.of(account, alive).left()
+    due = Purse.of(account, shares, with_held=True).lapsing(now)
+    left = Purse.of(account, shares).left()
     for booked in work.shares_of(account.id):
         grant = booked.share.grant
         if booked.expired or grant not in due or (due[grant] == 0 and left[grant] > 0):
@@ -223,7 +199,7 @@ def expire_due(work: Work, limit: Limit, account: Account, now: datetime) -> Acc
 
 def first_expiry(work: Work, account: Account) -> datetime | None:
     """When `expire_due` has something to do next, as long as the account does not change; None: never."""
-    return min((share.expires_at for share in _alive(work, account) if share.expires_at), default=None)
+    return min((share.expires_at for share in alive(work, account) if share.expires_at), default=None)
 
 
 def _take_out(

@@ -29,9 +29,11 @@ from tollkeeper.views import (
 )
 from tollkeeper_ledger.breakdowns import breakdown_of
 from tollkeeper_ledger.filters import DIMENSIONS, choices_of
+from tollkeeper_ledger.handing import OWED, PAID
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
 from tollkeeper_ledger.unpriced import part_of
 from tollkeeper_ledger.usages import Asking, page_of, usage_rows
+from tollkeeper_ledger.work import Holder
 
 CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation", "release": "Release"}
 """What corrections are called among payments."""
@@ -46,6 +48,9 @@ _END = (
 
 EXPIRED = "Expired"
 """What a payment is called that takes out what was left of a grant."""
+
+
+_AFTER_OWED = OWED[:-1] + chr(ord(OWED[-1]) + 1)
 
 
 class Questions:
@@ -96,6 +101,26 @@ class Questions:
                 (account,),
             )
             return [holder for (holder,) in rows]
+
+    def holders_without_leases(self, most: int) -> Sequence[Holder]:
+        """See `LedgerStoreReader`."""
+        with self._lent() as snapshot:
+            rows = snapshot.rows(
+                "SELECT holder, sequence, closed FROM holders h WHERE NOT EXISTS "
+                "(SELECT 1 FROM leases l WHERE l.holder = h.holder) ORDER BY holder LIMIT ?",
+                (most,),
+            )
+            return [Holder(holder, sequence, bool(closed)) for holder, sequence, closed in rows]
+
+    def owed(self) -> Sequence[str]:
+        """See `LedgerStoreReader`."""
+        with self._lent() as snapshot:
+            rows = snapshot.rows(
+                "SELECT name FROM marks WHERE name >= ? AND name < ? AND NOT EXISTS "
+                "(SELECT 1 FROM marks paid WHERE paid.name = ? || substr(marks.name, ?)) ORDER BY seq",
+                (OWED, _AFTER_OWED, PAID, len(OWED) + 1),
+            )
+            return [name for (name,) in rows]
 
     def totals(self, account: str) -> AccountTotals:
         """See `LedgerReader`."""

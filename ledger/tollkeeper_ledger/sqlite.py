@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,12 +28,14 @@ from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
 from tollkeeper_ledger.lines import accounts_of, lines_of, requests_of, sums_of
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
+    OVERLAPPING,
     UPDATE_HELD,
     UPSERT_ACCOUNT,
     account_of,
     account_row,
     booked_at,
     grant_row,
+    overlapping_values,
     share_of,
     to_micros,
     to_time,
@@ -165,6 +168,12 @@ class SqliteStore:
         known = self.account(row[0]) if row else None
         return known[0] if known else None
 
+    def overlapping(self, account: str, now: datetime) -> Account | None:
+        """See `State`."""
+        row = self._connection.execute(OVERLAPPING, overlapping_values(account, to_micros(now) or 0)).fetchone()
+        known = self.account(row[0]) if row else None
+        return known[0] if known else None
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
         return self._leases.get(holder, {})
@@ -271,6 +280,7 @@ class SqliteStore:
         self._write_accounts(work)
         numbers = self._number(work)
         self._write_leases(work)
+        many("DELETE FROM holders WHERE holder = ?", [(holder,) for holder in work.forgotten])
         many(
             "INSERT OR REPLACE INTO holders VALUES (?, ?, ?)",
             [(holder.holder, holder.sequence, int(holder.closed)) for holder in work.holders.values()],
@@ -347,6 +357,9 @@ class SqliteStore:
         for name, held in work.held.items():
             if known := self._accounts.get(name):
                 self._accounts[name] = (holding(known[0], held), known[1])
+        for holder in work.forgotten:
+            self._holders.pop(holder, None)
+            self._leases.pop(holder, None)
         self._holders |= work.holders
         for holder, changed in work.leases.items():
             leases = self._leases.setdefault(holder, {})

@@ -14,7 +14,7 @@ from tollkeeper.limits import LimitRef
 from tollkeeper.recalls import Ask, Posting
 from tollkeeper.views import LedgerReader
 from tollkeeper_ledger.errors import LedgerUnavailable
-from tollkeeper_ledger.work import State, Work
+from tollkeeper_ledger.work import Holder, State, Work
 
 REMEMBERED_ACCOUNTS = 20_000
 """A store keeps so many accounts in memory: those of windows long gone must not fill it. Others are read again."""
@@ -75,6 +75,14 @@ class LedgerStoreReader(LedgerReader, Protocol):
 
     def vanished_holders(self, account: str) -> Sequence[str]:
         """The holders of what stands as unreconciled in an account: they have not been heard of."""
+        ...
+
+    def holders_without_leases(self, most: int) -> Sequence[Holder]:
+        """Holders that hold nothing, and of whom nothing stands as unreconciled; so many `most`, by name."""
+        ...
+
+    def owed(self) -> Sequence[str]:
+        """The marks of what closed windows owe to the ones after them: see `handing.settle_owed`."""
         ...
 
     def chain(self) -> Generator[tuple[bytes, bytes]]:

@@ -7,6 +7,7 @@ them all.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -18,6 +19,9 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger.chain import Transaction, canonical
+
+LATEST_WINDOWS = 64
+"""Among so many windows of a limit and key, those that began last, one is looked for that overlaps another (B7)."""
 
 
 class Lease(NamedTuple):
@@ -120,6 +124,13 @@ class State(Protocol):
         """The account of the same limit and key in the first window after this one's."""
         ...
 
+    def overlapping(self, account: str, now: datetime) -> Account | None:
+        """The account of the same limit, key and unit, other than this one, whose window holds an instant.
+
+        Of several, the one that was opened last; it is looked for among the `LATEST_WINDOWS` that began last.
+        """
+        ...
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """A holder's leases, by account."""
         ...
@@ -169,6 +180,8 @@ class Work:
     crossings: set[tuple[str, int]] = field(default_factory=set)
     bookings: list[Booking] = field(default_factory=list)
     booked: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+    """Holders of whom nothing needs to be known any more."""
 
     def account(self, account: str) -> tuple[Account, str] | None:
         """See `State`."""
@@ -200,6 +213,17 @@ class Work:
         known = None if first is None else self.account(first)
         return known[0] if known else None
 
+    def overlapping(self, account: str, now: datetime) -> Account | None:
+        """See `State`."""
+        limit_and_key, _, unit = account.rsplit("@", 2)
+        head, tail = f"{limit_and_key}@", f"@{unit}"
+        for identity, (own, _) in self.accounts.items():
+            if identity.startswith(head) and identity.endswith(tail) and identity != account and own.holds(now):
+                return own
+        found = self.below.overlapping(account, now)
+        known = self.account(found.id) if found and found.id not in self.accounts else None
+        return known[0] if known else None
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
         below, own = self.below.leases_of(holder), self.leases.get(holder)
@@ -213,7 +237,9 @@ class Work:
 
     def holder(self, holder: str) -> Holder:
         """See `State`."""
-        return self.holders.get(holder) or self.below.holder(holder)
+        if own := self.holders.get(holder):
+            return own
+        return Holder(holder) if holder in self.forgotten else self.below.holder(holder)
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`."""
@@ -294,9 +320,10 @@ class Work:
         self.crossings |= step.crossings
         self.bookings += step.bookings
         self.booked |= step.booked
+        self.forgotten |= step.forgotten
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
-        state = (self.accounts, self.held, self.holders)
+        state = (self.accounts, self.held, self.holders, self.forgotten)
         return not any((*state, *self.leases.values(), self.grants, self.shares, self.crossings, self.bookings))

@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from tollkeeper_cli import control
 from tollkeeper_cli.__main__ import main
 from tollkeeper_cli.operations import perform
 from tollkeeper_ledger.errors import LedgerInUse
+from tollkeeper_ledger.reader import SqliteReader
 from tollkeeper_ledger.sqlite import SqliteStore
 from tollkeeper_webhook.authority import LedgerAuthority
 
@@ -99,6 +101,31 @@ def test_what_a_vanished_gateway_had_in_hand_is_given_back(data: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{ACCOUNT}: 0.75 USD; spent 0.60, balance 9.15\n"), done.stderr
     again = tollkeeper(*told, "--amount", "0.75")
     assert (again.returncode, "0.25 USD stands unreconciled and 0.75 cannot" in again.stderr) == (1, True)
+
+
+async def test_what_an_adjustment_asks_of_the_reader_keeps_neither_the_loop_nor_the_writer(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def noted(name: str) -> None:
+        question = getattr(SqliteReader, name)
+
+        def asking(reader: SqliteReader, *arguments: object) -> object:
+            asked.append((name, threading.current_thread().name))
+            return question(reader, *arguments)
+
+        monkeypatch.setattr(SqliteReader, name, asking)
+
+    noted("accounts_named")
+    noted("vanished_holders")
+    async with running(data) as authority:
+        await authority.close("g1", {ACCOUNT: 10**8})
+        what = {"do": "adjust", "namespace": "team", "name": "monthly", "amount": "0.1", "reason": "its disk is gone"}
+        answer = await perform(authority, what | {"unreconciled": True})
+    assert answer["accounts"][0]["amount"] == "0.10"
+    assert [name for name, _ in asked] == ["accounts_named", "vanished_holders"]
+    assert not {thread for _, thread in asked} & {threading.main_thread().name, "ledger-writer"}
 
 
 def test_the_account_of_a_key_is_corrected_in_its_own_unit(data: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.cli.program import tollkeeper
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tollkeeper.limits import Enforcement
-from tollkeeper.reconciliation import ProviderRow, compare, spread
+from tollkeeper.reconciliation import ProviderRow, compare
+from tollkeeper.restated import spread
 from tollkeeper.usage import Buckets, Caller, Charge
 from tollkeeper_cli import operations
 from tollkeeper_cli.__main__ import main
@@ -111,9 +112,7 @@ def test_a_booking_that_was_broken_off_is_finished_by_the_same_file(tmp_path: Pa
         desk.charge(record("g", Charge(of, DOLLAR, 0), caller=Caller(tenant), upstream_id=None))
     row = ProviderRow("line 2", None, NOW.date(), "gpt-5", 5 * DOLLAR, Buckets())
     first, _ = compare(read_history(desk.export()), [row]).fixes
-    asked = Correct(mark=first.mark, changes=tuple(first.changes.items()), reason="x", details={
-        "day": str(first.day), "model": first.model, "tenant": first.tenant, "cost": first.cost,
-    })  # fmt: skip
+    asked = Correct(mark=first.mark, changes=tuple(first.changes.items()), reason="x", details=first.details)
     desk.do(lambda work: operations._correct(work, desk.policy, NOW, asked=asked))
     desk.store.close()
     assert run(tmp_path, "date,model,cost\n2026-11-21,gpt-5,5\n", "--book") == 0

@@ -1,7 +1,9 @@
 """PostgreSQL restarted in the middle of a transaction, and a standby that takes a primary's place."""
 
+import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from tests.faults.holding import everything_holds
@@ -9,9 +11,11 @@ from tests.faults.standby import Pair, following
 from tests.ledger.builders import Desk, account_of, budget, record
 from tests.ledger.test_postgres import Breaking, crash_and_come_back
 from tests.postgres_server import PostgresServer, running
+from tollkeeper.errors import OutcomeUnknown
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge, UsageRecord
-from tollkeeper_ledger.postgres import store
+from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.postgres import session, store
 from tollkeeper_ledger.storage import PostgresLedger
 
 LIMIT = budget(minimum=0)
@@ -114,3 +118,38 @@ def test_a_standby_that_lacks_the_last_commits_is_not_written_from_what_a_writer
     assert books.accounts[ACCOUNT].held == 1000
     for desk in (one, two):
         desk.store.close()
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["a writer's first commit", "a later one"])
+def test_a_commit_that_waits_for_a_standby_that_is_away_is_told_as_unknown_and_found_out_when_it_is_back(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    bounds = [bound.replace("lock_timeout = '5s'", "lock_timeout = '500ms'") for bound in session._BOUNDS]
+    monkeypatch.setattr(session, "_BOUNDS", bounds)
+    monkeypatch.setattr(session, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(store, "LONGEST_CONTENTION_SECONDS", 1.0)
+    ledger = PostgresLedger(pair.new_database())
+    before, desk = Desk(ledger, LIMIT), Desk(ledger, LIMIT)
+    (before if first else desk).lease("g1", Want(ACCOUNT, 900, 900))
+    pair.standby.kill()
+    with pytest.raises(OutcomeUnknown, match="in the middle of a commit, which may be booked or not"):
+        desk.charge(usage(1, 50))
+    with pytest.raises(LedgerUnavailable):
+        desk.charge(usage(2, 7))
+    pair.standby.start()
+    wait_until_nobody_waits_for_a_standby(pair)
+    desk.charge(usage(1, 50))
+    desk.charge(usage(2, 7))
+    books = everything_holds(ledger, served={ACCOUNT: 57})
+    assert (books.accounts[ACCOUNT].spent, books.accounts[ACCOUNT].held) == (57, 843)
+    for one in (before, desk):
+        one.store.close()
+
+
+def wait_until_nobody_waits_for_a_standby(pair: Pair) -> None:
+    deadline = time.monotonic() + 60
+    with psycopg.connect(pair.primary.dsn("postgres"), autocommit=True) as connection:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        while connection.execute(waiting).fetchone() != (0,):
+            assert time.monotonic() < deadline, "the standby does not follow again"
+            time.sleep(0.05)

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant
 from tests.postgres_server import PostgresServer
 from tollkeeper.leases import Want
+from tollkeeper.windows import Calendar, Every
+from tollkeeper_ledger import bookkeeping, opening
+from tollkeeper_ledger.postgres import store
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.session import Session
+from tollkeeper_ledger.postgres.store import PostgresStore
 from tollkeeper_ledger.storage import PostgresLedger
+from tollkeeper_ledger.work import Holder, Work
 
 LIMIT = budget(allocation=100)
 ACCOUNT = account_of(LIMIT)
@@ -38,6 +43,67 @@ def test_a_grant_that_another_writer_booked_burns_and_expires_here(postgres: Pos
     assert here.account(ACCOUNT).granted == 50
     here.store.close()
     there.store.close()
+
+
+def test_a_window_that_another_writer_opens_meanwhile_is_continued_from_once(postgres: PostgresServer) -> None:
+    """B7: both find that the month is cut off; the one that comes second finds the week opened."""
+    ledger, week = PostgresLedger(postgres.new_database()), budget(allocation=100, calendar=Calendar.every(Every.WEEK))
+    here, there = Desk(ledger, LIMIT), Desk(ledger, week)
+    here.lease("g", Want(ACCOUNT, 90, 90))
+    runs: list[int] = []
+
+    def opened(work: Work) -> None:
+        opening.open_account(work, week, (), NOW)
+        runs.append(len(runs))
+        if len(runs) == 1:
+            here.open(week)
+
+    there.do(opened)
+    assert len(runs) == 2
+    assert (there.account(account_of(week)).spent, there.account(ACCOUNT).window_end) == (90, NOW)
+    assert [b'"continue"' in line for line in here.export()].count(True) == 1
+    here.store.close()
+    there.store.close()
+
+
+def test_a_holder_that_was_forgotten_and_came_back_is_not_what_another_writer_remembers(
+    postgres: PostgresServer,
+) -> None:
+    ledger = PostgresLedger(postgres.new_database())
+    here, there = Desk(ledger, LIMIT), Desk(ledger, LIMIT)
+    there.lease("g", Want(ACCOUNT, 10, 10), sequence=1)
+    there.lease("g", returns={ACCOUNT: 10}, sequence=2)
+    assert here.do(lambda work: bookkeeping.forget(work, Holder("g", 2)))
+    here.lease("g", Want(ACCOUNT, 20, 20), sequence=3)
+    here.lease("g", Want(ACCOUNT, 30, 30), sequence=4)
+    assert not there.lease("g", Want(ACCOUNT, 1, 1), sequence=4).granted
+    there.lease("g", returns={ACCOUNT: 50}, sequence=5)
+    assert there.account(ACCOUNT).held == 0
+    here.store.close()
+    there.store.close()
+
+
+def test_rows_of_writers_that_are_gone_are_forgotten_and_those_of_others_stay(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = PostgresLedger(postgres.new_database())
+    gone, busy, quiet = Desk(ledger, LIMIT), Desk(ledger, LIMIT), Desk(ledger, LIMIT)
+    for number, desk in enumerate((gone, busy, quiet)):
+        desk.lease(f"g{number}", Want(ACCOUNT, 1, 1))
+    assert isinstance(gone.store, PostgresStore)
+    gone.store._session.drop()
+    looking = Desk(ledger, LIMIT)
+    asking = Session(ledger.dsn)
+    busy.lease("g1", Want(ACCOUNT, 1, 1))
+    monkeypatch.setattr(store, "WRITERS_LOOKED_AT_SECONDS", 0.0)
+    looking.lease("g3", Want(ACCOUNT, 1, 1))
+    assert len(asking.ask("SELECT writer FROM writers")) == 2, "of who wrote since it looked before, and its own"
+    monkeypatch.undo()
+    quiet.lease("g2", Want(ACCOUNT, 1, 1))
+    assert len(asking.ask("SELECT writer FROM writers")) == 3, "one that only had nothing to do has a row again"
+    asking.drop()
+    for desk in (busy, quiet, looking):
+        desk.store.close()
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))

@@ -3,6 +3,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from tollkeeper.accounts import Account
@@ -34,6 +35,9 @@ class Memory:
         return (self.known, self.unit) if account == self.known.id else None
 
     def previous_account(self, account: str) -> Account | None:
+        return None
+
+    def overlapping(self, account: str, now: datetime) -> Account | None:
         return None
 
     def next_account(self, account: str) -> Account | None:

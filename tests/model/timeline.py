@@ -40,6 +40,9 @@ class Nothing:
     def previous_account(self, account: str) -> Account | None:
         return None
 
+    def overlapping(self, account: str, now: datetime) -> Account | None:
+        return None
+
     def next_account(self, account: str) -> Account | None:
         return None
 

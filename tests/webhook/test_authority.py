@@ -8,18 +8,21 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.ledger.builders import NOW, account_of, budget, policy
+from tests.ledger.builders import NOW, Desk, account_of, budget, policy, record
 from tests.postgres_server import PostgresServer
 from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, LeaseRequest, Want
 from tollkeeper.policy import CurrentPolicy, PolicySet
+from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping
+from tollkeeper_ledger.corrections import Change, adjust
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.sqlite import SqliteStore
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 from tollkeeper_ledger.work import Work
 from tollkeeper_webhook import authority as module
 from tollkeeper_webhook.authority import LedgerAuthority
+from tollkeeper_webhook.quiet import QUIET_SECONDS
 
 LIMIT = budget()
 ACCOUNT = account_of(LIMIT)
@@ -194,3 +197,46 @@ async def test_a_holder_that_another_authority_hears_of_does_not_lapse(postgres:
             two.now += LONG
             await two.authority.lapse_unheard()
             assert (two.account.held, two.account.unreconciled) == (0, 150)
+
+
+async def test_what_was_corrected_while_no_limit_was_known_is_handed_on_when_it_is(tmp_path: Path) -> None:
+    rolling = budget(rollover=1000)
+    desk = Desk(tmp_path / "ledger.db", rolling)
+    desk.open(rolling)
+    desk.charge(record("g", Charge(ACCOUNT, 700, 0)))
+    later = NOW + timedelta(days=20)
+    desk.open(rolling, later)
+    desk.policy = policy()
+    give_back = Change(ACCOUNT, 100)
+    desk.do(lambda work: adjust(work, desk.policy, give_back, reason="late", reference=None, now=later))
+    desk.store.close()
+    current = CurrentPolicy(policy())
+    async with LedgerAuthority(tmp_path / "ledger.db", current, lambda: later) as authority:
+        for limits, rolled in (((), 300), ((rolling,), 400), ((rolling,), 400)):
+            current.publish(policy(*limits))
+            await authority.settle_owed()
+            known = authority.reader.account(account_of(rolling, later))
+            assert known is not None
+            assert known.rolled_over == rolled
+
+
+async def test_a_holder_without_leases_is_forgotten_when_it_was_quiet_for_an_hour_and_no_sooner(
+    running: Running,
+) -> None:
+    async def known() -> list[str]:
+        return [one.holder for one in await running.authority.ask(lambda reader: reader.holders_without_leases(10))]
+
+    await running.lease("ended")
+    await running.authority.close("ended", {})
+    await running.lease("vanished")
+    await running.authority.close("vanished", {ACCOUNT: 50})
+    await running.lease("quiet", 0)
+    await running.authority.forget_quiet(0.0)
+    await running.authority.forget_quiet(QUIET_SECONDS - 1)
+    assert await known() == ["ended", "quiet"]
+    await running.lease("quiet", 0)
+    await running.authority.forget_quiet(QUIET_SECONDS)
+    assert await known() == ["quiet"]
+    await running.authority.forget_quiet(2 * QUIET_SECONDS)
+    assert await known() == []
+    assert running.account.unreconciled == 50

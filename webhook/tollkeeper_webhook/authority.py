@@ -7,6 +7,7 @@ PostgreSQL; its store does over what another one was first to change.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -15,18 +16,22 @@ import structlog
 
 from tollkeeper.accounts import Account
 from tollkeeper.books import Grant, GrantState
-from tollkeeper.errors import Unavailable
+from tollkeeper.errors import TollkeeperError, Unavailable
 from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.usage import UsageRecord
-from tollkeeper_ledger import bookkeeping, lending, opening
-from tollkeeper_ledger.storage import LedgerAt, open_board, open_reader, open_store
-from tollkeeper_ledger.work import Work
+from tollkeeper_ledger import bookkeeping, handing, lending, opening
+from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader, open_board, open_reader, open_store
+from tollkeeper_ledger.work import Holder, Work
 from tollkeeper_ledger.writer import LedgerWriter
+from tollkeeper_webhook.quiet import MOST_AT_ONCE, QuietHolders
 from tollkeeper_webhook.recalling import Recalling
 
 LOOK_FOR_LAPSED_SECONDS = 5.0
+LOOK_FOR_QUIET_SECONDS = 600.0
+FORGOTTEN_AT_ONCE = 100
+READING_THREADS = 2
 
 _ALWAYS_LATE = timedelta(seconds=5)
 """A look that comes so much later than it should is no sign that nobody could be heard of."""
@@ -59,6 +64,10 @@ class LedgerAuthority:
         board = open_board(ledger)
         self._is_alone = board is None
         self._recalling = Recalling(self._holders_of, board)
+        self._quiet = QuietHolders()
+        self._looked_for_quiet = -LOOK_FOR_QUIET_SECONDS
+        # Its own: whoever waits for an answer of this authority on the loop's own threads must not keep it from reading.
+        self._readers = ThreadPoolExecutor(READING_THREADS, "authority-reader")
 
     @property
     def ledger(self) -> str:
@@ -78,7 +87,7 @@ class LedgerAuthority:
         except BaseException:
             # Nobody else would: what could not be entered is not left either.
             self._store.close()
-            self.reader.close()
+            self._close_readers()
             raise
         self._writer = LedgerWriter(self._store, self._committed)
         self._watch = asyncio.create_task(self._look_for_lapsed())
@@ -89,7 +98,15 @@ class LedgerAuthority:
         self._watch.cancel()
         await asyncio.gather(self._watch, self._recalling.stop(), return_exceptions=True)
         await asyncio.to_thread(self._writer.close)
+        self._close_readers()
+
+    def _close_readers(self) -> None:
+        self._readers.shutdown()
         self.reader.close()
+
+    async def ask(self, question: Callable[[LedgerStoreReader], Result]) -> Result:
+        """The answer of the ledger's reader, asked on a thread that may wait."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, question, self.reader)
 
     async def _submit(self, step: Callable[[Work], Result]) -> Result:
         future: asyncio.Future[Result] = self._loop.create_future()
@@ -126,7 +143,7 @@ class LedgerAuthority:
     async def _holders_of(self, accounts: Collection[str]) -> Mapping[str, Collection[str]]:
         """Who has leases on these accounts. Where this is the only authority it has heard of all who have any."""
         among = tuple(self._seen) if self._is_alone else None
-        return await asyncio.to_thread(self.reader.holders_of, accounts, among)
+        return await self.ask(lambda reader: reader.holders_of(accounts, among))
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
         """See `Authority`."""
@@ -190,6 +207,10 @@ class LedgerAuthority:
             if abs(away) > _ALWAYS_LATE:
                 self._leave_out(away)
             await self.lapse_unheard()
+            await self.settle_owed()
+            if self._loop.time() - self._looked_for_quiet >= LOOK_FOR_QUIET_SECONDS:
+                self._looked_for_quiet = self._loop.time()
+                await self.forget_quiet(self._loop.time())
 
     def _leave_out(self, away: timedelta) -> None:
         """Nobody could be heard of in this time: this process stood still, or the clock was set, or the ledger was away."""
@@ -227,9 +248,29 @@ class LedgerAuthority:
             if self._seen.get(holder) is seen:
                 self._forget(holder)
 
+    async def settle_owed(self) -> None:
+        """Hand on what corrections changed in closed windows while their limits were not known."""
+        now, policy = self._clock(), self._in_force
+        try:
+            owed = await self.ask(lambda reader: reader.owed())
+            for mark in (mark for mark in owed if policy.limit(handing.owed_by(mark))):
+                await self._submit(partial(_settle_owed, policy=policy, mark=mark, now=now))
+        except TollkeeperError as error:
+            _log.warning("what closed windows owe cannot be handed on yet", error=str(error))
+
+    async def forget_quiet(self, at: float) -> None:
+        """Forget holders that have no leases and were quiet for long, at a moment of the loop's clock."""
+        try:
+            found = await self.ask(lambda reader: reader.holders_without_leases(MOST_AT_ONCE))
+            due = self._quiet.due(found, at)
+            for start in range(0, len(due), FORGOTTEN_AT_ONCE):
+                await self._submit(partial(_forget_all, holders=due[start : start + FORGOTTEN_AT_ONCE]))
+        except TollkeeperError as error:
+            _log.warning("holders that are gone cannot be forgotten yet", error=str(error))
+
     async def _hear_of_all(self, now: datetime) -> None:
         """Also watch holders that talk to other authorities: they were heard of when their sequence number went on."""
-        live = await asyncio.to_thread(self.reader.live_holders)
+        live = await self.ask(lambda reader: reader.live_holders())
         for holder, sequence in live.items():
             if holder not in self._seen or sequence > self._sequences.get(holder, 0):
                 self._seen[holder] = now
@@ -250,6 +291,16 @@ def _answer(answered: Sequence[tuple[asyncio.Future[Any], Any, BaseException | N
             future.set_result(value)
         else:
             future.set_exception(error)
+
+
+def _forget_all(work: Work, holders: Sequence[Holder]) -> None:
+    for holder in holders:
+        bookkeeping.forget(work, holder)
+
+
+def _settle_owed(work: Work, policy: PolicySet, mark: str, now: datetime) -> None:
+    if handing.settle_owed(work, policy, mark, now):
+        lending.settle(work, policy, now)
 
 
 def _lapse(work: Work, policy: PolicySet, holder: str, sequence: int, now: datetime) -> None:

@@ -4,8 +4,10 @@ Nothing here is locked and all of it may be out of date. `check` compares versio
 an answer made from it is a guess. Everything that was looked at is noted, also what was not found.
 """
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,9 +18,20 @@ from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
-from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
+from tollkeeper_ledger.rows import (
+    BALANCE_COLUMNS,
+    OVERLAPPING,
+    account_of,
+    overlapping_values,
+    share_of,
+    to_micros,
+    to_time,
+)
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+
+_AT = "at "
+"""How a direction begins in which a window is looked for that holds an instant; the rest is its microseconds."""
 
 _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
 _LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
@@ -34,11 +47,21 @@ class KnownAccount(NamedTuple):
 
 
 class KnownHolder(NamedTuple):
-    """A holder and its leases as of a version; every change of a lease counts its holder's version up."""
+    """A holder and its leases as of a version; every change of a lease counts its holder's version up.
+
+    A holder that was forgotten may come again: its versions go on beyond all that it had (`first` is the time), so that
+    what another writer remembers of it is not taken for what is known now.
+    """
 
     holder: Holder
     leases: dict[str, Lease]
     version: int = 0
+    first: int = 1
+
+    @property
+    def next_version(self) -> int:
+        """The version that its next change has."""
+        return self.version + 1 if self.version else self.first
 
 
 @dataclass(slots=True)
@@ -132,11 +155,17 @@ class Memory:
         """See `State`."""
         return self._neighbour(account, "next")
 
+    def overlapping(self, account: str, now: datetime) -> Account | None:
+        """See `State`."""
+        return self._neighbour(account, f"{_AT}{to_micros(now)}")
+
     def _neighbour(self, account: str, direction: str) -> Account | None:
         found = self.seen.neighbours[account, direction] = self._find_neighbour(account, direction)
         return self.known_account(found).account if found else None
 
     def _find_neighbour(self, account: str, direction: str, apart_from: Collection[str] = ()) -> str | None:
+        if direction.startswith(_AT):
+            return self._find_overlapping(account, int(direction.removeprefix(_AT)), apart_from)
         identity = AccountId.parse(account)
         ref = identity.ref
         edge: int | str | None
@@ -163,6 +192,10 @@ class Memory:
         )
         return str(rows[0][0]) if rows else None
 
+    def _find_overlapping(self, account: str, micros: int, apart_from: Collection[str]) -> str | None:
+        rows = self._session.ask(OVERLAPPING.replace("?", "%s"), overlapping_values(account, micros))
+        return next((str(found) for (found,) in rows if found not in apart_from), None)
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
         return self.known_holder(holder).leases
@@ -182,6 +215,7 @@ class Memory:
     def _load_holder(self, holder: str) -> KnownHolder:
         rows = self._session.ask("SELECT sequence, closed, version FROM holders WHERE holder = %s", (holder,))
         sequence, closed, version = rows[0] if rows else (0, 0, 0)
+        first = time.time_ns() // 1000
         # The version is read first: leases that are newer than it make the check fail, never pass.
         leases = self._session.ask(
             "SELECT account, outstanding, lapsed FROM leases WHERE holder = %s AND outstanding > 0", (holder,)
@@ -190,7 +224,7 @@ class Memory:
             account: Lease(holder, account, outstanding, bool(lapsed)) for account, outstanding, lapsed in leases
         }
         lapsed = any(lease.lapsed for lease in by_account.values())
-        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version)
+        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version, first)
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`. A name that nothing is known of is taken to be free; the commit finds out."""
@@ -267,7 +301,9 @@ class Memory:
         At the end of the chain, where commits pass one by one, two writers cannot each miss what the other opens.
         """
         for (account, direction), found in self.seen.neighbours.items():
-            if self._find_neighbour(account, direction, opened) != found:
+            now = self._find_neighbour(account, direction, opened)
+            # One that overlapped may be cut off by this commit, which has it locked; only another one is news.
+            if now != found and not (now is None and direction.startswith(_AT)):
                 raise self._outdated(f"a window next to {account} was opened")
 
     def check_unlocked(self) -> None:
@@ -366,15 +402,19 @@ class Memory:
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._shares.clear()
+        if len(self._holders) > REMEMBERED_ACCOUNTS:
+            self._holders.clear()
 
     def _remember_holders(self, work: Work) -> None:
         for name in work.changed_holders():
-            holder, leases, version = self.known_holder(name)
-            changed = work.leases.get(name, {})
+            known = self.known_holder(name)
+            leases, changed = known.leases, work.leases.get(name, {})
             leases.update(changed)
             for ended in [account for account, lease in changed.items() if lease.outstanding <= 0]:
                 del leases[ended]
-            self._holders[name] = KnownHolder(work.holders.get(name, holder), leases, version + 1)
+            self._holders[name] = KnownHolder(work.holders.get(name, known.holder), leases, known.next_version)
+        for name in work.forgotten - work.changed_holders():
+            self._holders.pop(name, None)
 
     def _keep_shares(self, account: str, before: int) -> None:
         """The shares of an account that went on by one version are what they were."""

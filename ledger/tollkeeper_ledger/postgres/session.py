@@ -7,12 +7,17 @@ from enum import Enum
 from typing import Any
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 
 from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
 
 PATIENCE_SECONDS = 3.0
 """How long a commit waits for a server that went away before it says so."""
+
+ANSWER_SECONDS = 35.0
+"""How long a statement's answer is waited for: longer than the server works on any, but for a commit that waits for its
+standby. What is not answered by then is as lost as with the server; see `_what_became` of the store."""
 
 _PAUSE_SECONDS = 0.05
 _BOUNDS = (
@@ -81,11 +86,23 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def connect(dsn: str) -> Connection:
+class BoundedConnection(Connection):
+    """A connection that is closed where an answer does not come in time: what came after it could not be told apart."""
+
+    def wait(self, gen: PQGen[Any], *bounds: Any, **named: Any) -> Any:
+        """See `psycopg.Connection`; every wait for the server goes this way."""
+        try:
+            return super().wait(gen, *bounds, **({"timeout": ANSWER_SECONDS} | named))
+        except psycopg.errors._WaitTimeout as late:  # noqa: SLF001 - it has no public name
+            self.close()
+            raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s") from late
+
+
+def connect(dsn: str, of: type[Connection] = Connection) -> Connection:
     """A connection on which every statement is its own transaction, unless one is begun."""
     defaults: dict[str, Any] = {"connect_timeout": 3, "application_name": "tollkeeper-ledger"}
     missing = {name: value for name, value in defaults.items() if name not in conninfo_to_dict(dsn)}
-    return psycopg.connect(dsn, autocommit=True, **missing)
+    return of.connect(dsn, autocommit=True, **missing)
 
 
 class Session:
@@ -155,7 +172,7 @@ class Session:
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            connection = connect(self._dsn)
+            connection = connect(self._dsn, BoundedConnection)
             try:
                 for bound in _BOUNDS:
                     connection.execute(bound)

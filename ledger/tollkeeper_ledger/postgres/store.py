@@ -4,6 +4,7 @@ import time
 
 from tollkeeper.errors import OutcomeUnknown
 from tollkeeper.identity import new_id
+from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory, Seen
 from tollkeeper_ledger.postgres.schema import MONTHS_AHEAD, make_partitions, migrate, month_of
 from tollkeeper_ledger.postgres.session import PATIENCE_SECONDS, Fault, Interrupted, Session
@@ -18,7 +19,19 @@ MOST_ATTEMPTS = 12
 LONGEST_CONTENTION_SECONDS = 10.0
 """How long a commit is done over; what another session keeps locked for longer must not keep all of a writer's callers."""
 
+WRITERS_LOOKED_AT_SECONDS = 3600.0
+"""How often a writer looks for others that are gone: those that committed nothing since it looked before."""
+
+_FORGET_WRITERS = (
+    "DELETE FROM writers WHERE writer IN (SELECT w.writer FROM writers w, unnest(%s::text[], %s::bigint[]) AS u (writer, batch) "
+    "WHERE w.writer = u.writer AND w.batch = u.batch FOR UPDATE OF w SKIP LOCKED)"
+)
+
 _NUMBER_BATCH = "INSERT INTO writers VALUES (%s, %s) ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch"
+
+_LAST_BATCH = (
+    "INSERT INTO writers VALUES (%s, 0) ON CONFLICT (writer) DO UPDATE SET batch = writers.batch RETURNING batch"
+)
 
 
 class PostgresStore:
@@ -35,6 +48,8 @@ class PostgresStore:
         try:
             migrate(self._session)
             self._make_partitions_ahead()
+            self._others = self._other_writers()
+            self._looked = time.monotonic()
             self.id = str(self._session.ask("SELECT id FROM identity")[0][0])
             """The ledger's own name, made when it was created."""
         except BaseException:
@@ -59,7 +74,7 @@ class PostgresStore:
         for attempt in range(1, MOST_ATTEMPTS + 1):
             self._sent = None
             try:
-                return self._attempt(change, expected)
+                work = self._attempt(change, expected)
             except Interrupted as interrupted:
                 self._session.rollback()
                 expected |= self._memory.seen
@@ -69,12 +84,15 @@ class PostgresStore:
                 if interrupted.fault is Fault.CONTENDED and time.monotonic() - began > LONGEST_CONTENTION_SECONDS:
                     self._memory.forget()
                     raise
-                if interrupted.fault is Fault.LOST and (work := self._found_after(deadline)):
-                    return work
+                if interrupted.fault is Fault.LOST and (found := self._found_after(deadline)):
+                    return found
             except BaseException:
                 self._session.rollback()
                 self._memory.forget()
                 raise
+            else:
+                self._forget_writers()
+                return work
         raise AssertionError("unreachable")
 
     def _attempt(self, change: Change, expected: Seen) -> Work:
@@ -104,6 +122,30 @@ class PostgresStore:
         self._memory.remember(work, commit.numbers)
         return work
 
+    def _other_writers(self) -> dict[str, int]:
+        rows = self._session.ask("SELECT writer, batch FROM writers WHERE writer <> %s", (self._writer,))
+        return {str(writer): int(batch) for writer, batch in rows}
+
+    def _forget_writers(self) -> None:
+        """Now and then forget the rows of writers that are gone. One that only had nothing to do loses nothing: its next
+        commit makes its row again, and asked for a lost one before, no row says as truly that it was not booked."""
+        if time.monotonic() - self._looked < WRITERS_LOOKED_AT_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            now = self._other_writers()
+            gone = {writer: batch for writer, batch in now.items() if self._others.get(writer) == batch}
+            if gone:
+                self._session.change(_FORGET_WRITERS, (texts(list(gone)), integers(list(gone.values()))))
+        except Interrupted as interrupted:
+            # The commit stands; the rows are for the next time.
+            self._session.rollback()
+            if interrupted.fault is Fault.LOST:
+                self._memory.forget_all()
+                self._months.clear()
+        else:
+            self._others = {writer: batch for writer, batch in now.items() if writer not in gone}
+
     def _check_free(self, work: Work) -> None:
         """Names that were said to be free and are not booked now; the ones that are, the commit finds out by inserting."""
         booked = {name for booking in work.bookings for name in booking.names}
@@ -130,14 +172,15 @@ class PostgresStore:
     def _what_became(self, deadline: float) -> Work | None:
         """Wait for the server; answer the work whose commit was sent if it is booked, nothing if it is not.
 
-        Every commit writes its number into the writer's own row. To lock that row is to wait until the lost commit has
-        ended, so the answer is final. Raises `Interrupted` when the server stays away.
+        Every commit writes its number into the writer's own row. To write that row is to wait until the lost commit has
+        ended, also where the row was not there before it, so the answer is final. Raises `Interrupted` when the server
+        stays away, or the commit goes on waiting for a standby that is.
         """
         self._session.wait_for_server(deadline)
         if self._sent is None:
             return None
-        rows = self._session.ask("SELECT batch FROM writers WHERE writer = %s FOR UPDATE", (self._writer,))
-        return self._sent if rows and rows[0][0] == self._batch else None
+        rows = self._session.ask(_LAST_BATCH, (self._writer,))
+        return self._sent if rows[0][0] == self._batch else None
 
     def _make_partitions_ahead(self) -> None:
         now = int(self._session.ask("SELECT (extract(epoch FROM now()) * 1000000)::bigint")[0][0])

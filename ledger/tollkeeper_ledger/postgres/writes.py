@@ -88,7 +88,7 @@ class Commit:
         """Accounts, holders and what belongs to them, and on the same journey to the server what else is to be done."""
         self._open_accounts()
         new, known, ended = self._changed_leases()
-        counted = [*self._changed_accounts(), *self._changed_holders(), *known]
+        counted = [*self._changed_accounts(), *self._forgotten_holders(), *self._changed_holders(), *known]
         statements = [(sql, values) for sql, values, _, _ in counted]
         written = self._session.change_all([*statements, *new, *ended, *also])
         for count, (_, _, wanted, what) in zip(written, counted, strict=False):
@@ -151,13 +151,19 @@ class Commit:
     def _changed_holders(self) -> Iterator[_Counted]:
         new, known = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
         for name in sorted(self._work.changed_holders()):
-            before, _, version = self._memory.known_holder(name)
-            holder = self._work.holders.get(name, before)
-            (known if version else new).append((name, holder.sequence, int(holder.closed), version + 1))
+            before = self._memory.known_holder(name)
+            holder = self._work.holders.get(name, before.holder)
+            stands = before.version and name not in self._work.forgotten
+            (known if stands else new).append((name, holder.sequence, int(holder.closed), before.next_version))
         for sql, rows in ((_UPDATE_HOLDERS, known), (_INSERT_HOLDERS, new)):
             if rows:
                 holders, *counts = zip(*rows, strict=True)
                 yield sql, [texts(holders), *map(integers, counts)], len(rows), "a holder"
+
+    def _forgotten_holders(self) -> Iterator[_Counted]:
+        names = sorted(self._work.forgotten)
+        if names:
+            yield "DELETE FROM holders WHERE holder = ANY(%s::text[])", [texts(names)], len(names), "a holder"
 
     def _changed_leases(self) -> tuple[Sequence[Statement], Sequence[_Counted], Sequence[Statement]]:
         """New ones, ones that have a row, which is faster to change than to find in the way, and ones that end: a lease

@@ -1,0 +1,225 @@
+"""B7: a budget that is deleted and written again with another window goes on with what was spent (both storages)."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.ledger.builders import NOW, Desk, account_of, budget, grant, policy, record
+from tests.ledger.conftest import NewLedger
+from tollkeeper.leases import Reason, Want
+from tollkeeper.limits import Enforcement, Limit
+from tollkeeper.usage import Charge
+from tollkeeper.windows import Calendar, Every
+from tollkeeper_ledger import corrections
+from tollkeeper_ledger.corrections import Change
+from tollkeeper_ledger.export import verify
+from tollkeeper_ledger.storage import LedgerAt
+
+TODAY = datetime(2026, 11, 21, tzinfo=UTC)
+MONTH, WEEK, DAY, OTHER_ZONE, FROM_TODAY, PREPAID = (
+    budget(calendar=calendar)
+    for calendar in (
+        Calendar.every(Every.MONTH),
+        Calendar.every(Every.WEEK),
+        Calendar.every(Every.DAY),
+        Calendar.every(Every.MONTH, "Asia/Tokyo"),
+        Calendar.custom(timedelta(days=30), TODAY + timedelta(hours=1)),
+        Calendar.FOREVER,
+    )
+)
+EVERY_WINDOW = (MONTH, WEEK, DAY, OTHER_ZONE, FROM_TODAY, PREPAID)
+
+
+@pytest.fixture
+def desk(ledger: LedgerAt) -> Iterator[Desk]:
+    desk = Desk(ledger, MONTH)
+    with closing(desk.store):
+        yield desk
+
+
+def write_again(desk: Desk, limit: Limit, now: datetime = NOW) -> str:
+    """The object is deleted and written again; the operator opens what it counts in."""
+    desk.policy = policy(limit)
+    desk.open(limit, now)
+    return account_of(limit, now)
+
+
+def spend(desk: Desk, account: str, amount: int, now: datetime = NOW) -> None:
+    assert desk.lease("g1", Want(account, amount, amount), now=now).granted
+    desk.charge(record("g1", Charge(account, amount, amount)), now=now)
+
+
+def adjust(desk: Desk, account: str, amount: int, now: datetime = NOW) -> None:
+    change = Change(account, amount)
+    desk.do(lambda work: corrections.adjust(work, desk.policy, change, reason="x", reference=None, now=now))
+
+
+@pytest.mark.parametrize("again", EVERY_WINDOW[1:], ids=("week", "day", "zone", "anchor", "prepaid"))
+def test_a_budget_that_is_written_again_with_another_window_goes_on_with_what_was_spent(
+    desk: Desk, again: Limit
+) -> None:
+    spend(desk, account_of(MONTH), 900)
+    known = desk.account(write_again(desk, again))
+    assert (known.allocation, known.spent, known.balance) == (1000, 900, 100)
+    assert desk.lease("g2", Want(known.id, 101, 101)).refused
+    assert desk.lease("g2", Want(known.id, 100, 100)).granted
+
+
+def test_the_transaction_that_goes_on_names_the_account_that_it_is_from(desk: Desk) -> None:
+    spend(desk, account_of(MONTH), 900)
+    account = write_again(desk, WEEK)
+    last = orjson.loads(desk.export()[-1])
+    assert (last["kind"], last["usage"]) == ("continue", {"from": account_of(MONTH), "into": account})
+    assert {entry["account"]: entry["amount"] for entry in last["entries"]} == {
+        f"{account}#balance": -900,
+        f"{account}#spent": 900,
+    }
+
+
+def test_what_is_held_when_the_window_is_cut_off_counts_until_it_is_settled_or_comes_back(desk: Desk) -> None:
+    old = account_of(MONTH)
+    desk.lease("g1", Want(old, 600, 600))
+    new = write_again(desk, WEEK)
+    assert desk.account(new).balance == 400
+    desk.charge(record("g1", Charge(old, 50, 100)))
+    assert desk.account(new).balance == 400
+    desk.lease("g1", returns={old: 550})
+    assert (desk.account(new).spent, desk.account(new).balance, desk.account(old).held) == (50, 950, 0)
+
+
+def test_a_window_that_was_cut_off_grants_nothing_more(desk: Desk) -> None:
+    old = account_of(MONTH)
+    desk.lease("g1", Want(old, 100, 100))
+    write_again(desk, WEEK)
+    refused = desk.lease("g1", Want(old, 1, 1)).refused
+    assert [one.reason for one in refused] == [Reason.CONTENDED]
+
+
+def test_what_is_corrected_in_a_window_that_was_cut_off_is_corrected_where_it_goes_on(desk: Desk) -> None:
+    old = account_of(MONTH)
+    spend(desk, old, 900)
+    new = write_again(desk, WEEK)
+    adjust(desk, old, 300)
+    assert (desk.account(old).spent, desk.account(new).spent) == (600, 600)
+
+
+def test_a_holder_that_vanished_stands_as_used_where_its_account_goes_on(desk: Desk) -> None:
+    old = account_of(MONTH)
+    desk.lease("g1", Want(old, 600, 600))
+    desk.lapse("g1")
+    new = write_again(desk, WEEK)
+    assert desk.account(new).balance == 400
+    desk.charge(record("g1", Charge(old, 10, 600)))
+    desk.lease("g1", returns={old: 590})
+    assert desk.account(new).balance == 990
+
+
+def test_what_is_left_of_grants_and_what_rolled_over_goes_on_too(desk: Desk) -> None:
+    rolling = replace(MONTH, rollover=200)
+    desk.policy = policy(rolling)
+    desk.open(rolling, NOW - timedelta(days=30))
+    desk.open(rolling)
+    desk.book_grant(grant(500), rolling)
+    spend(desk, account_of(MONTH), 1300)
+    known = desk.account(write_again(desk, replace(WEEK, rollover=200)))
+    assert (known.allocation, known.rolled_over, known.granted, known.spent) == (1000, 200, 400, 1200)
+    assert known.balance == 400
+
+
+def test_the_next_window_after_it_begins_as_ever(desk: Desk) -> None:
+    desk.book_grant(grant(500), MONTH)
+    spend(desk, account_of(MONTH), 1100)
+    write_again(desk, WEEK)
+    later = NOW + timedelta(days=7)
+    desk.open(WEEK, later)
+    known = desk.account(account_of(WEEK, later))
+    assert (known.allocation, known.granted, known.spent) == (1000, 400, 0)
+    month = NOW + timedelta(days=14)
+    write_again(desk, MONTH, month)
+    known = desk.account(account_of(MONTH, month))
+    assert known.granted == 400
+
+
+def test_from_one_window_to_another_and_back_nothing_is_forgotten(desk: Desk) -> None:
+    spend(desk, account_of(MONTH), 300)
+    spend(desk, write_again(desk, WEEK), 300)
+    spend(desk, write_again(desk, DAY), 300)
+    month = write_again(desk, MONTH)
+    assert (desk.account(month).spent, desk.account(month).balance) == (900, 100)
+    assert desk.account(month).window_end == MONTH.calendar.window_at(NOW).end
+    week = write_again(desk, WEEK)
+    assert (desk.account(week).spent, desk.account(week).balance) == (900, 100)
+
+
+def test_a_window_that_ended_by_itself_is_not_continued(desk: Desk) -> None:
+    spend(desk, account_of(MONTH), 900)
+    later = NOW + timedelta(days=14)
+    known = desk.account(write_again(desk, replace(WEEK, rollover=0), later))
+    assert known.spent == 0
+
+
+def test_a_past_window_that_is_opened_for_a_late_usage_takes_nothing_over_twice(desk: Desk) -> None:
+    spend(desk, account_of(MONTH), 300)
+    soft = replace(WEEK, enforcement=Enforcement.SOFT)
+    week = write_again(desk, soft)
+    before, past = NOW - timedelta(days=7), account_of(WEEK, NOW - timedelta(days=7))
+    desk.charge(record("g", Charge(past, 20, 0), admitted_at=before, finished_at=before))
+    assert (desk.account(past).spent, desk.account(week).spent) == (20, 300)
+    adjust(desk, account_of(MONTH), 100)
+    assert (desk.account(past).spent, desk.account(week).spent) == (20, 200)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("write again"), st.integers(0, len(EVERY_WINDOW) - 1)),
+        st.tuples(st.sampled_from(("lease", "charge", "return", "lapse", "grant", "adjust")), st.integers(1, 300)),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps, st.data())
+def test_whatever_windows_a_budget_has_had_it_has_left_what_was_put_in_less_what_was_used(
+    new_ledger: NewLedger, steps: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    desk = Desk(new_ledger(), MONTH)
+    with closing(desk.store):
+        current, now, out, left = write_again(desk, MONTH), NOW, dict[str, int](), 1000
+        for number, (step, amount) in enumerate(steps):
+            now += timedelta(seconds=1)
+            named = data.draw(st.sampled_from(sorted({current, *out})))
+            if step == "write again":
+                current = write_again(desk, EVERY_WINDOW[amount], now)
+            elif step == "lease":
+                given_ = sum(one.amount for one in desk.lease("g", Want(current, 1, amount), now=now).granted)
+                out[current] = out.get(current, 0) + given_
+                assert given_ <= max(0, left)
+                left -= given_
+            elif step == "charge":
+                desk.charge(record("g", Charge(named, amount, amount)), now=now)
+                beyond = max(0, amount - out.get(named, 0))
+                out[named] = out.get(named, 0) - (amount - beyond)
+                left -= beyond
+            elif step == "return":
+                desk.lease("g", returns={named: amount}, now=now)
+                back = min(amount, out.get(named, 0))
+                out[named] = out.get(named, 0) - back
+                left += back
+            elif step == "lapse":
+                desk.lapse("g", now=now)
+            elif step == "grant":
+                desk.book_grant(grant(amount, f"g{number}"), desk.policy.limits[0], now)
+                left += amount
+            else:
+                adjust(desk, named, -amount, now)
+                left -= amount
+            known = desk.account(current)
+            assert known.balance - known.held == left
+        verify(desk.export())

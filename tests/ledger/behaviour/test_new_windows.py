@@ -93,11 +93,16 @@ def test_keys_with_commas_are_told_apart() -> None:
     assert len({identity.key_text for identity in identities}) == 3
 
 
-def test_an_overlapping_window_of_another_period_is_not_the_one_before(desk: Desk) -> None:
+def test_an_overlapping_window_of_another_period_is_not_the_one_before_but_goes_on_with_its_grants(desk: Desk) -> None:
     desk.book_grant(grant(500), LIMIT)
-    weekly = budget(calendar=Calendar.every(Every.WEEK, "Europe/Madrid"))
+    weekly = budget(calendar=Calendar.every(Every.WEEK, "Europe/Madrid"), rollover=1000)
+    desk.policy = type(desk.policy)(2, desk.policy.tenants, (weekly,), desk.policy.prices)
     desk.open(weekly)
-    assert desk.account(account_of(weekly)).granted == 0, "the grant stays where it was given"
+    known = desk.account(account_of(weekly))
+    assert (known.granted, known.rolled_over) == (500, 0), (
+        "the grant goes on (B7), and nothing rolls over within a window"
+    )
+    assert desk.lease("g1", Want(ACCOUNT, 1, 1)).refused, "and is not there twice"
 
 
 def test_b7_a_budget_that_is_deleted_and_written_again_goes_on_with_what_was_spent(desk: Desk) -> None:

@@ -55,8 +55,9 @@ def adjust_command(
 ) -> None:
     """Correct what was spent of a budget or quota, with a reason. Works while `tollkeeper up` runs.
 
-    Nothing that is booked is changed: a new transaction puts it right. At most what was spent is given back; to put in
-    more, create a TokenGrant.
+    Nothing that is booked is changed: a new transaction puts it right, in this one account: budgets above it are not
+    touched (refund corrects all levels). At most what was spent is given back; to put more into a budget, create a
+    TokenGrant.
     """
     namespace, slash, name = target.partition("/")
     if not (slash and namespace and name):

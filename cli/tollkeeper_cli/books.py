@@ -1,6 +1,7 @@
 """`tollkeeper export` and `tollkeeper verify`: the ledger's chain as lines, and its check without a database."""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,17 @@ def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
             f"ledger {ledger}: {error}; make it readable, or name another with --data-dir"
         ) from error
     except LedgerUnavailable as error:
-        raise LedgerUnavailable(f"{error}; is it the ledger of a `tollkeeper up`? --data-dir names another") from error
+        other = "--data-dir" if isinstance(ledger, Path) else "storage.postgres of the settings"
+        raise LedgerUnavailable(f"{error}; is it the ledger of a `tollkeeper up`? {other} names another") from error
+
+
+def _hash(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """A hash as `verify` prints one; anything else would only look like a chain that was cut off."""
+    if text is not None and re.fullmatch(r"[0-9a-fA-F]{64}", text) is None:
+        raise click.BadParameter(
+            f"{text!r} is no hash: write the 64 hexadecimal digits that an earlier verify ended in"
+        )
+    return text
 
 
 @click.command("verify")
@@ -65,13 +76,15 @@ def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
 @click.option(
     "--through",
     metavar="HASH",
+    callback=_hash,
     show_envvar=True,
     help="A hash that an earlier verify ended in: the chain must come to it.",
 )
 def verify_command(file: Path, through: str | None) -> None:
     """Check an export (`-`: standard input): every hash, every sum. Exit code 3 at the first line that does not hold.
 
-    Lines that were cut off at the end can be missed by nobody but who knows a later hash: name it with --through.
+    Lines that were cut off at the end can be missed by nobody but who knows a later hash: note the one that is printed,
+    and name it with --through the next time.
     """
     name = "standard input" if str(file) == "-" else str(file)
     with told_in_one_line():

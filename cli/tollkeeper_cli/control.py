@@ -34,7 +34,11 @@ _umask = threading.Lock()
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, perform: Perform) -> AsyncGenerator[None]:
-    """Answer requests until the block ends. The caller owns the folder's ledger, so a socket that is there is stale."""
+    """Answer requests until the block ends. The caller owns the folder's ledger, so a socket that is there is stale.
+
+    The folder is made where it is missing: a ledger on PostgreSQL makes none. Raises `Unavailable` where it cannot be.
+    """
+    await asyncio.to_thread(_make, folder)
     at_once = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,6 +64,15 @@ async def serving(folder: Path, perform: Perform) -> AsyncGenerator[None]:
             server.close()
             await server.wait_closed()
             (folder / SOCKET).unlink(missing_ok=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"{folder}: the folder cannot be made ({error.strerror}); name another with --data-dir"
+        ) from error
 
 
 async def _answered(reader: asyncio.StreamReader, perform: Perform) -> bytes:

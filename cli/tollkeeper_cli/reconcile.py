@@ -28,6 +28,8 @@ def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Pat
     """Compare a provider's usage (.csv, or .json: a list of objects) with the ledger, by day and model.
 
     Rows with an id are joined to the request whose answer had it, the others to the sum of their day (UTC) and model.
+    What the file does not name is not compared.
+
     Exit code 3 when both differ. With --book the differences become corrections; the same file again books nothing.
     Works while `tollkeeper up` runs.
     """

@@ -12,5 +12,5 @@ def time_of(option: str, text: str | None) -> datetime | None:
     except ValueError as error:
         raise InvalidValue(f"{option} {text!r} is not a time: write RFC 3339, such as 2026-11-01T00:00:00Z") from error
     if time is not None and time.tzinfo is None:
-        raise InvalidValue(f"{option} {text!r} has no time zone: write an offset, such as {text}Z")
+        raise InvalidValue(f"{option} {text!r} has no time zone: write an offset, such as {time.isoformat()}Z")
     return time

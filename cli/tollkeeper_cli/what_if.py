@@ -17,10 +17,11 @@ from tollkeeper.prices import PriceList
 from tollkeeper.whatif import Tally, WhatIf, breakdowns, what_if
 from tollkeeper.windows import format_time
 from tollkeeper_cli import options
-from tollkeeper_cli.failure import told_in_one_line
+from tollkeeper_cli.failure import WrongUsage, told_in_one_line
 from tollkeeper_cli.policy_files import policies_in, prices_in
 from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_cli.times import time_of
+from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import export
 from tollkeeper_ledger.history import read_history
 from tollkeeper_ledger.storage import open_reader
@@ -37,7 +38,14 @@ _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 )
 @click.option("--since", show_envvar=True, help="Count requests admitted from this time on (RFC 3339).")
 @click.option("--until", show_envvar=True, help="Count requests admitted before this time.")
-@click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_envvar=True)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_envvar=True,
+    help="A table, or JSON that names the first refused requests as well.",
+)
 @options.config
 @options.data_dir
 def what_if_command(
@@ -53,16 +61,20 @@ def what_if_command(
     """Replay the past under other policies or prices: who would have been refused, when, and at what cost.
 
     What was booked is replayed, in the order of admission: a request is refused when the amount that it really used does
-    not fit, or rule B3 blocks. Holds are larger than that, so near a cap more is let in than would have been; and who was
-    refused in the past is in no ledger. Nothing is written.
+    not fit, or when a hard budget has less left than a request costs on average. Holds are larger than that, so near a cap
+    more is let in than would have been; and who was refused in the past is in no ledger. Nothing is written.
     """
     if policies is None and prices is None:
         raise click.UsageError("name other policies (--policies), other prices (--prices), or both")
     with told_in_one_line(), contextlib.ExitStack() as stack:
+        start, end = time_of("--since", since), time_of("--until", until)
+        if start and end and start >= end:
+            raise WrongUsage(f"--until {until} is not after --since {since}: nothing lies between them")
         policy = policies_in(policies).policy if policies else PolicySet(0, {}, (), PriceList())
         listed = prices_in(prices) if prices else None
-        history = read_history(stack.enter_context(lines_of(ledger, config, data_dir)))
-        answer = what_if(history, policy, listed, since=time_of("--since", since), until=time_of("--until", until))
+        with _named(ledger):
+            history = read_history(stack.enter_context(lines_of(ledger, config, data_dir)))
+            answer = what_if(history, policy, listed, since=start, until=end)
     if output == "json":
         click.echo(orjson.dumps(_json(answer), option=orjson.OPT_INDENT_2))
     else:
@@ -72,6 +84,15 @@ def what_if_command(
         click.echo(f"no price is known for {model}: {requests} requests are counted without a cost", err=True)
     for tenant, requests in sorted(answer.strangers.items()):
         click.echo(f"no tenant {tenant} is among the policies: nothing limits its {requests} requests", err=True)
+
+
+@contextlib.contextmanager
+def _named(ledger: Path | None) -> Iterator[None]:
+    """Put the name of the export in front of what is wrong with a line of it."""
+    try:
+        yield
+    except ChainBroken as error:
+        raise ChainBroken(f"{ledger}: {error}" if ledger else str(error)) from error
 
 
 @contextlib.contextmanager

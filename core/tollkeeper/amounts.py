@@ -103,7 +103,9 @@ def parse_quantity(value: int | str) -> Tokens:
 
 def _within(value: int, shown: object) -> int:
     if abs(value) > LARGEST:
-        raise InvalidValue(f"{shown!r} is too large: the largest amount is {LARGEST} nano-dollars or tokens")
+        raise InvalidValue(
+            f"{shown!r} is too large: the largest amount is {format_money(LARGEST)} dollars, or {LARGEST} tokens"
+        )
     return value
 
 

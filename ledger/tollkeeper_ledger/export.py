@@ -75,7 +75,7 @@ def checked(lines: Iterable[bytes], balances: dict[str, Replayed]) -> Iterator[d
 def _linked(line: bytes, number: int, previous: bytes) -> dict[str, Any]:
     """The transaction of a line, whose hash follows from the one before it."""
     try:
-        transaction: dict[str, Any] = orjson.loads(line)
+        transaction = _object(line)
         stated, follows = bytes.fromhex(transaction["hash"]), bytes.fromhex(transaction["prev"])
         told = {name: value for name, value in transaction.items() if name not in ("hash", "prev")}
         body = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
@@ -92,6 +92,13 @@ def _linked(line: bytes, number: int, previous: bytes) -> dict[str, Any]:
     if link(previous, body) != stated:
         raise ChainBroken(f"line {number}: transaction {number} was changed; its hash does not fit its content")
     return transaction
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    parsed = orjson.loads(line)
+    if not isinstance(parsed, dict):
+        raise TypeError("its JSON is no object")
+    return parsed
 
 
 def _entry(raw: Any, where: str) -> Entry:

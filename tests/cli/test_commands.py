@@ -91,6 +91,7 @@ def swapped(whole: bytes) -> bytes:
         (lambda whole: whole[:-30], "line 4: it is not an exported transaction"),
         (lambda whole: whole[: whole.index(b"\n") + 20], "line 2: it is not an exported transaction"),
         (lambda _: bytes(range(256)) * 100, "line 1: it is not an exported transaction"),
+        (lambda _: b"[]\n", "line 1: it is not an exported transaction (its JSON is no object)"),
         (lambda whole: whole + b"\n", "line 5: it is not an exported transaction"),
         (without_line(1), "line 1: transaction 2 stands where 1 belongs"),
         (without_line(3), "line 3: transaction 4 stands where 3 belongs; one was removed or moved"),
@@ -101,6 +102,7 @@ def swapped(whole: bytes) -> bytes:
         "cut in its last line",
         "cut in a line",
         "binary",
+        "a list",
         "with an empty line",
         "without its first line",
         "without a line",
@@ -211,6 +213,7 @@ def test_crds_are_all_six_kinds() -> None:
         ("fly",),
         ("up", "--colour"),
         ("verify",),
+        ("verify", "-", "--through", "0f5b0dd38c6c0a70"),
         ("keys", "create"),
         ("keys", "create", "--tenant", "t", "--user", "u", "--delegate"),
         ("keys", "create", "--tenant", ""),
@@ -231,7 +234,16 @@ def test_wrong_usage_ends_with_exit_code_2(arguments: tuple[str, ...], capsys: p
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("up",), ("keys",), ("keys", "create"), ("export",), ("verify",), ("provider",), ("crds",)]
+    "command",
+    [
+        (),
+        ("keys",),
+        *(("keys", name) for name in ("create", "list", "revoke")),
+        *(
+            (name,)
+            for name in ("up", "export", "verify", "adjust", "refund", "reconcile", "what-if", "provider", "crds")
+        ),
+    ],
 )
 def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main((*command, "--help")) == 0

@@ -1,7 +1,8 @@
 """A ledger on PostgreSQL by its settings: exported and adjusted by the same commands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,11 +10,18 @@ import yaml
 from tests.cli.program import tollkeeper
 from tests.ledger.builders import Desk, account_of, budget, record
 from tests.postgres_server import running
+from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
+from tollkeeper_cli import control
 from tollkeeper_cli.settings import load
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.storage import PostgresLedger
+
+
+async def no_request(_: Mapping[str, Any]) -> Mapping[str, Any]:
+    raise AssertionError("nothing was asked")
+
 
 LIMIT = budget(allocation=10**9)
 ACCOUNT = account_of(LIMIT)
@@ -56,6 +64,25 @@ def test_a_database_that_is_away_ends_a_command_in_one_line_without_secrets(tmp_
     assert "ledger postgresql://" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
+
+
+async def test_the_folder_of_the_spool_is_made_where_the_ledger_is_on_postgresql(tmp_path: Path) -> None:
+    """SQLite makes its folder itself; beside a database the first start found none, and ended with `[Errno 2]`."""
+    folder = tmp_path / "not" / "there"
+    async with control.serving(folder, no_request):
+        assert (folder / control.SOCKET).is_socket()
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=r"file/folder: the folder cannot be made .*; name another with --data-dir"):
+        async with control.serving(tmp_path / "file" / "folder", no_request):
+            pass
+
+
+def test_a_database_that_is_away_is_told_with_the_setting_that_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "tollkeeper.yaml"
+    file.write_text(yaml.safe_dump({"storage": {"postgres": f"postgresql://me@/books?host={tmp_path}"}}))
+    said = tollkeeper("export", "--config", file).stderr
+    assert "storage.postgres of the settings names another" in said
+    assert "--data-dir" not in said
 
 
 def test_storage_is_a_folder_unless_a_database_is_named(config: Path, tmp_path: Path) -> None:

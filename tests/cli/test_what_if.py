@@ -71,7 +71,7 @@ def test_a_damaged_export_is_named_and_is_a_violation(data: Path, capsys: pytest
     main(["export", "--data-dir", str(data), "-o", str(export)])
     export.write_bytes(export.read_bytes().replace(b'"amount":1000000000', b'"amount":1000000001', 1))
     code, says = run(capsys, "what-if", "--policies", data / "policies", "--ledger", export)
-    assert (code, "transaction 2 was changed" in says) == (3, True)
+    assert (code, f"{export}: line 2: transaction 2 was changed" in says) == (3, True)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,12 @@ def test_policies_that_cannot_be_are_named(
     code, told = run(capsys, "what-if", "--policies", data / "policies", "--data-dir", data)
     assert code == 1
     assert says in told
+
+
+def test_times_between_which_nothing_lies_are_wrong_usage(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times = ("--since", "2026-11-21T00:00:00Z", "--until", "2026-11-01T00:00:00Z")
+    code, told = run(capsys, "what-if", "--policies", data / "policies", "--data-dir", data, *times)
+    assert (code, "--until 2026-11-01T00:00:00Z is not after --since" in told) == (2, True)
 
 
 def test_nothing_to_compare_with_is_wrong_usage(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

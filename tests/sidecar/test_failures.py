@@ -101,6 +101,20 @@ async def test_a_provider_that_dies_midway_is_charged_for_what_was_seen(stage: S
     assert account.held == 0
 
 
+async def test_f3_a_stream_that_ends_early_ends_with_an_error_and_without_done(stage: SetUp) -> None:
+    running = await stage(policy(TOKENS))
+    asked = {"model": MODEL, "messages": WORDS, "stream": True}
+    headers = {"Authorization": f"Bearer {SECRET}", "Provider-Usage": "input=300,output=40"}
+    url = running.running.url + "/openai/v1/chat/completions"
+    async with aiohttp.ClientSession() as session:
+        dying = {**headers, "Provider-Behaviour": "die-midway"}
+        async with session.post(url, json=asked, headers=dying) as answer:
+            events = (await answer.text()).strip().split("\n\n")
+    assert set(orjson.loads(events[-1].removeprefix("data: "))["error"]) == {"message", "type", "param", "code"}
+    assert not any("[DONE]" in event for event in events)
+    await running.finished()
+
+
 async def test_a_client_that_leaves_a_stream_is_charged_what_the_provider_counted(stage: SetUp) -> None:
     running = await stage(policy(TOKENS))
     stream = await ask(running, "slow=5", stream=True)
@@ -189,6 +203,7 @@ async def test_b9_a_request_under_no_limit_is_admitted_and_metered(stage: SetUp)
 
 
 async def test_a_changed_price_counts_from_then_on_and_what_is_booked_is_never_priced_anew(stage: SetUp) -> None:
+    """R10."""
     budget = limit()
     running = await stage(policy(budget))
     await ask(running, "slow=0")
@@ -256,6 +271,7 @@ async def raw(running: Stage, path: str, **options: object) -> tuple[int, dict[s
 
 
 async def test_every_refusal_has_openais_shape_and_a_request_id(stage: SetUp) -> None:
+    """F2."""
     running = await stage(policy())
     bearer = {"Authorization": f"Bearer {SECRET}"}
     for path, options, status in (
@@ -306,6 +322,7 @@ async def echo_at() -> AsyncIterator[tuple[Echo, str]]:
 
 
 async def test_what_needs_no_change_reaches_the_provider_byte_for_byte(stage: SetUp) -> None:
+    """F5."""
     body = b'{ "model":"gpt-5",  "max_tokens": 50, "messages":[{"role":"user","content":"h\\u00e9llo"}] , "x": 1.0}'
     async with echo_at() as (echo, url):
         running = await stage(policy(TOKENS), upstreams=(Upstream("openai", url, PROVIDER_KEY),))
@@ -449,6 +466,7 @@ def has(answers: list[int], wanted: int) -> Callable[[], bool]:
 
 @pytest.mark.slow
 async def test_after_kill_9_at_any_point_what_was_served_is_charged_or_stands_unreconciled(tmp_path: Path) -> None:
+    """R17."""
     provider = await start_provider("127.0.0.1", 0, PROVIDER_KEY, tmp_path / "book", milliseconds_per_token=1)
     for answered_before_kill in (3, 11, 24):
         process, url = await started(tmp_path, provider.url)

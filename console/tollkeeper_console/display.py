@@ -1,11 +1,14 @@
 """How values are written for people: money with its last digit, tokens in groups, times on the limit's clock."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from tollkeeper.accounts import Phase
 from tollkeeper.amounts import NANODOLLARS_PER_DOLLAR, Unit, format_money
+from tollkeeper.costs import dollars
 from tollkeeper.limits import Enforcement, Limit, LimitRef
+from tollkeeper.prices import REQUEST
 from tollkeeper.usage import BUCKETS
 from tollkeeper.windows import zone_named
 
@@ -19,6 +22,9 @@ _UNIT_WORDS = {
     Unit.WEIGHTED_TOKENS: "weighted tokens",
     Unit.REQUESTS: "requests",
 }
+
+PART_WORDS = {REQUEST: "the request itself"}
+"""What else than tokens has a price of its own."""
 
 BUCKET_WORDS = {name: name.replace("_", " ") for name in BUCKETS} | {
     "input": "fresh input",
@@ -46,6 +52,18 @@ def figure(value: int, unit: Unit) -> Figure:
 def amount(value: int, unit: Unit) -> str:
     """An amount in one piece, exact."""
     return "".join(figure(value, unit))
+
+
+def exact_dollars(value: Decimal) -> str:
+    """`$0.0025`, as finely as it is known: a unit price, or what it came to."""
+    whole, _, fraction = dollars(value).partition(".")
+    return f"${int(whole):,}.{fraction}"
+
+
+def price_words(label: str) -> str:
+    """A price's name and version, as usages carry them, for people."""
+    name, at, version = label.rpartition("@")
+    return f"{name}, version {version}" if at else label
 
 
 def rough(value: int, unit: Unit) -> str:

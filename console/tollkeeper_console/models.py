@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Amount = Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]{2,9})?$", description="An amount in the limit's unit.")]
 Dollars = Annotated[str, Field(pattern=r"^-?[0-9]+\.[0-9]{2,9}$", description="US dollars.")]
+ExactDollars = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]{2,}$", description="US dollars, not rounded.")]
 
 Item = TypeVar("Item")
 
@@ -76,6 +77,15 @@ class LimitDetail(LimitItem):
     as_of: datetime
 
 
+class CostPartItem(Shape):
+    """What one bucket of a usage's tokens cost, or the request beside them: `count` at `unit_price`, exactly."""
+
+    name: str = Field(description="The bucket of tokens; `request` for what a request costs beside its tokens.")
+    count: int = Field(description="Tokens; 1 for `request`.")
+    unit_price: ExactDollars = Field(description="US dollars for a million tokens; for one request under `request`.")
+    cost: ExactDollars
+
+
 class UsageItem(Shape):
     """One booked usage; `amount` is what it took from this account, `balance` what was left after it."""
 
@@ -93,7 +103,11 @@ class UsageItem(Shape):
     buckets: dict[str, int]
     tokens: int
     cost: Dollars | None = Field(description="Null where no price is known.")
-    price: str | None
+    price: str | None = Field(description="The price's name and version, with @ between them.")
+    cost_parts: list[CostPartItem] = Field(
+        description="What `cost` was made of: their sum, rounded once, half up, to a nano-dollar. "
+        "Empty where no unit price is kept with the usage."
+    )
     amount: Amount
     balance: Amount
     seconds: float

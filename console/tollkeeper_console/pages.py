@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from tollkeeper.accounts import Phase
 from tollkeeper.amounts import Unit
+from tollkeeper.costs import cost_parts
 from tollkeeper.forecast import COVERAGE, Forecast
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.views import Order, Page, PeriodRow, UsageRow
@@ -144,7 +145,9 @@ class Pages:
     def usage(self, ref: LimitRef, usage: str, address: Address) -> Rendering:
         """One usage in full."""
         view = self._queries.account(ref, address.query.get("account"))
-        return self._render("usage.html", address, view=view, row=self._queries.usage(view, usage))
+        row = self._queries.usage(view, usage)
+        parts = {part.name: part for part in cost_parts(row.buckets, row.unit_prices)}
+        return self._render("usage.html", address, view=view, row=row, parts=parts)
 
     def error(self, status: int, detail: str, address: Address) -> Rendering:
         """An error in words."""
@@ -167,6 +170,7 @@ def _vocabulary() -> Mapping[str, Any]:
         name: getattr(display, name)
         for name in (
             "amount",
+            "exact_dollars",
             "figure",
             "key_words",
             "machine",
@@ -174,6 +178,7 @@ def _vocabulary() -> Mapping[str, Any]:
             "moment",
             "number",
             "percent",
+            "price_words",
             "page_path",
             "rough",
             "span",
@@ -181,6 +186,7 @@ def _vocabulary() -> Mapping[str, Any]:
     }
     return written | {
         "bucket_words": display.BUCKET_WORDS,
+        "part_words": display.PART_WORDS,
         "coverage": COVERAGE,
         "is_forecast": lambda seen: isinstance(seen, Forecast),
         "key_of": lambda account: AccountId.parse(account.id).key,

@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit, format_amount, format_money
+from tollkeeper.costs import cost_parts, dollars
 from tollkeeper.forecast import COVERAGE, Forecast, NotEnoughHistory
 from tollkeeper.limits import Limit
 from tollkeeper.views import PaymentRow, PeriodRow, UsageRow
 from tollkeeper.windows import Window
 from tollkeeper_console.display import page_path, wall
 from tollkeeper_console.models import (
+    CostPartItem,
     ForecastShape,
     LimitDetail,
     LimitItem,
@@ -108,6 +110,10 @@ def usage_item(row: UsageRow, unit: Unit) -> UsageItem:
         tokens=row.tokens,
         cost=None if row.cost is None else format_money(row.cost),
         price=row.price,
+        cost_parts=[
+            CostPartItem(name=part.name, count=part.count, unit_price=dollars(part.unit_price), cost=dollars(part.cost))
+            for part in cost_parts(row.buckets, row.unit_prices)
+        ],
         amount=format_amount(row.amount, unit),
         balance=format_amount(row.balance, unit),
         seconds=row.seconds,

@@ -20,7 +20,10 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """One booked usage as it counted in one account; `amount` in the limit's unit, `balance` after it (R29)."""
+    """One booked usage as it counted in one account; `amount` in the limit's unit, `balance` after it (R29).
+
+    `unit_prices` are as in `UsageRecord`: what `cost` was made of, for `costs.cost_parts`.
+    """
 
     seq: int
     id: str
@@ -38,6 +41,7 @@ class UsageRow:
     tokens: int
     cost: int | None
     price: str | None
+    unit_prices: Mapping[str, str]
     amount: int
     balance: int
     seconds: float

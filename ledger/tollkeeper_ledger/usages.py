@@ -126,6 +126,7 @@ def _usage_row(transaction: Mapping[str, Any], place: int, amount: int, balance:
         tokens=record.buckets.total,
         cost=record.cost,
         price=record.price,
+        unit_prices=record.unit_prices,
         amount=amount,
         balance=balance,
         seconds=(record.finished_at - record.admitted_at).total_seconds(),

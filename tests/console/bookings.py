@@ -43,6 +43,9 @@ QUOTA = Limit(
     per=(Dimension.USER,),
     enforcement=Enforcement.SOFT,
 )
+UNIT_PRICES = {"input": "0.25", "cache_read": "0.025", "output": "2", "reasoning": "2", "request": "0.010880789"}
+"""With the tokens of `usage` they come to 0.012120789 dollars."""
+
 UNUSED = replace(BUDGET, ref=LimitRef("TokenBudget", "research", "spare"))
 
 

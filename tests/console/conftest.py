@@ -72,7 +72,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadedConsole]:
     books.pay(BUDGET, 50 * DOLLAR, None, "Credit")
     for number, user in enumerate(("alice", "bob", "carol")):
         books.use(QUOTA, *[400_000 * (number + 1)] * 2, user=user)
-    books.use(BUDGET, 12_120_789, outcome=Outcome.CLIENT_GONE, status=499)
+    books.use(BUDGET, 12_120_789, outcome=Outcome.CLIENT_GONE, status=499, unit_prices=bookings.UNIT_PRICES)
     running = ThreadedConsole(books)
     yield running
     running.stop()

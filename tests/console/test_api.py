@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.console.bookings import BUDGET, DOLLAR, LOW, QUOTA, Bookings
+from tests.console.bookings import BUDGET, DOLLAR, LOW, QUOTA, UNIT_PRICES, Bookings
 from tollkeeper.amounts import format_money
 from tollkeeper_console import Console, ConsoleError, ConsoleSettings
 from tollkeeper_console.api import OPERATIONS
@@ -82,6 +82,29 @@ async def test_pages_of_usages_hold_each_once_and_balances_run(books: Bookings, 
         assert item["amount"] == format_money(number)
         assert Decimal(item["balance"]) == left
     assert (await ask(url, f"{ONE}/usages?page=4"))["items"] == []
+
+
+async def test_a_usage_tells_what_its_cost_was_made_of(books: Bookings, url: str) -> None:
+    books.use(BUDGET, 12_120_789, unit_prices=UNIT_PRICES)
+    (listed,) = (await ask(url, f"{ONE}/usages"))["items"]
+    usage = await ask(url, f"{ONE}/usages/{listed['id']}")
+    assert usage == listed
+    assert (usage["cost"], usage["price"]) == ("0.012120789", "genai-prices/openai/gpt-5-mini@0.2.3")
+    assert [(part["name"], part["count"], part["unit_price"], part["cost"]) for part in usage["cost_parts"]] == [
+        ("input", 1200, "0.25", "0.0003"),
+        ("cache_read", 800, "0.025", "0.00002"),
+        ("output", 340, "2.00", "0.00068"),
+        ("reasoning", 120, "2.00", "0.00024"),
+        ("request", 1, "0.010880789", "0.010880789"),
+    ]
+    assert sum(Decimal(part["cost"]) for part in usage["cost_parts"]) == Decimal(usage["cost"])
+
+
+async def test_a_usage_without_unit_prices_says_so(books: Bookings, url: str) -> None:
+    books.use(BUDGET, DOLLAR)
+    usage = (await ask(url, f"{ONE}/usages"))["items"][0]
+    assert usage["cost_parts"] == []
+    assert "No unit prices are kept" in (await text_of(url, f"/budgets/research/monthly/usages/{usage['id']}"))[1]
 
 
 async def test_payments_tell_amount_reference_and_balance(books: Bookings, url: str) -> None:

@@ -120,6 +120,7 @@ def test_the_order_of_charges_and_credits_changes_no_balance(
 
 @given(accounts, limits)
 def test_b3_b4_phases_are_told_by_balance_room_and_latch_alone(one: Account, limit: Limit) -> None:
+    """R3."""
     phase = one.phase(limit)
     below = one.balance < limit.minimum
     short = limit.is_hard and (one.blocked or one.room(limit) < one.mean_cost)

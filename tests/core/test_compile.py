@@ -34,6 +34,7 @@ def compiled(*resources: AnyResource, keys: tuple[ApiKey, ...] = ()) -> Compiled
 
 
 def test_a_budget_becomes_one_limit_in_nano_dollars() -> None:
+    """R3."""
     made = budget(
         allocation="250.00",
         period={"every": "Month", "timeZone": "Europe/Madrid"},
@@ -58,6 +59,7 @@ def test_a_budget_becomes_one_limit_in_nano_dollars() -> None:
 
 
 def test_each_limit_of_a_quota_becomes_a_limit() -> None:
+    """R2."""
     weights: dict[str, Any] = {"unit": "WeightedTokens", "weights": {"cache_read": "0.1"}}
     made = quota(amount="2M", window={"duration": "36h", "anchor": "2026-11-01T00:00:00Z"}, **weights)
     (limit,) = compiled(made).policy.limits
@@ -100,6 +102,7 @@ def test_it_may_not_bind(made: AnyResource, code: str) -> None:
 
 
 def test_a_selector_gives_each_tenant_an_account_of_its_own() -> None:
+    """R5."""
     (limit,) = compiled(quota(of=None, namespace=SYSTEM)).policy.limits
     assert limit.each_tenant
 

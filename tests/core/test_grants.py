@@ -49,6 +49,7 @@ USAGES = st.lists(st.tuples(st.integers(0, HOURS - 1), st.integers(0, 200)), max
     ids=["priority", "expiry", "never expires last", "age"],
 )
 def test_grants_burn_by_priority_then_expiry_then_age(first: Share, then: Share) -> None:
+    """R4."""
     for order in ((first, then), (then, first)):
         assert remaining(order, base=50, used=50) == {"a": 100, "b": 100}
         assert remaining(order, base=50, used=120) == {"a": 30, "b": 100}
@@ -108,6 +109,7 @@ def november(granted: int = 0, spent: int = 0, held: int = 0) -> Account:
 
 
 def test_the_rollover_is_capped_and_grants_go_over_whole() -> None:
+    """R3."""
     over = carry(LIMIT, november(granted=400, spent=100), (share("g", 400),), DECEMBER, DECEMBER)
     assert (over.rolled_over, over.amounts) == (250, {"g": 400})
 

@@ -43,6 +43,7 @@ def lenders_in(result: Compiled) -> dict[str, str]:
 
 
 def test_the_nearest_tenant_above_that_lends_is_the_lender() -> None:
+    """R6."""
     both = compiled(lender(), lender(namespace="floor", of="middle"), borrower())
     assert lenders_in(both) == {"low": "floor/lender"}
     assert lenders_in(compiled(lender(), budget("none", "floor", "middle"), borrower())) == {"low": "roof/lender"}

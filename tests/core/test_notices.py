@@ -95,6 +95,7 @@ def test_a_gate_is_told_of_when_it_closes_or_opens() -> None:
 
 
 def test_every_threshold_that_is_reached_is_its_own_notice() -> None:
+    """R8."""
     ref = LimitRef("TokenQuota", "research", "fair-use", "daily")
     limit = Limit(ref, frozenset({"research"}), Unit.TOKENS, Calendar.FOREVER, 1000, thresholds=(50, 80, 100))
     account = Account(AccountId(ref, ("ada",), "forever", Unit.TOKENS).text, None, None, allocation=1000, spent=800)

@@ -177,6 +177,7 @@ def test_an_unknown_bucket_is_refused_by_name() -> None:
 
 
 def test_a_book_stands_above_the_bundled_list() -> None:
+    """R10."""
     assert input_price(PriceList.bundled(), "gpt-4o") == Decimal("2.5")
     assert input_price(PriceList.bundled().with_books([entry("gpt-4o", "7")]), "gpt-4o") == 7
 

@@ -61,6 +61,7 @@ def assert_partitions_around(calendar: Calendar, now: datetime) -> None:
 @example(Calendar.every(Every.DAY, "Pacific/Apia"), datetime(2011, 12, 30, 9, 59, 59, tzinfo=UTC))
 @example(Calendar.every(Every.HOUR, "Australia/Lord_Howe"), datetime(2026, 4, 4, 15, 10, tzinfo=UTC))
 def test_windows_touch_and_every_instant_lies_in_exactly_one(calendar: Calendar, now: datetime) -> None:
+    """R2."""
     assert_partitions_around(calendar, now)
 
 
@@ -103,6 +104,7 @@ def test_hours_and_minutes_are_elapsed_ones_and_never_longer(span: Every, zone: 
 
 
 def test_a_day_has_23_hours_when_the_clock_goes_forward_and_25_when_it_goes_back() -> None:
+    """R2."""
     days = Calendar.every(Every.DAY, "Europe/Madrid")
     spring = days.window_at(datetime(2026, 3, 29, 12, tzinfo=UTC))
     autumn = days.window_at(datetime(2026, 10, 25, 12, tzinfo=UTC))

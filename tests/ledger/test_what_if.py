@@ -106,6 +106,7 @@ STEPS = st.lists(
 def test_under_the_policies_that_were_in_force_nobody_is_refused_and_costs_are_what_was_booked(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int, int]]
 ) -> None:
+    """R46."""
     made, at = Past(tmp_path_factory.mktemp("ledger") / "ledger.db", *IN_FORCE), NOW
     admitted = 0
     for number, (step, minutes, amount, over) in enumerate(steps):

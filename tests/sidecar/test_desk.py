@@ -392,6 +392,7 @@ def test_a_lease_that_was_not_renewed_is_not_used() -> None:
 
 
 def test_without_authority_live_leases_are_used_and_then_a_limit_fails_closed() -> None:
+    """R7."""
     quota = limit("tokens", 10_000, Unit.TOKENS)
     desk, authority = Desk("one", 10), ReferenceAuthority([quota])
     place = desk.arrive(demand(100, 100, quota), 1.0)
@@ -410,6 +411,7 @@ def test_without_authority_live_leases_are_used_and_then_a_limit_fails_closed() 
 
 
 def test_a_limit_that_fails_open_admits_without_a_lease() -> None:
+    """R7."""
     quota = limit("tokens", 10_000, Unit.TOKENS, when_stale=WhenStale.FAIL_OPEN)
     desk = Desk("one", 10)
     place = desk.arrive(demand(100, 100, quota), 1.0)

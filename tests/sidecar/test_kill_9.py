@@ -80,6 +80,7 @@ def has(answers: list[int], wanted: int) -> Callable[[], bool]:
 
 @pytest.mark.slow
 async def test_after_kill_9_at_any_point_what_was_served_is_charged_or_stands_unreconciled(tmp_path: Path) -> None:
+    """R17."""
     provider = await start_provider("127.0.0.1", 0, PROVIDER_KEY, tmp_path / "book", milliseconds_per_token=1)
     for answered_before_kill in (3, 11, 24):
         process, url = await started(tmp_path, provider.url)

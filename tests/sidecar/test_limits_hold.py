@@ -38,6 +38,7 @@ def served_tokens(running: Stage) -> int:
 async def test_64_callers_on_one_budget_with_room_for_a_third_overshoot_by_nothing(
     stage: SetUp, output_limit: str
 ) -> None:
+    """R21."""
     budget = limit(allocation=21 * COST, minimum=0)
     running = await stage(policy(budget, output_limit=output_limit))
     clients = [await running.client() for _ in range(64)]
@@ -85,6 +86,7 @@ async def test_the_last_room_lowers_the_output_and_never_below_16(stage: SetUp) 
 
 
 async def test_soft_and_shadow_limits_count_and_do_not_block(stage: SetUp) -> None:
+    """R7."""
     soft = limit("soft", 1, Unit.TOKENS, enforcement=Enforcement.SOFT)
     shadow = limit("shadow", 1, Unit.TOKENS, enforcement=Enforcement.SHADOW)
     running = await stage(policy(soft, shadow))
@@ -94,6 +96,7 @@ async def test_soft_and_shadow_limits_count_and_do_not_block(stage: SetUp) -> No
 
 
 async def test_a_provider_that_ignores_its_limit_is_charged_and_stands_as_overshoot(stage: SetUp) -> None:
+    """R21: the bound that was passed stands in status."""
     quota = limit("tokens", 1500, Unit.TOKENS)
     running = await stage(policy(quota))
     client = await running.client()

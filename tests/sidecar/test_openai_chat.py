@@ -27,6 +27,7 @@ EXTRAS = st.dictionaries(st.sampled_from(["temperature", "metadata", "tools", "s
 
 @given(EXTRAS, st.integers(1, 10**6))
 def test_a_body_that_needs_no_change_is_the_same_bytes(extra: dict[str, Any], limit: int) -> None:
+    """F5."""
     raw = body(max_tokens=limit, **extra)
     chat = parse_chat_request(raw)
     assert body_with(chat, limit, ask_usage=False) is chat.body

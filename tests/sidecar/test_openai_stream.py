@@ -37,6 +37,7 @@ def relay(stream: ChatStream, data: bytes, cuts: list[int]) -> bytes:
 
 @given(TEXTS, st.lists(st.integers(0, 10**6), max_size=10))
 def test_usage_that_the_client_did_not_ask_for_is_taken_out_and_nothing_else(texts: list[str], cuts: list[int]) -> None:
+    """F5."""
     asked = b"".join(delta(text, usage=None) for text in texts) + event(choices=[], usage=USAGE) + DONE
     not_asked = b"".join(delta(text) for text in texts) + DONE
     stream = ChatStream(hide_usage=True)

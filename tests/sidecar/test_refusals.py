@@ -41,6 +41,7 @@ def told(*refusals: Refusal, limits: tuple[Limit, ...] = ()) -> RequestRefused:
 
 
 def test_used_up_names_limit_balance_reset_and_remedy_and_asks_nobody_to_retry() -> None:
+    """F1, F2."""
     refused = told(refusal(limit()))
     answer = answer_of(refused)
     assert answer.status == 429
@@ -54,6 +55,7 @@ def test_used_up_names_limit_balance_reset_and_remedy_and_asks_nobody_to_retry()
 
 
 def test_contended_asks_to_retry_soon() -> None:
+    """F1."""
     answer = answer_of(told(refusal(limit(), reason=Reason.CONTENDED, phase=Phase.LOW, balance=10**9)))
     assert answer.status == 429
     assert answer.headers["Retry-After"] == "1"
@@ -86,12 +88,14 @@ def test_a_prepaid_budget_says_that_it_does_not_reset() -> None:
 
 
 def test_of_several_limits_the_one_that_lasts_longest_is_named() -> None:
+    """F4."""
     day, month = limit("day", unit=Unit.TOKENS), limit("month")
     refused = told(refusal(day, resets=NOW + timedelta(hours=2)), refusal(month))
     assert "research/month" in refused.message
 
 
 def test_amounts_of_limits_above_the_caller_are_not_told() -> None:
+    """F4."""
     of_parent = limit(tenants=frozenset({"acme"}))
     of_both = limit(tenants=frozenset({"acme", "research"}))
     for one in (of_parent, of_both):

@@ -74,6 +74,7 @@ async def test_b9_a_request_under_no_limit_is_admitted_and_metered(stage: SetUp)
 
 
 async def test_a_changed_price_counts_from_then_on_and_what_is_booked_is_never_priced_anew(stage: SetUp) -> None:
+    """R10."""
     budget = limit()
     running = await stage(policy(budget))
     await ask(running, "slow=0")

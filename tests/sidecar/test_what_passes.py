@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.sidecar.builders import MODEL, PROVIDER_KEY, SECRET, policy
 from tests.sidecar.conftest import SetUp, Stage, now
 from tests.sidecar.reference import ReferenceAuthority
-from tests.sidecar.test_failures import TOKENS, ask
+from tests.sidecar.test_failures import TOKENS, WORDS, ask
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper_sidecar import Gateway, GatewayError, GatewaySettings, Upstream
 
@@ -49,6 +49,7 @@ async def raw(running: Stage, path: str, **options: object) -> tuple[int, dict[s
 
 
 async def test_every_refusal_has_openais_shape_and_a_request_id(stage: SetUp) -> None:
+    """F2."""
     running = await stage(policy())
     bearer = {"Authorization": f"Bearer {SECRET}"}
     for path, options, status in (
@@ -99,6 +100,7 @@ async def echo_at() -> AsyncIterator[tuple[Echo, str]]:
 
 
 async def test_what_needs_no_change_reaches_the_provider_byte_for_byte(stage: SetUp) -> None:
+    """F5."""
     body = b'{ "model":"gpt-5",  "max_tokens": 50, "messages":[{"role":"user","content":"h\\u00e9llo"}] , "x": 1.0}'
     async with echo_at() as (echo, url):
         running = await stage(policy(TOKENS), upstreams=(Upstream("openai", url, PROVIDER_KEY),))
@@ -127,3 +129,17 @@ async def test_metrics_and_health_are_served(stage: SetUp) -> None:
         for path in ("/healthz", "/readyz"):
             async with session.get(path) as answer:
                 assert answer.status == 200
+
+
+async def test_f3_a_stream_that_ends_early_ends_with_an_error_and_without_done(stage: SetUp) -> None:
+    running = await stage(policy(TOKENS))
+    asked = {"model": MODEL, "messages": WORDS, "stream": True}
+    headers = {"Authorization": f"Bearer {SECRET}", "Provider-Usage": "input=300,output=40"}
+    url = running.running.url + "/openai/v1/chat/completions"
+    async with aiohttp.ClientSession() as session:
+        dying = {**headers, "Provider-Behaviour": "die-midway"}
+        async with session.post(url, json=asked, headers=dying) as answer:
+            events = (await answer.text()).strip().split("\n\n")
+    assert set(orjson.loads(events[-1].removeprefix("data: "))["error"]) == {"message", "type", "param", "code"}
+    assert not any("[DONE]" in event for event in events)
+    await running.finished()

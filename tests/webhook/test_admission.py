@@ -143,6 +143,24 @@ async def test_it_refuses_another_unit_for_a_budget_that_counts_already(
         await operator.apply({**changed, "metadata": {"name": "monthly", "namespace": family}})
 
 
+async def test_it_refuses_another_key_for_a_limit_that_counts_already(
+    family: str, create: Create, operator: Kube
+) -> None:
+    assert await create(quota("daily", "mine")) == ""
+    changed = quota("daily", "mine", per=["User"])
+    with pytest.raises(edge.Rejected, match=r"spec.limits\[0\].per: what was used stands.*give the limit another name"):
+        await operator.apply({**changed, "metadata": {"name": "daily", "namespace": family}})
+
+
+async def test_it_admits_another_match_and_says_what_stays_counted(
+    family: str, create: Create, kubectl: Kubectl
+) -> None:
+    assert await create(budget("monthly", "mine")) == ""
+    text = yaml.safe_dump(budget("monthly", "mine", match={"models": ["gpt-5*"]}))
+    done = await asyncio.to_thread(kubectl, "apply", "--server-side", "-f", "-", input=text, namespace=family)
+    assert "Warning: spec.match: what the former match counted stays counted" in done.stderr
+
+
 async def test_it_refuses_a_grant_in_another_unit_than_its_budget(family: str, create: Create) -> None:
     assert await create(budget("monthly", "mine")) == ""
     assert "spec.amount: '2M' is not an amount of USD" in await create(grant("tokens", "monthly", "2M"))

@@ -89,6 +89,7 @@ def test_all_answers_of_a_batch_are_delivered_at_once_and_errors_as_what_they_ar
 
 
 def test_an_export_verifies_without_the_database(desk: Desk) -> None:
+    """R26, R28: on both storages."""
     desk.lease("g", Want(ACCOUNT, 1000, 1000))
     desk.charge(*(record("g", Charge(ACCOUNT, 10, 10)) for _ in range(20)))
     lines = desk.export()
@@ -113,6 +114,7 @@ def test_an_export_verifies_without_the_database(desk: Desk) -> None:
     ids=["changed", "removed", "swapped", "torn"],
 )
 def test_verify_names_the_first_line_that_does_not_hold(desk: Desk, damage: object, says: str) -> None:
+    """R26."""
     desk.lease("g", Want(ACCOUNT, 1000, 1000))
     for _ in range(8):
         desk.charge(record("g", Charge(ACCOUNT, 10, 10)))
@@ -121,6 +123,7 @@ def test_verify_names_the_first_line_that_does_not_hold(desk: Desk, damage: obje
 
 
 def test_pages_of_usages_run_in_the_order_of_booking_with_the_balance_after_each(desk: Desk) -> None:
+    """R29."""
     desk.lease("g", Want(ACCOUNT, 1000, 1000))
     desk.charge(*(record("g", Charge(ACCOUNT, 10, 10), request=f"r{n}") for n in range(45)))
     with desk.reader() as reader:

@@ -25,6 +25,7 @@ def test_a_lease_is_held_before_it_is_granted(desk: Desk) -> None:
 
 
 def test_a_lease_never_exceeds_what_is_left_and_then_is_refused_as_contended(desk: Desk) -> None:
+    """R21."""
     assert desk.lease("g1", Want(ACCOUNT, 600, 600)).granted
     lowered = desk.lease("g2", Want(ACCOUNT, 300, 900))
     assert [grant.amount for grant in lowered.granted] == [400]
@@ -51,6 +52,7 @@ def test_what_is_spent_is_used_up_until_the_window_ends(desk: Desk) -> None:
 
 
 def test_a_report_that_comes_twice_is_booked_once(desk: Desk) -> None:
+    """R17."""
     desk.lease("g1", Want(ACCOUNT, 100, 100))
     usage = record("g1", Charge(ACCOUNT, 60, 100))
     desk.charge(usage, usage)

@@ -13,6 +13,7 @@ from tollkeeper_ledger.storage import LedgerAt
 
 
 def test_a_grant_is_booked_exactly_once(desk: Desk) -> None:
+    """R4."""
     for _ in range(2):
         state = desk.book_grant(grant(500), LIMIT)
     assert (account(desk).granted, state.remaining) == (500, 500)

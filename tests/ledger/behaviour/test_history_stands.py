@@ -26,6 +26,7 @@ def rows_in_each_table(ledger: LedgerAt) -> dict[str, int]:
 
 
 def test_the_chain_only_grows_and_no_table_of_history_ever_loses_a_row(ledger: LedgerAt) -> None:
+    """R26."""
     family = Family(ledger, *budgets_of(TENANTS))
     chain: list[bytes] = []
     rows: dict[str, int] = {}

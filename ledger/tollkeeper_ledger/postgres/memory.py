@@ -302,6 +302,9 @@ class Memory:
         At the end of the chain, where commits pass one by one, two writers cannot each miss what the other opens.
         """
         for (account, direction), found in self.seen.neighbours.items():
+            if direction == "next" and account in opened:
+                # It had no end to look beyond when it was asked for, and hands on nothing yet.
+                continue
             now = self._find_neighbour(account, direction, opened)
             # One that overlapped may be cut off by this commit, which has it locked; only another one is news.
             if now != found and not (now is None and direction.startswith(_AT)):

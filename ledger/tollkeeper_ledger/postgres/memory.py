@@ -302,7 +302,7 @@ class Memory:
         """
         for (account, direction), found in self.seen.neighbours.items():
             if direction == "next" and account in opened:
-                # Its end was not known when the next window was asked for: nothing is handed on by a window that is opened late.
+                # It had no end to look beyond when it was asked for, and hands on nothing yet.
                 continue
             now = self._find_neighbour(account, direction, opened)
             # One that overlapped may be cut off by this commit, which has it locked; only another one is news.

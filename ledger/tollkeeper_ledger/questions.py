@@ -27,6 +27,7 @@ from tollkeeper.views import (
     UsageFilter,
     UsageRow,
 )
+from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.breakdowns import breakdown_of
 from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
@@ -252,7 +253,7 @@ def _payment_row(row: Sequence[Any]) -> PaymentRow:
     booked = to_time(time)
     assert booked is not None  # noqa: S101 - the column is NOT NULL
     if grant is None:
-        correction = orjson.loads(body)
+        correction = orjson.loads(unpacked(body))
         details = correction["usage"]
         reason = CORRECTIONS.get(correction["kind"], str(correction["kind"]))
         reference, grant = details.get("reference") or details.get("request_id"), details["reason"]

@@ -21,6 +21,7 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
 from tollkeeper_ledger import rollups
+from tollkeeper_ledger.bodies import packed, unpacked
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
 from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
@@ -194,7 +195,7 @@ class SqliteStore:
             "(SELECT place >> 20 FROM requests WHERE id = ? UNION ALL SELECT seq FROM marks WHERE name = ?)",
             (request, request),
         ).fetchone()
-        return orjson.loads(row[0]) if row else None
+        return orjson.loads(unpacked(row[0])) if row else None
 
     def grant(self, grant: str) -> BookedGrant | None:
         """See `State`."""
@@ -251,7 +252,7 @@ class SqliteStore:
             seq += 1
             body = canonical(seq, booking.transaction)
             head = link(head, body)
-            rows.append((seq, booking.transaction.id, booked_at(booking), body, head))
+            rows.append((seq, booking.transaction.id, booked_at(booking), packed(body), head))
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             numbers = self._write(work, rows)

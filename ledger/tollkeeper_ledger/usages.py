@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from tollkeeper.views import ALL_USAGES, Order, Page, UsageFilter, UsageRow
+from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.filters import conditions, sole_occurrence
 from tollkeeper_ledger.lines import PLACES
 from tollkeeper_ledger.rows import to_micros
@@ -102,7 +103,7 @@ def usage_rows(snapshot: Asking, charges: Sequence[Sequence[Any]]) -> list[Usage
         seq = place // PLACES
         if seq not in transactions:
             (body,) = snapshot.row("SELECT body FROM transactions WHERE seq = ?", (seq,))
-            transactions[seq] = orjson.loads(body)
+            transactions[seq] = orjson.loads(unpacked(body))
     return [_usage_row(transactions[charge[0] // PLACES], *charge) for charge in charges]
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tollkeeper.usage import Caller, Charge, Outcome
 from tollkeeper.views import UsageFilter
+from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.reader import SqliteReader
 from tollkeeper_ledger.schema import MIGRATIONS, migrate
@@ -64,7 +65,7 @@ def as_version_4(new: Path, old: Path) -> None:
             )
             connection.execute(f"INSERT INTO main.{table} SELECT {columns} FROM new.{table}")  # noqa: S608 - names of tables
         for seq, body in connection.execute("SELECT seq, body FROM transactions").fetchall():
-            transaction = orjson.loads(body)
+            transaction = orjson.loads(unpacked(body))
             if isinstance(transaction["usage"], list):
                 (transaction["usage"],) = transaction["usage"]
                 text = orjson.dumps(transaction, option=orjson.OPT_SORT_KEYS)

@@ -14,6 +14,7 @@ from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
+from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.postgres.arrays import texts
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
@@ -208,7 +209,7 @@ class Memory:
         if not rows:
             self.seen.names.add(request)
             return None
-        body: Mapping[str, Any] = orjson.loads(rows[0][0])
+        body: Mapping[str, Any] = orjson.loads(unpacked(rows[0][0]))
         return body
 
     def grant(self, grant: str) -> BookedGrant | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from tollkeeper_ledger import rollups
+from tollkeeper_ledger.bodies import packed
 from tollkeeper_ledger.chain import canonical, check_zero_sum, link
 from tollkeeper_ledger.lines import Row, lines_of, requests_of, sums_of
 from tollkeeper_ledger.postgres.arrays import integers, texts
@@ -106,7 +107,7 @@ class Commit:
             seq += 1
             body = canonical(seq, booking.transaction)
             head = link(bytes(head), body)
-            rows.append((booked_at(booking), seq, booking.transaction.id, body, head))
+            rows.append((booked_at(booking), seq, booking.transaction.id, packed(body), head))
         times = {row[1]: row[0] for row in rows}
         lines = lines_of(bookings, self._requests, list(times), self.numbers)
         requests = sorted(lines.requests, key=lambda row: row[1])

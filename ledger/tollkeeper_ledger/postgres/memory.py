@@ -15,10 +15,11 @@ from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
 from tollkeeper_ledger.bodies import unpacked
+from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.postgres.arrays import texts
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
-from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS
+from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
@@ -72,6 +73,8 @@ class Memory:
         """By account, as of its version."""
         self._locked = Seen()
         self._taken: frozenset[str] = frozenset()
+        self.words: dict[str, int] = {}
+        """Codes of words, of commits that were made."""
         self.seen = Seen()
 
     def begin(self, expected: Seen) -> None:
@@ -121,10 +124,9 @@ class Memory:
         if not rows:
             return KnownAccount(None)
         row = rows[0]
-        recent = self._session.ask(
-            "SELECT amount FROM charges WHERE account = %s ORDER BY place DESC LIMIT %s", (row[-1], RECENT_REQUESTS)
-        )
-        return KnownAccount(account_of(row, tuple(amount for (amount,) in reversed(recent))), *row[-3:])
+        recent = self._session.ask(LATEST.replace("?", "%s"), (row[-1], RECENT_REQUESTS) * 2)
+        amounts = latest([packed for (packed,) in recent], RECENT_REQUESTS)
+        return KnownAccount(account_of(row, amounts), *row[-3:])
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
@@ -355,6 +357,8 @@ class Memory:
                     held.leases.pop(on, None)
             self._holders[name] = KnownHolder(work.holders.get(name, held.holder), held.leases, held.version + 1)
         self.forget_absent()
+        if len(self.words) > REMEMBERED_WORDS:
+            self.words.clear()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._shares.clear()
@@ -377,6 +381,7 @@ class Memory:
 
     def forget_all(self) -> None:
         """Forget everything: versions of one server say nothing of another's."""
+        self.words.clear()
         self._accounts.clear()
         self._shares.clear()
         self._holders.clear()

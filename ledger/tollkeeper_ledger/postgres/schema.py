@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.postgres import version_2
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
 from tollkeeper_ledger.rows import to_micros, to_time
 
@@ -138,7 +139,10 @@ INSERT INTO identity VALUES (substr(replace(gen_random_uuid()::text, '-', ''), 1
 INSERT INTO chain_head VALUES ('ledger', 0, decode(repeat('00', 32), 'hex'));
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+Step = str | Callable[[Session], None]
+"""Statements of SQL, or a function that executes some."""
+
+MIGRATIONS: tuple[Step, ...] = (VERSION_1, version_2.apply)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 _ATTEMPTS = 5
@@ -171,12 +175,19 @@ def _step(session: Session) -> bool:
             "use the release that wrote it, or a newer one"
         )
     if version < len(MIGRATIONS):
-        for statement in MIGRATIONS[version].split(";\n"):
-            if statement.strip():
-                session.change(statement)
+        _take(session, MIGRATIONS[version])
         session.change("UPDATE ledger_schema SET version = %s", (version + 1,))
     session.change("COMMIT")
     return version < len(MIGRATIONS)
+
+
+def _take(session: Session, step: Step) -> None:
+    if callable(step):
+        step(session)
+        return
+    for statement in step.split(";\n"):
+        if statement.strip():
+            session.change(statement)
 
 
 def month_of(micros: int) -> int:

@@ -102,6 +102,7 @@ class PostgresStore:
         self._sent = work
         self._session.change("COMMIT")
         self._memory.remember(work, commit.numbers)
+        self._memory.words |= commit.words
         return work
 
     def _check_free(self, work: Work) -> None:

@@ -23,7 +23,8 @@ from bench import ingest, loading
 from bench.tree import NOW, Tree
 from bench.workspace import kept, writing
 from tollkeeper_ledger import bookkeeping, opening, rollups, schema
-from tollkeeper_ledger.rollups import COLUMNS, DAY, Usage, rollups_of
+from tollkeeper_ledger.columns import Texts
+from tollkeeper_ledger.rollups import COLUMNS, DAY, DIMENSIONS, rollups_of
 from tollkeeper_ledger.rows import to_micros
 
 PROJECTS, USERS, MODELS, FEATURES, ASSISTANTS = 64, 20, 5, 8, 4
@@ -120,29 +121,32 @@ class Usages:
         at = np.sort(random.integers(0, DAY, count)) + _FIRST + day * DAY
         return cls(at, sessions, sums, labels, projects[sessions])
 
-    def usages(self) -> list[Usage]:
-        """As the ledger adds them up."""
-        sums = map(tuple, self.sums.tolist())
-        return list(zip(self.at.tolist(), map(self.labels.__getitem__, self.sessions.tolist()), sums, strict=True))
+    def texts(self) -> dict[str, Texts]:
+        """What the usages were about, by dimension."""
+        of_sessions = {
+            name: Texts.of(column) for name, column in zip(DIMENSIONS, zip(*self.labels, strict=True), strict=True)
+        }
+        return {name: Texts(of.values, of.numbers[self.sessions]) for name, of in of_sessions.items()}
 
     def raw(self) -> Iterator[tuple[Any, ...]]:
         """As `RAW_COLUMNS`."""
-        for at, labels, (_, _, _, *counts) in self.usages():
+        of = map(self.labels.__getitem__, self.sessions.tolist())
+        for at, labels, (_, _, _, *counts) in zip(self.at.tolist(), of, self.sums.tolist(), strict=True):
             yield at, labels[0], labels[1], labels[2], labels[10], *counts
 
 
 def _label(day: int, number: int, project: int, random: np.random.Generator) -> tuple[str | None, ...]:
-    """Whose a session is, its provider and model: see `rollups.DIMENSIONS`."""
+    """Whose a session is and what it is about: see `rollups.DIMENSIONS`."""
     user, feature, assistant, model = (int(random.integers(0, most)) for most in (USERS, FEATURES, ASSISTANTS, MODELS))
     tenant = f"project-{project}"
     about = (f"feature-{feature}", f"assistant-{assistant}", f"session-{day}-{number}", None, f"key-{project}")
-    return (tenant, f"user-{project}-{user}", *about, f"space-{project}", None, "openai", f"model-{model}")
+    return (tenant, f"user-{project}-{user}", *about, f"space-{project}", None, "openai", f"model-{model}", None)
 
 
 def _fill(ledger: sqlite3.Connection, made: Usages, numbers: Sequence[Sequence[int]]) -> None:
     """What a day's usages add to hours, days and minutes. Each of these rows is of one day, so it is new."""
     signs = ", ".join("?" * len(COLUMNS))
-    for table, rows in zip(("hours", "days"), rollups_of(made.usages()), strict=True):
+    for table, rows in zip(("hours", "days"), rollups_of(made.at, made.texts(), made.sums), strict=True):
         ledger.executemany(f"INSERT INTO {table} ({', '.join(COLUMNS)}) VALUES ({signs})", rows)  # noqa: S608 - constants
     for level in range(len(numbers[0])):
         account = np.array([path[level] for path in numbers])[made.projects]

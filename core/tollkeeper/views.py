@@ -232,8 +232,9 @@ class LedgerReader(Protocol):
         """What these tenants' own requests used by each value of a dimension, the dearest first (R31).
 
         `dimension` is `tenant`, `user`, `feature`, `assistant`, `session`, `investigation`, `api_key`, `namespace`,
-        `provider` or `model`. Requests count in the hour (UTC) in which they ended, for sessions and investigations the
-        day, and every one that `[since, until)` touches counts whole. Raises `InvalidValue` for another dimension.
+        `workload`, `provider`, `model` or `tool`. Requests count in the hour (UTC) in which they ended, for sessions and
+        investigations the day, and every one that `[since, until)` touches counts whole. Raises `InvalidValue` for
+        another dimension.
         """
         ...
 

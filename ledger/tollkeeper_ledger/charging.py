@@ -5,11 +5,11 @@ Where that depends on their order (a lease that has lapsed, a grant whose time i
 the usages are booked one by one. A window that is closed hands on what it has left once, after the report.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
-from operator import sub
+from itertools import accumulate, chain
+from operator import attrgetter, sub
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
@@ -18,13 +18,16 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
-from tollkeeper.usage import UsageRecord
+from tollkeeper.usage import BUCKETS, UsageRecord
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.lending import settle
 from tollkeeper_ledger.limiting import limit_of, parse_account
 from tollkeeper_ledger.opening import expire_due, open_account, settle_carry
 from tollkeeper_ledger.usagerows import written
 from tollkeeper_ledger.work import Booking, Charged, Work
+
+_account_of, _amount_of, _held_of = attrgetter("account"), attrgetter("amount"), attrgetter("held")
+_counts_of = attrgetter(*BUCKETS)
 
 
 def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], now: datetime) -> None:
@@ -35,9 +38,10 @@ def charge_all(work: Work, policy: PolicySet, records: Sequence[UsageRecord], no
     once = {record.id: record for record in reversed(records)}
     booked = work.booked_among(once)
     fresh = [record for record in records if once.pop(record.id, None) is record and record.id not in booked]
-    _check_sizes(fresh, _by_account(fresh))
+    whole = _by_account(fresh)
+    _check_sizes(fresh, whole)
     for of_one_tree in _by_root(policy, fresh):
-        taken = _by_account(of_one_tree)
+        taken = whole if len(of_one_tree) == len(fresh) else _by_account(of_one_tree)
         if len(of_one_tree) > 1 and _order_tells(work, taken, now):
             for record in of_one_tree:
                 _book(work, policy, [record], _by_account([record]), now)
@@ -60,34 +64,47 @@ def _by_root(policy: PolicySet, records: Sequence[UsageRecord]) -> Collection[li
 class _Taken:
     """What a report takes from one account, by column: the usage's number in the report, amount, hold and holder."""
 
-    numbers: list[int] = field(default_factory=list)
-    amounts: list[int] = field(default_factory=list)
-    helds: list[int] = field(default_factory=list)
-    holders: list[str] = field(default_factory=list)
+    numbers: Sequence[int]
+    amounts: Sequence[int]
+    helds: Sequence[int]
+    holders: Sequence[str]
 
     def after(self, start: int) -> "_Taken":
         """The same without the first ones."""
         return _Taken(self.numbers[start:], self.amounts[start:], self.helds[start:], self.holders[start:])
 
 
-def _by_account(records: Iterable[UsageRecord]) -> dict[str, _Taken]:
-    taken: dict[str, _Taken] = {}
-    for number, record in enumerate(records):
-        for one in record.charges:
-            of = taken.get(one.account)
-            if of is None:
-                of = taken[one.account] = _Taken()
-            of.numbers.append(number)
-            of.amounts.append(one.amount)
-            of.helds.append(one.held)
-            of.holders.append(record.holder)
-    return taken
+def _by_account(records: Sequence[UsageRecord]) -> dict[str, _Taken]:
+    """What is taken from each account. Most reports are charged to the same ones throughout, in the same order."""
+    charges = [record.charges for record in records]
+    every = list(chain.from_iterable(charges))
+    names = list(map(_account_of, every))
+    amounts, helds = list(map(_amount_of, every)), list(map(_held_of, every))
+    holders = [record.holder for record in records]
+    width = len(charges[0]) if charges else 0
+    first = names[:width]
+    if names == first * len(records) and set(map(len, charges)) <= {width} and len(set(first)) == width:
+        numbers = range(len(records))
+        return {name: _Taken(numbers, amounts[of::width], helds[of::width], holders) for of, name in enumerate(first)}
+    numbers_of = [number for number, of in enumerate(charges) for _ in of]
+    positions: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        positions.setdefault(name, []).append(position)
+    return {
+        name: _Taken(
+            [numbers_of[at] for at in where],
+            [amounts[at] for at in where],
+            [helds[at] for at in where],
+            [holders[numbers_of[at]] for at in where],
+        )
+        for name, where in positions.items()
+    }
 
 
 def _check_sizes(records: Sequence[UsageRecord], taken: Mapping[str, _Taken]) -> None:
     """All at once; one by one only to name what does not fit."""
-    columns = [column for of in taken.values() for column in (of.amounts, of.helds)]
-    columns.append([record.buckets.total for record in records])
+    columns: list[Sequence[int]] = [column for of in taken.values() for column in (of.amounts, of.helds)]
+    columns.append(list(map(sum, map(_counts_of, [record.buckets for record in records]))))
     columns.append([record.cost or 0 for record in records])
     if any(column and (max(column) > LARGEST or min(column) < 0) for column in columns):
         for record in records:

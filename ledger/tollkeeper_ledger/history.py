@@ -12,7 +12,7 @@ from tollkeeper.limits import AccountId
 from tollkeeper_ledger.corrections import ADJUST, CORRECT, REFUND
 from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import checked
-from tollkeeper_ledger.lines import PLACES
+from tollkeeper_ledger.packed import PLACES
 from tollkeeper_ledger.replay import Replayed
 from tollkeeper_ledger.usagerows import record_of, rows_of
 

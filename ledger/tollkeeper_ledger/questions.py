@@ -27,12 +27,14 @@ from tollkeeper.views import (
     UsageFilter,
     UsageRow,
 )
+from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.breakdowns import breakdown_of
 from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.handing import OWED, PAID
+from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
 from tollkeeper_ledger.unpriced import part_of
-from tollkeeper_ledger.usages import Asking, page_of, usage_rows
+from tollkeeper_ledger.usages import Asking, end_of, page_of, usage_at
 from tollkeeper_ledger.work import Holder
 
 CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation", "release": "Release"}
@@ -40,11 +42,6 @@ CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconcili
 
 _MOST_NAMED = 10_000
 """So many names in one statement: storages bound how many values it may have."""
-
-_END = (
-    "SELECT r.finished FROM charges c JOIN requests r ON r.place = c.place WHERE c.account = ? "
-    "ORDER BY c.place {order} LIMIT 1"
-)
 
 EXPIRED = "Expired"
 """What a payment is called that takes out what was left of a grant."""
@@ -129,8 +126,7 @@ class Questions:
             sums = snapshot.row(
                 "SELECT sum(requests), sum(tokens), sum(cost), sum(unpriced) FROM minutes WHERE account = ?", (number,)
             )
-            ends = [snapshot.row(_END.format(order=order), (number,)) for order in ("ASC", "DESC")]
-        first, last = (to_time(end[0]) if end else None for end in ends)
+            first, last = (to_time(end_of(snapshot, number, order)) for order in ("oldest", "newest"))
         usages, tokens, cost, unpriced = (int(value or 0) for value in sums)
         return AccountTotals(usages, tokens, cost, unpriced, first, last)
 
@@ -183,12 +179,8 @@ class Questions:
         """See `LedgerReader`."""
         with self._lent() as snapshot:
             number = _number(snapshot, account)
-            rows = snapshot.rows(
-                "SELECT place, amount, balance FROM charges WHERE account = ? "
-                "AND place = (SELECT place FROM requests WHERE id = ?)",
-                (number, id),
-            )
-            return next(iter(usage_rows(snapshot, rows)), None)
+            row = snapshot.row("SELECT place FROM requests WHERE id = ?", (id,))
+            return usage_at(snapshot, number, int(row[0])) if row else None
 
     def payments(self, account: str, *, page: int, size: int = 20, order: Order = "newest") -> Page[PaymentRow]:
         """See `LedgerReader`."""
@@ -262,10 +254,8 @@ def _signs(values: Collection[str]) -> str:
 
 
 def _recent(snapshot: Asking, number: int) -> tuple[int, ...]:
-    rows = snapshot.rows(
-        "SELECT amount FROM charges WHERE account = ? ORDER BY place DESC LIMIT ?", (number, RECENT_REQUESTS)
-    )
-    return tuple(amount for (amount,) in reversed(rows))
+    rows = snapshot.rows(LATEST, (number, RECENT_REQUESTS) * 2)
+    return latest([packed for (packed,) in rows], RECENT_REQUESTS)
 
 
 def _number(snapshot: Asking, account: str) -> int:
@@ -284,7 +274,7 @@ def _payment_row(row: Sequence[Any]) -> PaymentRow:
     booked = to_time(time)
     assert booked is not None  # noqa: S101 - the column is NOT NULL
     if grant is None:
-        correction = orjson.loads(body)
+        correction = orjson.loads(unpacked(body))
         details = correction["usage"]
         reason = CORRECTIONS.get(correction["kind"], str(correction["kind"]))
         reference, grant = details.get("reference") or details.get("request_id"), details["reason"]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.questions import Questions
 from tollkeeper_ledger.rows import to_time
@@ -82,4 +83,4 @@ class SqliteReader(Questions):
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
         with self._lent() as snapshot:
             for body, digest in snapshot.each("SELECT body, hash FROM transactions ORDER BY seq"):
-                yield bytes(body), bytes(digest)
+                yield unpacked(body), bytes(digest)

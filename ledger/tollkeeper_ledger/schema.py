@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 
-from tollkeeper_ledger import version_5, version_7
+from tollkeeper_ledger import version_5, version_7, version_9
 from tollkeeper_ledger.errors import LedgerUnavailable
 
 VERSION_1 = """
@@ -132,6 +132,7 @@ MIGRATIONS: tuple[Step, ...] = (
     VERSION_6,
     version_7.apply,
     VERSION_8,
+    version_9.apply,
 )
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 

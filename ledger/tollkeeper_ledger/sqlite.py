@@ -22,10 +22,13 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
 from tollkeeper_ledger import rollups
+from tollkeeper_ledger.bodies import packed, unpacked
 from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
+from tollkeeper_ledger.columns import columns_of
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
-from tollkeeper_ledger.filters import COUNT_OCCURRENCES, INSERT_REQUEST
-from tollkeeper_ledger.lines import accounts_of, lines_of, requests_of, sums_of
+from tollkeeper_ledger.filters import COUNT_OCCURRENCES
+from tollkeeper_ledger.lines import accounts_of, lines_of, shares_of, sums_of
+from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
     OVERLAPPING,
@@ -41,7 +44,7 @@ from tollkeeper_ledger.rows import (
     to_time,
 )
 from tollkeeper_ledger.schema import migrate
-from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, Change
+from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS, Change
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 ADD_TO_MINUTE = (
@@ -103,6 +106,8 @@ class SqliteStore:
         self._shares: dict[str, list[BookedShare]] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, Holder] = {}
+        self._words: dict[str, int] = {}
+        self._new_words: dict[str, int] = {}
         ask = self._connection.execute
         self.id = str(ask("SELECT id FROM identity").fetchone()[0])
         """The ledger's own name, made when it was created."""
@@ -138,10 +143,8 @@ class SqliteStore:
             return None
         number, unit = row[-1], row[-2]
         self._numbers[account] = number
-        recent = self._connection.execute(
-            "SELECT amount FROM charges WHERE account = ? ORDER BY place DESC LIMIT ?", (number, RECENT_REQUESTS)
-        ).fetchall()
-        return account_of(row, tuple(amount for (amount,) in reversed(recent))), unit
+        reports = self._connection.execute(LATEST, (number, RECENT_REQUESTS) * 2)
+        return account_of(row, latest([packed for (packed,) in reports], RECENT_REQUESTS)), unit
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
@@ -202,7 +205,7 @@ class SqliteStore:
             "(SELECT place >> 20 FROM requests WHERE id = ? UNION ALL SELECT seq FROM marks WHERE name = ?)",
             (request, request),
         ).fetchone()
-        return orjson.loads(row[0]) if row else None
+        return orjson.loads(unpacked(row[0])) if row else None
 
     def grant(self, grant: str) -> BookedGrant | None:
         """See `State`."""
@@ -253,13 +256,14 @@ class SqliteStore:
         Raises `LedgerUnavailable` while the file cannot be written, and anything else for values that it cannot store.
         """
         seq, head = self._seq, self._head
+        self._new_words.clear()
         rows = []
         for booking in work.bookings:
             check_zero_sum(booking.transaction.entries, f"transaction {booking.transaction.id}")
             seq += 1
             body = canonical(seq, booking.transaction)
             head = link(head, body)
-            rows.append((seq, booking.transaction.id, booked_at(booking), body, head))
+            rows.append((seq, booking.transaction.id, booked_at(booking), packed(body), head))
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             numbers = self._write(work, rows)
@@ -318,19 +322,33 @@ class SqliteStore:
         )
 
     def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
-        requests = requests_of(work.bookings)
-        lines = lines_of(work.bookings, requests, seqs, numbers)
+        if not work.bookings:
+            return
+        columns = columns_of(work.bookings)
+        shares = shares_of(work.bookings, columns)
+        lines = lines_of(work.bookings, columns, seqs, numbers, self._codes(columns.words), shares)
         many = self._connection.executemany
-        many(INSERT_REQUEST, lines.requests)
+        many("INSERT INTO requests (id, place) VALUES (?, ?)", lines.requests)
+        many("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", lines.reports)
         many("INSERT INTO marks VALUES (?, ?)", lines.marks)
         many(COUNT_OCCURRENCES, lines.occurrences)
         many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
         many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
-        sums = sums_of(work.bookings, requests, numbers)
+        sums = sums_of(columns, shares, numbers)
         many(_ADD_TO_HOUR, sums.hours)
         many(_ADD_TO_DAY, sums.days)
         if sums.minutes and many(ADD_TO_MINUTE, sums.minutes).rowcount != len(sums.minutes):
             raise InvalidValue(f"a minute's tokens or cost pass {LARGEST}, which no column holds")
+
+    def _codes(self, words: Sequence[str]) -> dict[str, int]:
+        """The codes of words; new ones get theirs with this commit, and are remembered once it is durable."""
+        codes = {word: self._words[word] for word in words if word in self._words}
+        unknown = [word for word in words if word not in codes]
+        self._connection.executemany("INSERT OR IGNORE INTO words (word) VALUES (?)", [(word,) for word in unknown])
+        for word in unknown:
+            found = self._connection.execute("SELECT code FROM words WHERE word = ?", (word,)).fetchone()
+            codes[word] = self._new_words[word] = int(found[0])
+        return codes
 
     def _number(self, work: Work) -> dict[str, int]:
         """The row numbers of all accounts that the work's lines stand on."""
@@ -351,6 +369,9 @@ class SqliteStore:
             self._shares.clear()
         for account, _ in work.shares:
             self._shares.pop(account, None)
+        if len(self._words) > REMEMBERED_WORDS:
+            self._words.clear()
+        self._words |= self._new_words
         self._numbers |= numbers
         # Only what was read has a number for sure; what is new is read when it is asked for.
         self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}

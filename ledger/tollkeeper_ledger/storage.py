@@ -19,6 +19,9 @@ from tollkeeper_ledger.work import Holder, State, Work
 REMEMBERED_ACCOUNTS = 20_000
 """A store keeps so many accounts in memory: those of windows long gone must not fill it. Others are read again."""
 
+REMEMBERED_WORDS = 100_000
+"""The same for the codes of words."""
+
 Change = Callable[[State], Work]
 """Reads a state and says what to change. It may be run several times, so it has no effect but its answer."""
 

@@ -9,15 +9,35 @@ The names of JSON and columns are those of this version; what later versions add
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import add
 from typing import Any
 
 import orjson
 
 from tollkeeper_ledger.errors import LedgerUnavailable
-from tollkeeper_ledger.rollups import SUMS, Usage, rollups_of
 from tollkeeper_ledger.rows import to_micros
 
 _SHIFT = 20
+_HOUR = 3_600_000_000
+_BY_DAY_ALONE = ("session", "investigation")
+_DIMENSIONS = {
+    "tenant": 0,
+    "user": 1,
+    "feature": 2,
+    "assistant": 3,
+    "session": 4,
+    "investigation": 5,
+    "api_key": 6,
+    "namespace": 7,
+    "provider": 9,
+    "model": 10,
+}
+"""Dimensions of hours and days, and which of a request's columns has them, from `tenant` on."""
+
+_Usage = tuple[int, tuple[Any, ...], tuple[int, ...]]
+"""When it ended, the columns of `_DIMENSIONS`, and its `_SUMS`."""
+
+_SUMS = ("requests", "errors", "unpriced", "input_tokens", "output_tokens", "cost", "micros")
 _OLD_COLUMNS = (
     "id, finished, tenant, user_name, feature, assistant, session, investigation, api_key, namespace, workload, "
     "provider, model, tool, status, outcome"
@@ -68,14 +88,14 @@ def apply(connection: sqlite3.Connection) -> None:
     """Bring a database of version 6 here, inside the caller's transaction. Raises `LedgerUnavailable` for damaged rows."""
     for statement in _CREATE:
         connection.execute(statement)
-    usages: list[Usage] = []
+    usages: list[_Usage] = []
     connection.executemany(_FILL, _requests(connection, usages))
     _roll_up(connection, usages)
     connection.execute("CREATE INDEX requests_by_time ON requests (finished)")
     connection.execute("DROP TABLE requests_of_version_6")
 
 
-def _requests(connection: sqlite3.Connection, usages: list[Usage]) -> Iterator[tuple[Any, ...]]:
+def _requests(connection: sqlite3.Connection, usages: list[_Usage]) -> Iterator[tuple[Any, ...]]:
     """The requests' rows; `usages` collects what they add to the hours and days, and is emptied into these as it grows."""
     for seq, body, *columns in connection.execute(_ROWS):
         try:
@@ -91,7 +111,7 @@ def _requests(connection: sqlite3.Connection, usages: list[Usage]) -> Iterator[t
             _roll_up(connection, usages)
 
 
-def _usage(columns: Sequence[Any], usage: Mapping[str, Any]) -> Usage:
+def _usage(columns: Sequence[Any], usage: Mapping[str, Any]) -> _Usage:
     """What a request adds to the hours and days; `columns` are those of `_OLD_COLUMNS`."""
     finished, status, outcome = columns[1], columns[14], columns[15]
     admitted = to_micros(datetime.fromisoformat(usage["admitted_at"])) or 0
@@ -101,13 +121,28 @@ def _usage(columns: Sequence[Any], usage: Mapping[str, Any]) -> Usage:
     return finished, tuple(columns[2:13]), (1, failed, cost is None, tokens, output, cost or 0, finished - admitted)
 
 
-def _roll_up(connection: sqlite3.Connection, usages: list[Usage]) -> None:
+def _roll_up(connection: sqlite3.Connection, usages: list[_Usage]) -> None:
     """Add usages to the hours and days, and forget them."""
-    for table, rows in zip(("hours", "days"), rollups_of(usages), strict=True):
-        added = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
+    hours: dict[tuple[Any, ...], Sequence[int]] = {}
+    days: dict[tuple[Any, ...], Sequence[int]] = {}
+    for finished, labels, sums in usages:
+        hour = finished // _HOUR
+        for dimension, column in _DIMENSIONS.items():
+            value = labels[column]
+            if value is not None:
+                _add(days, (labels[0], dimension, hour // 24, value), sums)
+                if dimension not in _BY_DAY_ALONE:
+                    _add(hours, (labels[0], dimension, hour, value), sums)
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)
+    for table, rows in (("hours", hours), ("days", days)):
         connection.executemany(
             f"INSERT INTO {table} VALUES ({', '.join('?' * 11)}) "  # noqa: S608 - constants
             f"ON CONFLICT (tenant, dimension, at, value) DO UPDATE SET {added}",
-            rows,
+            [(*key, *sums) for key, sums in rows.items()],
         )
     usages.clear()
+
+
+def _add(rows: dict[tuple[Any, ...], Sequence[int]], key: tuple[Any, ...], sums: Sequence[int]) -> None:
+    known = rows.get(key)
+    rows[key] = sums if known is None else list(map(add, known, sums))

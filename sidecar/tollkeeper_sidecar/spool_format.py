@@ -2,7 +2,8 @@
 
 A line is the CRC-32 of its payload in eight hex digits, a space, and the payload as JSON. Payloads: `head` (the holder, the
 boot it lived in), `hold` (a request's id and amounts by account), `void` (a request that used nothing), `used` (a settled
-`UsageRecord`). A `used` or `void` ends the hold of its request. Writing a number beyond 64 bits raises `SpoolError`.
+`UsageRecord`, as the chain will have it). A `used` or `void` ends the hold of its request. Writing a number beyond 64 bits
+raises `SpoolError`.
 """
 
 import zlib
@@ -16,7 +17,10 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.usage import UsageRecord
 from tollkeeper_sidecar.errors import SpoolError
 
-VERSION = 1
+VERSION = 2
+"""Version 1 has a settled record's id under another name."""
+
+_READABLE = (1, VERSION)
 
 
 @dataclass(slots=True)
@@ -58,7 +62,10 @@ def void_line(request: str) -> bytes:
 
 def used_line(record: UsageRecord) -> bytes:
     """A request is settled."""
-    return _line({"k": "used", "r": record})
+    try:
+        return _line({"k": "used", "r": orjson.Fragment(record.text)})
+    except orjson.JSONEncodeError as error:
+        raise SpoolError(f"a line of the spool cannot be written: {error}") from error
 
 
 def read_files(files: Iterable[tuple[str, bytes]]) -> SpoolContent:
@@ -95,7 +102,7 @@ def _payload(line: bytes) -> dict[str, Any]:
 def _apply(content: SpoolContent, payload: dict[str, Any]) -> None:
     match payload["k"]:
         case "head":
-            if payload["v"] != VERSION:
+            if payload["v"] not in _READABLE:
                 raise InvalidValue(f"it was written by another version ({payload['v']})")
             content.holder, content.boot = payload["holder"], payload["boot"]
         case "hold":

@@ -2,17 +2,19 @@
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 import psycopg
 
 from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.lines import PLACES
+from tollkeeper_ledger.packed import PLACES, charges_in, usages_in
 from tollkeeper_ledger.replay import COUNTED, Replayed, replay
+from tollkeeper_ledger.rows import to_micros
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger, open_reader
 from tollkeeper_ledger.usagerows import rows_of
 
@@ -22,20 +24,18 @@ _STANDING = (
     "FROM accounts"
 )
 _LEASED = "SELECT account, lapsed, sum(outstanding) FROM leases GROUP BY account, lapsed"
-_CHARGED = "SELECT a.id, count(*), sum(c.amount) FROM charges c JOIN accounts a ON a.number = c.account GROUP BY a.id"
+_CHARGES = "SELECT c.seq, a.id, c.usages, c.packed FROM charges c JOIN accounts a ON a.number = c.account"
 _BY_MINUTE = (
     "SELECT a.id, sum(m.requests), sum(m.amount) FROM minutes m JOIN accounts a ON a.number = m.account GROUP BY a.id"
 )
-_LINES = (
-    "SELECT c.place, a.id, c.balance FROM charges c JOIN accounts a ON a.number = c.account "  # noqa: S608 - constants
-    f"UNION ALL SELECT p.seq * {PLACES}, a.id, p.balance FROM payments p JOIN accounts a ON a.number = p.account"
-)
+_PAYMENTS = f"SELECT p.seq * {PLACES}, a.id, p.balance FROM payments p JOIN accounts a ON a.number = p.account"  # noqa: S608
 _ROLLUPS = tuple(
     f"SELECT tenant, dimension, sum(requests), sum(cost), sum(input_tokens + output_tokens) FROM {table} "  # noqa: S608
     "GROUP BY tenant, dimension"
     for table in ("hours", "days")
 )
-_REQUESTS = "SELECT id FROM requests"
+_REQUESTS = "SELECT id, place FROM requests"
+_REPORTS = "SELECT seq, first_end, last_end, usages, packed FROM reports"
 _COUNTED = "SELECT id, requests FROM accounts WHERE requests > 0"
 _FACTS = (
     "SELECT id, unit, window_end, allocation, rolled_over, granted, spent, held, unreconciled, requests, blocked, minimum, "
@@ -47,7 +47,9 @@ _FACTS = (
     "SELECT account, threshold FROM crossings ORDER BY account, threshold",
     "SELECT name FROM marks ORDER BY name",
 )
-_QUESTIONS = (_BALANCES, _STANDING, _LEASED, _CHARGED, _BY_MINUTE, _LINES, _REQUESTS, _COUNTED, *_ROLLUPS, *_FACTS)
+_QUESTIONS = (
+    _BALANCES, _STANDING, _LEASED, _CHARGES, _BY_MINUTE, _PAYMENTS, _REQUESTS, _REPORTS, _COUNTED, *_ROLLUPS, *_FACTS
+)  # fmt: skip
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -120,6 +122,14 @@ class Books:
         """All that the ledger says, but for what differs from run to run (names of transactions, row numbers)."""
         return [*(list(self.ask(question)) for question in _FACTS), dict(self.kinds), self.requests]
 
+    def charges(self) -> Iterator[tuple[int, str, int, int]]:
+        """What stands charged: place, account, amount, and the balance after it."""
+        for seq, account, usages, packed in self.ask(_CHARGES):
+            rows = charges_in([bytes(packed)]).tolist()
+            assert len(rows) == usages
+            for number, amount, balance in rows:
+                yield seq * PLACES + number, account, amount, balance
+
     @property
     def kinds(self) -> Counter[str]:
         """How many transactions of each kind there are."""
@@ -156,6 +166,7 @@ def all_holds(asking: Asking, *, served: Mapping[str, int] | None = None) -> Boo
     _nothing_passes_its_cap(books)
     _what_is_held_is_what_was_leased(books)
     _each_request_counts_once(books)
+    _each_report_says_what_its_requests_were_about(books)
     _rollups_are_the_sums_of_the_requests(books)
     _each_line_says_the_balance_after_it(books)
     for account, amount in (served or {}).items():
@@ -192,17 +203,43 @@ def _what_is_held_is_what_was_leased(books: Books) -> None:
 
 def _each_request_counts_once(books: Books) -> None:
     assert len(books.usages) == len(books.requests)
-    assert {row[0] for row in books.ask(_REQUESTS)} == books.requests
+    assert dict(books.ask(_REQUESTS)) == {
+        row["request_id"]: one["seq"] * PLACES + number
+        for one in books.chain
+        if one["kind"] == "usage"
+        for number, row in enumerate(rows_of(one))
+    }
     counted: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for usage in books.usages:
         for charge in usage["charges"]:
             if charge["account"] in books.accounts:
                 counted[charge["account"]][0] += 1
                 counted[charge["account"]][1] += charge["amount"]
-    for question in (_CHARGED, _BY_MINUTE):
-        assert {row[0]: [int(row[1]), int(row[2])] for row in books.ask(question)} == counted
+    assert {row[0]: [int(row[1]), int(row[2])] for row in books.ask(_BY_MINUTE)} == counted
+    charged: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for _, account, amount, _ in books.charges():
+        charged[account][0] += 1
+        charged[account][1] += amount
+    assert charged == counted
     by_account = {row[0]: int(row[1]) for row in books.ask(_COUNTED)}
     assert by_account == {account: requests for account, (requests, _) in counted.items()}
+
+
+def _each_report_says_what_its_requests_were_about(books: Books) -> None:
+    reports = {row[0]: (*row[1:4], bytes(row[4])) for row in books.ask(_REPORTS)}
+    for transaction in books.chain:
+        if transaction["kind"] != "usage" or not rows_of(transaction):
+            continue
+        first, last, usages, packed = reports.pop(transaction["seq"])
+        rows = rows_of(transaction)
+        ended = [to_micros(datetime.fromisoformat(row["finished_at"])) for row in rows]
+        assert (first, last, usages) == (min(map(int, ended)), max(map(int, ended)), len(rows))  # type: ignore[arg-type]
+        found = usages_in([packed])
+        assert found["finished"].tolist() == ended
+        assert found["tokens"].tolist() == [sum(row["buckets"].values()) for row in rows]
+        assert found["status"].tolist() == [row["status"] for row in rows]
+        assert found["unpriced"].tolist() == [int(row["cost"] is None) for row in rows]
+    assert not reports
 
 
 def _rollups_are_the_sums_of_the_requests(books: Books) -> None:
@@ -227,7 +264,8 @@ def _each_line_says_the_balance_after_it(books: Books) -> None:
             if side == "balance":
                 balances[account] += entry["amount"]
         after |= _standing_after_each(transaction, balances)
-    for place, account, balance in books.ask(_LINES):
+    charged = ((place, account, balance) for place, account, _, balance in books.charges())
+    for place, account, balance in (*charged, *books.ask(_PAYMENTS)):
         assert after[place][account] == balance, f"place {place}, {account}"
 
 

@@ -11,14 +11,16 @@ import pytest
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tollkeeper.usage import Caller, Charge, Outcome
 from tollkeeper.views import UsageFilter
+from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.packed import charges_in
 from tollkeeper_ledger.reader import SqliteReader
 from tollkeeper_ledger.schema import MIGRATIONS, migrate
 from tollkeeper_ledger.sqlite import SqliteStore
 
 LIMIT, OTHER = budget(allocation=10**9), budget("other", allocation=10**9)
 ACCOUNT, OTHER_ACCOUNT = account_of(LIMIT), account_of(OTHER)
-NEW_TABLES = ("requests", "occurrences", "charges", "hours", "days")
+NEW_TABLES = ("requests", "reports", "words", "occurrences", "charges", "hours", "days")
 
 
 def filled(path: Path) -> None:
@@ -59,16 +61,23 @@ def as_version_4(new: Path, old: Path) -> None:
         connection.execute("ATTACH ? AS new", (str(new),))
         for (table,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
             names = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
-            columns = {"requests": "id, place >> 20", "charges": "account, place >> 20, amount, balance"}.get(
-                table, names
-            )
+            if table == "charges":
+                connection.executemany("INSERT INTO main.charges VALUES (?, ?, ?, ?)", charges_of_version_4(connection))
+                continue
+            columns = {"requests": "id, place >> 20"}.get(table, names)
             connection.execute(f"INSERT INTO main.{table} SELECT {columns} FROM new.{table}")  # noqa: S608 - names of tables
         for seq, body in connection.execute("SELECT seq, body FROM transactions").fetchall():
-            transaction = orjson.loads(body)
+            transaction = orjson.loads(unpacked(body))
             if isinstance(transaction["usage"], list):
                 (transaction["usage"],) = transaction["usage"]
                 text = orjson.dumps(transaction, option=orjson.OPT_SORT_KEYS)
                 connection.execute("UPDATE transactions SET body = ? WHERE seq = ?", (text, seq))
+
+
+def charges_of_version_4(connection: sqlite3.Connection) -> list[tuple[int, ...]]:
+    """Account, seq, amount and balance of each charge; at that time each had a transaction of its own."""
+    packed = connection.execute("SELECT account, seq, packed FROM new.charges").fetchall()
+    return [(account, seq, *charges_in([one])[["amount", "balance"]].tolist()[0]) for account, seq, one in packed]
 
 
 def rows(path: Path, table: str) -> list[tuple[object, ...]]:

@@ -16,6 +16,8 @@ from tollkeeper.accounts import RECENT_REQUESTS, Account, holding
 from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
+from tollkeeper_ledger.bodies import unpacked
+from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import (
@@ -27,7 +29,7 @@ from tollkeeper_ledger.rows import (
     to_micros,
     to_time,
 )
-from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS
+from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 _AT = "at "
@@ -93,6 +95,8 @@ class Memory:
         """By account, as of its version."""
         self._locked = Seen()
         self._taken: frozenset[str] = frozenset()
+        self.words: dict[str, int] = {}
+        """Codes of words, of commits that were made."""
         self.seen = Seen()
 
     def begin(self, expected: Seen) -> None:
@@ -142,10 +146,9 @@ class Memory:
         if not rows:
             return KnownAccount(None)
         row = rows[0]
-        recent = self._session.ask(
-            "SELECT amount FROM charges WHERE account = %s ORDER BY place DESC LIMIT %s", (row[-1], RECENT_REQUESTS)
-        )
-        return KnownAccount(account_of(row, tuple(amount for (amount,) in reversed(recent))), *row[-3:])
+        recent = self._session.ask(LATEST.replace("?", "%s"), (row[-1], RECENT_REQUESTS) * 2)
+        amounts = latest([packed for (packed,) in recent], RECENT_REQUESTS)
+        return KnownAccount(account_of(row, amounts), *row[-3:])
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
@@ -241,7 +244,7 @@ class Memory:
         if not rows:
             self.seen.names.add(request)
             return None
-        body: Mapping[str, Any] = orjson.loads(rows[0][0])
+        body: Mapping[str, Any] = orjson.loads(unpacked(rows[0][0]))
         return body
 
     def grant(self, grant: str) -> BookedGrant | None:
@@ -402,6 +405,8 @@ class Memory:
                 self._keep_shares(name, version)
         self._remember_holders(work)
         self.forget_absent()
+        if len(self.words) > REMEMBERED_WORDS:
+            self.words.clear()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._shares.clear()
@@ -443,6 +448,7 @@ class Memory:
 
     def forget_all(self) -> None:
         """Forget everything: versions of one server say nothing of another's."""
+        self.words.clear()
         self._accounts.clear()
         self._shares.clear()
         self._holders.clear()

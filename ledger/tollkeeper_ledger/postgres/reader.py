@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.postgres.session import Connection, connect, name_of, one_line
 from tollkeeper_ledger.questions import Questions
@@ -102,4 +103,4 @@ class PostgresReader(Questions):
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
         with self._lent() as snapshot:
             for body, digest in snapshot.each("SELECT body, hash FROM transactions ORDER BY seq"):
-                yield bytes(body), bytes(digest)
+                yield unpacked(body), bytes(digest)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.postgres import version_2
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
 from tollkeeper_ledger.rows import to_micros, to_time
 
@@ -148,7 +149,10 @@ CREATE TABLE recalls (
 """
 """What authorities ask of holders that talk to others: see `board`. It says nothing of the books."""
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, RECALLS)
+Step = str | Callable[[Session], None]
+"""Statements of SQL, or a function that executes some."""
+
+MIGRATIONS: tuple[Step, ...] = (VERSION_1, version_2.apply, RECALLS)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 _ATTEMPTS = 5
@@ -181,12 +185,19 @@ def _step(session: Session) -> bool:
             "use the release that wrote it, or a newer one"
         )
     if version < len(MIGRATIONS):
-        for statement in MIGRATIONS[version].split(";\n"):
-            if statement.strip():
-                session.change(statement)
+        _take(session, MIGRATIONS[version])
         session.change("UPDATE ledger_schema SET version = %s", (version + 1,))
     session.change("COMMIT")
     return version < len(MIGRATIONS)
+
+
+def _take(session: Session, step: Step) -> None:
+    if callable(step):
+        step(session)
+        return
+    for statement in step.split(";\n"):
+        if statement.strip():
+            session.change(statement)
 
 
 def month_of(micros: int) -> int:

@@ -120,6 +120,7 @@ class PostgresStore:
         self._sent = work
         self._session.change("COMMIT")
         self._memory.remember(work, commit.numbers)
+        self._memory.words |= commit.words
         return work
 
     def _other_writers(self) -> dict[str, int]:

@@ -4,12 +4,14 @@ A name that must be free (an account, a request, a grant, a crossing) is inserte
 mean that another writer was first, and the commit must be done over.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from tollkeeper_ledger import rollups
+from tollkeeper_ledger.bodies import packed
 from tollkeeper_ledger.chain import canonical, check_zero_sum, link
-from tollkeeper_ledger.lines import Row, lines_of, requests_of, sums_of
+from tollkeeper_ledger.columns import columns_of
+from tollkeeper_ledger.lines import Lines, Share, lines_of, shares_of, sums_of
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
@@ -22,7 +24,6 @@ _Counted = tuple[str, Sequence[Any], int, str]
 _COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
 _ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 15, _TEXT)
-_REQUEST_TYPES = (_INTEGER, _TEXT, _INTEGER, *[_TEXT] * 12, _INTEGER, _TEXT, _INTEGER, _INTEGER)
 _ROLLUP_TYPES = (_TEXT, _TEXT, _INTEGER, _TEXT, *[_INTEGER] * len(rollups.SUMS))
 _CHANGING = (
     "window_end", "allocation", "rolled_over", "granted", "spent", "held", "unreconciled", "overshoot", "requests", "blocked",
@@ -32,6 +33,17 @@ _CHANGING = (
 
 def _arrays(types: Sequence[str]) -> str:
     return "unnest(" + ", ".join(f"%b::{of}[]" for of in types) + ")"
+
+
+def _array_texts(types: Sequence[str]) -> str:
+    """The same for columns that `_literals` wrote."""
+    return "unnest(" + ", ".join(f"%s::{of}[]" for of in types) + ")"
+
+
+def _literals(types: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Rows by column, as literals of arrays of these types; without texts that are missing."""
+    columns = zip(*rows, strict=True)
+    return [texts(column) if of == _TEXT else integers(column) for of, column in zip(types, columns, strict=True)]
 
 
 _INSERT_ACCOUNTS = (
@@ -71,6 +83,28 @@ _DELETE_LEASES = (
     "DELETE FROM leases l USING unnest(%s::text[], %s::text[]) AS u (holder, account) "
     "WHERE l.holder = u.holder AND l.account = u.account"
 )
+_ADD_TO_MINUTES = (
+    f"INSERT INTO minutes SELECT * FROM {_array_texts((_INTEGER,) * 7)} ON CONFLICT (account, minute) DO UPDATE SET "  # noqa: S608 - constants
+    "amount = minutes.amount + excluded.amount, requests = minutes.requests + excluded.requests, "
+    "tokens = minutes.tokens + excluded.tokens, cost = minutes.cost + excluded.cost, "
+    "unpriced = minutes.unpriced + excluded.unpriced"
+)
+_ADD_TO = {
+    table: f"INSERT INTO {table} SELECT * FROM {_array_texts(_ROLLUP_TYPES)} "  # noqa: S608 - constants
+    f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {rollups.add_up('LEAST', f'{table}.')}"
+    for table in ("hours", "days")
+}
+_INSERT_REQUESTS = (
+    f"INSERT INTO requests (id, place) SELECT * FROM {_array_texts((_TEXT, _INTEGER))} ON CONFLICT (id) DO NOTHING"  # noqa: S608 - constants
+)
+_INSERT_MARKS = f"INSERT INTO marks SELECT * FROM {_array_texts((_TEXT, _INTEGER))} ON CONFLICT (name) DO NOTHING"  # noqa: S608 - constants
+_INSERT_REPORTS = f"INSERT INTO reports SELECT * FROM {_arrays((*[_INTEGER] * 4, _BYTES))}"  # noqa: S608 - constants
+_INSERT_CHARGES = f"INSERT INTO charges SELECT * FROM {_arrays((*[_INTEGER] * 4, _BYTES))}"  # noqa: S608 - constants
+_INSERT_WORDS = "INSERT INTO words (word) SELECT unnest(%s::text[]) RETURNING word, code"
+_COUNT_OCCURRENCES = (
+    f"INSERT INTO occurrences SELECT * FROM {_array_texts((_INTEGER, _TEXT, _TEXT, _INTEGER))} "  # noqa: S608 - constants
+    "ON CONFLICT (account, dimension, value) DO UPDATE SET usages = occurrences.usages + excluded.usages"
+)
 
 
 class Commit:
@@ -80,7 +114,10 @@ class Commit:
         self._session = session
         self._memory = memory
         self._work = work
-        self._requests: list[list[Row]] = []
+        self._columns = columns_of(())
+        self._shares: list[Share] = []
+        self.words: dict[str, int] = {}
+        """Codes that the usages' words have once this is committed."""
         self.numbers: dict[str, int] = {}
         self.opened: Set[str] = frozenset()
 
@@ -96,11 +133,19 @@ class Commit:
         self._write_grants()
         crossings = sorted(self._work.crossings)
         self._insert("crossings", (_TEXT, _INTEGER), crossings, free="(account, threshold)", what="a crossing")
-        self._requests = requests_of(self._work.bookings)
-        sums = sums_of(self._work.bookings, self._requests, self.numbers)
-        self._upsert_minutes(sums.minutes)
-        self._add_to("hours", sums.hours)
-        self._add_to("days", sums.days)
+        if self._work.bookings:
+            self._columns = columns_of(self._work.bookings)
+            self._shares = shares_of(self._work.bookings, self._columns)
+            self._write_all(self._sums())
+
+    def _sums(self) -> Iterator[_Counted]:
+        """What usages add to sums that accounts and tenants have; several writers may add to one."""
+        sums = sums_of(self._columns, self._shares, self.numbers)
+        if sums.minutes:
+            yield _ADD_TO_MINUTES, _literals((_INTEGER,) * 7, sums.minutes), len(sums.minutes), "a minute"
+        for table, rows in (("hours", sums.hours), ("days", sums.days)):
+            if rows:
+                yield _ADD_TO[table], _literals(_ROLLUP_TYPES, rows), len(rows), "a sum"
 
     def write_chain(self) -> None:
         """Append the transactions and what stands on them; from here to the end of the commit, writers pass one by one."""
@@ -115,19 +160,41 @@ class Commit:
             seq += 1
             body = canonical(seq, booking.transaction)
             head = link(bytes(head), body)
-            rows.append((booked_at(booking), seq, booking.transaction.id, body, head))
+            rows.append((booked_at(booking), seq, booking.transaction.id, packed(body), head))
         times = {row[1]: row[0] for row in rows}
-        lines = lines_of(bookings, self._requests, list(times), self.numbers)
-        requests = sorted(lines.requests, key=lambda row: row[1])
-        self._insert("requests", _REQUEST_TYPES, requests, free="(id)", what="a request")
-        self._insert("marks", (_TEXT, _INTEGER), sorted(lines.marks), free="(name)", what="a correction")
+        lines = lines_of(bookings, self._columns, list(times), self.numbers, self._codes(), self._shares)
+        self._write_all(self._lines(lines, times))
         self._insert("transactions", (_INTEGER, _INTEGER, _TEXT, _BYTES, _BYTES), rows)
-        charges = [(account, place, times[place >> 20], *rest) for account, place, *rest in lines.charges]
-        self._insert("charges", (_INTEGER,) * 5, charges)
-        self._count_occurrences(sorted(lines.occurrences))
         payments = [(account, seq, times[seq], *rest) for account, seq, *rest in lines.payments]
         self._insert("payments", (_INTEGER, _INTEGER, _INTEGER, _TEXT, _INTEGER, _INTEGER), payments)
         self._session.change("UPDATE chain_head SET seq = %s, hash = %s WHERE chain = 'ledger'", (seq, head))
+
+    def _lines(self, lines: Lines, times: Mapping[int, int]) -> Iterator[_Counted]:
+        """The rows of usages and marks, those whose names must be free first."""
+        requests, marks, occurrences = sorted(lines.requests), sorted(lines.marks), sorted(lines.occurrences)
+        if requests:
+            yield _INSERT_REQUESTS, _literals((_TEXT, _INTEGER), requests), len(requests), "a request"
+        if marks:
+            yield _INSERT_MARKS, _literals((_TEXT, _INTEGER), marks), len(marks), "a correction"
+        if lines.reports:
+            yield _INSERT_REPORTS, _by_column(lines.reports), len(lines.reports), "a report"
+        if lines.charges:
+            charges = [(account, seq, times[seq], *rest) for account, seq, *rest in lines.charges]
+            yield _INSERT_CHARGES, _by_column(charges), len(charges), "a charge"
+        if occurrences:
+            types = (_INTEGER, _TEXT, _TEXT, _INTEGER)
+            yield _COUNT_OCCURRENCES, _literals(types, occurrences), len(occurrences), "a value"
+
+    def _codes(self) -> dict[str, int]:
+        """The codes of the usages' words. New ones are made at the chain's end, where writers pass one by one."""
+        words, known = self._columns.words, self._memory.words
+        codes = {word: known[word] for word in words if word in known}
+        if unknown := [word for word in words if word not in codes]:
+            codes |= self._session.ask("SELECT word, code FROM words WHERE word = ANY(%s)", (unknown,))
+        if new := [word for word in unknown if word not in codes]:
+            codes |= self._session.ask(_INSERT_WORDS, (new,))
+        self.words = codes
+        return codes
 
     def _open_accounts(self) -> None:
         known = {name: self._memory.known_account(name) for name in sorted(self._work.changed_accounts)}
@@ -190,32 +257,12 @@ class Commit:
                 _by_column(shares),
             )
 
-    def _upsert_minutes(self, rows: Sequence[Sequence[Any]]) -> None:
-        if rows:
-            self._session.change(
-                f"INSERT INTO minutes SELECT * FROM {_arrays((_INTEGER,) * 7)} ON CONFLICT (account, minute) DO UPDATE SET "  # noqa: S608 - constants
-                "amount = minutes.amount + excluded.amount, requests = minutes.requests + excluded.requests, "
-                "tokens = minutes.tokens + excluded.tokens, cost = minutes.cost + excluded.cost, "
-                "unpriced = minutes.unpriced + excluded.unpriced",
-                _by_column(rows),
-            )
-
-    def _add_to(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
-        if rows:
-            sums = rollups.add_up("LEAST", f"{table}.")
-            self._session.change(
-                f"INSERT INTO {table} SELECT * FROM {_arrays(_ROLLUP_TYPES)} "  # noqa: S608 - constants
-                f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {sums}",
-                _by_column(rows),
-            )
-
-    def _count_occurrences(self, rows: Sequence[Sequence[Any]]) -> None:
-        if rows:
-            self._session.change(
-                f"INSERT INTO occurrences SELECT * FROM {_arrays((_INTEGER, _TEXT, _TEXT, _INTEGER))} "  # noqa: S608 - constants
-                "ON CONFLICT (account, dimension, value) DO UPDATE SET usages = occurrences.usages + excluded.usages",
-                _by_column(rows),
-            )
+    def _write_all(self, rows: Iterable[_Counted]) -> None:
+        """Write rows of several tables on one journey to the server."""
+        counted = list(rows)
+        written = self._session.change_all([(sql, values) for sql, values, _, _ in counted])
+        for count, (_, _, wanted, what) in zip(written, counted, strict=True):
+            self._all_written(count, wanted, what)
 
     def _insert(
         self, table: str, types: Sequence[str], rows: Sequence[Sequence[Any]], *, free: str = "", what: str = "a row"

@@ -22,10 +22,11 @@ NAMES = st.sampled_from([None, "a", "b", "'; --"])
 HOURS = st.integers(0, 80).map(lambda hour: NOW + timedelta(hours=hour))
 
 records = st.builds(
-    lambda tenant, user, session, key, model, tokens, cost, status, outcome, ended, took: record(
+    lambda tenant, user, session, key, workload, tool, model, tokens, cost, status, outcome, ended, took: record(
         "g",
         *([Charge(ACCOUNT, cost, 0)] if cost else []),
-        caller=Caller(tenant, user=user, session=session, api_key=key),
+        caller=Caller(tenant, user=user, session=session, api_key=key, workload=workload),
+        tool=tool,
         model=model,
         buckets=Buckets(input=tokens, cache_read=1, output=2, reasoning=tokens),
         status=status,
@@ -34,7 +35,7 @@ records = st.builds(
         finished_at=ended,
     ),
     st.sampled_from(["team", "other", "third"]),
-    *[NAMES] * 3,
+    *[NAMES] * 5,
     st.sampled_from(["gpt-5", "o"]),
     st.integers(0, 100),
     st.none() | st.integers(1, 1000),
@@ -46,7 +47,7 @@ records = st.builds(
 
 
 def value_of(one: UsageRecord, dimension: str) -> str | None:
-    where = one if dimension in ("provider", "model") else one.caller
+    where = one if dimension in ("provider", "model", "tool") else one.caller
     value: str | None = getattr(where, dimension)
     return value
 

@@ -116,15 +116,24 @@ def settle_carry(work: Work, limit: Limit, before: Account, after: Account, now:
         _hand_on(work, limit, (before, shares), (after, shares), now)
 
 
+def settle_late_opening(work: Work, limit: Limit, account: Account, now: datetime) -> None:
+    """An account was opened, and charged, after the next window's: that one was given what the window before had left, or
+    nothing, and is given what this one has left instead."""
+    previous = work.previous_account(account.id)
+    given = (previous, _alive(work, previous)) if previous else None
+    _hand_on(work, limit, given, (account, _alive(work, account)), now)
+
+
 Holding = tuple[Account, Sequence[Share]]
 
 
-def _hand_on(work: Work, limit: Limit, before: Holding, after: Holding, now: datetime) -> None:
+def _hand_on(work: Work, limit: Limit, before: Holding | None, after: Holding, now: datetime) -> None:
     account = after[0]
     following = work.next_account(account.id) if account.window_end and account.window_end <= now else None
     if following is None:
         return
-    was, is_now = (carry(limit, *holding, following.window_start, now) for holding in (before, after))
+    was = carry(limit, *before, following.window_start, now) if before else Carry(0, ())
+    is_now = carry(limit, *after, following.window_start, now)
     held_before = _alive(work, following)
     changes = _changed_shares(work, following, was, is_now)
     rolled = is_now.rolled_over - was.rolled_over

@@ -162,7 +162,7 @@ class SqliteStore:
         ref = identity.ref
         row = self._connection.execute(
             "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
-            "AND unit = ? AND window > ? AND window_start >= (SELECT window_end FROM accounts WHERE id = ?) "
+            "AND unit = ? AND window > ? AND window_start >= coalesce((SELECT window_end FROM accounts WHERE id = ?), 0) "
             "ORDER BY window LIMIT 1",
             (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, account),
         ).fetchone()

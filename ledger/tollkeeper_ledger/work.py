@@ -6,6 +6,7 @@ with its own work and leaves the batch as it was; a commit that fails drops them
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
@@ -16,6 +17,7 @@ from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share
 from tollkeeper.usage import UsageRecord
+from tollkeeper.windows import start_of
 from tollkeeper_ledger.chain import Transaction, canonical
 
 
@@ -148,6 +150,10 @@ class State(Protocol):
         ...
 
 
+def _ended_by(account: Account, time: datetime | None) -> bool:
+    return account.window_end is not None and time is not None and account.window_end <= time
+
+
 @dataclass(slots=True)
 class Work:
     """Changes over a `State`, readable as one."""
@@ -167,9 +173,17 @@ class Work:
         return self.accounts.get(account) or self.below.account(account)
 
     def previous_account(self, account: str) -> Account | None:
-        """See `State`; windows follow each other by minutes at least, so what is not yet durable is found by identity."""
+        """See `State`."""
+        limit_and_key, window, unit = account.rsplit("@", 2)
+        begins = start_of(window)
         previous = self.below.previous_account(account)
-        return self.accounts[previous.id][0] if previous and previous.id in self.accounts else previous
+        found = {previous.id: previous} if previous else {}
+        for identity, (own, _) in self.accounts.items():
+            head, starts, of = identity.rsplit("@", 2)
+            if (head, of) == (limit_and_key, unit) and starts < window and _ended_by(own, begins):
+                found[identity] = own
+        last = max(found, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
+        return None if last is None else found[last]
 
     def next_account(self, account: str) -> Account | None:
         """See `State`."""

@@ -148,7 +148,7 @@ class Memory:
             starts = to_micros(start_of(identity.window))
             beside, edge, order = '"window" < %s AND window_end <= %s', starts, "DESC"
         else:
-            own_end = "(SELECT window_end FROM accounts WHERE id = %s)"
+            own_end = "coalesce((SELECT window_end FROM accounts WHERE id = %s), 0)"
             beside, edge, order = f'"window" > %s AND window_start >= {own_end}', account, "ASC"
         rows = self._session.ask(
             "SELECT id FROM accounts WHERE kind = %s AND namespace = %s AND name = %s AND limit_name = %s AND key = %s "  # noqa: S608 - constants

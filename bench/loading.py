@@ -22,7 +22,7 @@ import numpy.typing as npt
 from bench import ingest, loading
 from bench.tree import NOW, Tree
 from bench.workspace import kept, writing
-from tollkeeper_ledger import bookkeeping, opening, rollups, schema
+from tollkeeper_ledger import bookkeeping, columns, opening, packed, rollups, schema
 from tollkeeper_ledger.columns import Texts
 from tollkeeper_ledger.rollups import COLUMNS, DAY, DIMENSIONS, rollups_of
 from tollkeeper_ledger.rows import to_micros
@@ -58,7 +58,7 @@ class Loaded:
 def loaded(usages: int) -> Loaded:
     """The kept one of this size, made if need be."""
     made_by = hashlib.sha256(
-        b"".join(Path(source.__file__ or "").read_bytes() for source in (loading, schema, rollups))
+        b"".join(Path(source.__file__ or "").read_bytes() for source in (loading, schema, columns, packed, rollups))
     )
     version = f"version-{len(schema.MIGRATIONS)}-{made_by.hexdigest()[:12]}"
     folder = kept(f"usages-{usages}@{version}", lambda made: _load(made, usages))

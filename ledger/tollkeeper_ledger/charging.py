@@ -5,7 +5,7 @@ Where that depends on their order (a lease that has lapsed, a grant whose time i
 the usages are booked one by one. A window that is closed hands on what it has left once, after the report.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate, chain
@@ -20,9 +20,10 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import BUCKETS, UsageRecord
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
+from tollkeeper_ledger.handing import has_followers, settle_carry, settle_late_opening
 from tollkeeper_ledger.lending import settle
 from tollkeeper_ledger.limiting import limit_of, parse_account
-from tollkeeper_ledger.opening import expire_due, open_account, settle_carry
+from tollkeeper_ledger.opening import expire_due, open_account
 from tollkeeper_ledger.usagerows import written
 from tollkeeper_ledger.work import Booking, Charged, Work
 
@@ -137,8 +138,9 @@ def _order_tells(work: Work, taken: dict[str, _Taken], now: datetime) -> bool:
 def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict[str, _Taken], now: datetime) -> None:
     entries: list[Entry] = []
     charges: list[Charged] = []
-    late: list[tuple[Limit, Account, Account]] = []
-    for name, asked in taken.items():
+    late: list[tuple[Limit, Account | None, Account]] = []
+    for name, asked in _oldest_first(work, taken):
+        known = work.account(name)
         opened = _opened(work, policy, name, asked, records)
         if opened is None:
             continue
@@ -147,8 +149,9 @@ def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict
         before = expire_due(work, limit, account, now)
         after, freed, balances = _charge(work, limit, before, of, now)
         work.put(after, unit)
-        if after.window_end is not None and after.window_end <= now:
-            late.append((limit, before, after))
+        # A window that is opened later in this report is given what is left after it.
+        if has_followers(work, after, now):
+            late.append((limit, before if known else None, after))
         if used := sum(of.amounts):
             entries += transfer(name, unit, used, source="balance", target="spent")
         if freed:
@@ -156,8 +159,18 @@ def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict
         charges.append(Charged(name, of.numbers, of.amounts, balances))
     transaction = Transaction(new_id(), now.isoformat(), "usage", tuple(entries), rows=written(records))
     work.book(Booking(transaction, tuple(records), tuple(charges)))
-    for limit, before, after in late:
-        settle_carry(work, limit, before, after, now)
+    for limit, changed, after in late:
+        if changed is None:
+            settle_late_opening(work, limit, after, now)
+        else:
+            settle_carry(work, limit, changed, after, now)
+
+
+def _oldest_first(work: Work, taken: dict[str, _Taken]) -> Iterable[tuple[str, _Taken]]:
+    """The accounts in an order in which they can be opened: each window before those that it hands on to."""
+    if all(work.account(name) for name in taken):
+        return taken.items()
+    return sorted(taken.items(), key=lambda of: of[0].rsplit("@", 2)[-2:-1])
 
 
 def _opened(

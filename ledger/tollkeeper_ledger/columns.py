@@ -122,7 +122,7 @@ def _micros(times: Sequence[datetime]) -> Numbers:
     return np.array([(time - EPOCH) // _MICROSECOND for time in times], np.int64)
 
 
-def summed(rows: Numbers, keys: npt.NDArray[np.intp]) -> tuple[list[int], Numbers]:
+def summed(rows: Numbers, keys: Numbers) -> tuple[list[int], Numbers]:
     """The distinct keys in their order, and the sums of the rows of each."""
     if int(keys.max()) < 1 << 16:
         keys = keys.astype(np.uint16)  # so short that numpy sorts them by counting

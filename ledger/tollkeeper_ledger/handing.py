@@ -56,21 +56,51 @@ def settle_carry(work: Work, limit: Limit, before: Account, after: Account, now:
         _hand_on(work, limit, (before, shares), (after, shares), now)
 
 
-def _hand_on(work: Work, limit: Limit, before: Holding, after: Holding, now: datetime) -> None:
+def has_followers(work: Work, account: Account, now: datetime) -> bool:
+    """Whether an account has ended and another one has what it had left."""
+    if account.window_end is None or account.window_end > now:
+        return False
+    return work.next_account(account) is not None or cut_into(work, account) is not None
+
+
+def settle_late_opening(work: Work, limit: Limit, account: Account, now: datetime) -> None:
+    """An account was opened, and charged, after the next window's: that one was given what the window before had left, or
+    nothing, and is given what this one has left instead. One that goes on with an account that it cut off was given all
+    of that, and nothing of this one.
+    """
+    following = work.next_account(account)
+    if following is None or (following.window_start and work.overlapping(following.id, following.window_start)):
+        return
+    previous = before(work, account)
+    given = (previous, alive(work, previous)) if previous else None
+    _hand_on(work, limit, given, (account, alive(work, account)), now)
+
+
+def before(work: Work, account: Account) -> Account | None:
+    """The account whose window ended before this one's began; where it was cut off, the one in which it goes on."""
+    previous = work.previous_account(account.id)
+    while previous is not None and (into := cut_into(work, previous)):
+        known = work.account(into)
+        previous = known[0] if known else None
+    return previous
+
+
+def _hand_on(work: Work, limit: Limit, before: Holding | None, after: Holding, now: datetime) -> None:
     account = after[0]
     if account.window_end is None or account.window_end > now:
         return
     if into := cut_into(work, account):
-        was, is_now = (continued(*holding, now) for holding in (before, after))
+        was, is_now = (continued(*holding, now) if holding else Carry(0, ()) for holding in (before, after))
         if known := work.account(into):
             _give(work, limit, known[0], was, is_now, now, _transaction(CONTINUE, account, now))
         return
-    following = work.next_account(account.id)
+    following = work.next_account(account)
     if following is None:
         return
-    if limit.calendar == Calendar.FOREVER:
+    if limit.calendar == Calendar.FOREVER and before:
         _owe(work, before, after, following, now)
-    was, is_now = (carry(limit, *holding, following.window_start, now) for holding in (before, after))
+    was = carry(limit, *before, following.window_start, now) if before else Carry(0, ())
+    is_now = carry(limit, *after, following.window_start, now)
     _give(work, limit, following, was, is_now, now, _transaction(CARRY, account, now))
 
 

@@ -18,7 +18,7 @@ from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper.windows import Window
 from tollkeeper_ledger.chain import Transaction, transfer
-from tollkeeper_ledger.handing import alive, credited_entries, cut_into, go_on
+from tollkeeper_ledger.handing import alive, before, credited_entries, cut_into, go_on
 from tollkeeper_ledger.handing import settle_carry as settle_carry
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
@@ -78,7 +78,7 @@ def has_handed_on(work: Work, limit: Limit, account: Account, now: datetime) -> 
     ended = account.window_end is not None and account.window_end <= now
     if not ended:
         return False
-    return cut_into(work, account) is not None or (_carries(limit) and work.next_account(account.id) is not None)
+    return cut_into(work, account) is not None or (_carries(limit) and work.next_account(account) is not None)
 
 
 def _carries(limit: Limit) -> bool:
@@ -88,10 +88,7 @@ def _carries(limit: Limit) -> bool:
 
 
 def _carried(work: Work, limit: Limit, fresh: Account, now: datetime) -> Carry:
-    previous = work.previous_account(fresh.id)
-    while previous is not None and (into := cut_into(work, previous)):
-        known = work.account(into)
-        previous = known[0] if known else None
+    previous = before(work, fresh)
     if previous is None:
         return Carry(0, ())
     previous = expire_due(work, limit, previous, now)

@@ -158,15 +158,14 @@ class SqliteStore:
         known = self.account(row[0]) if row else None
         return known[0] if known else None
 
-    def next_account(self, account: str) -> Account | None:
+    def next_account(self, account: Account) -> Account | None:
         """See `State`."""
-        identity = AccountId.parse(account)
-        ref = identity.ref
+        identity = AccountId.parse(account.id)
+        ref, ends = identity.ref, to_micros(account.window_end)
         row = self._connection.execute(
             "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
-            "AND unit = ? AND window > ? AND window_start >= (SELECT window_end FROM accounts WHERE id = ?) "
-            "ORDER BY window LIMIT 1",
-            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, account),
+            "AND unit = ? AND window > ? AND window_start >= ? ORDER BY window LIMIT 1",
+            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, ends),
         ).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None

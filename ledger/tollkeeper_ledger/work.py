@@ -18,6 +18,7 @@ from tollkeeper.books import Grant
 from tollkeeper.errors import InvalidValue
 from tollkeeper.grants import Share
 from tollkeeper.usage import UsageRecord
+from tollkeeper.windows import start_of
 from tollkeeper_ledger.chain import Transaction, canonical
 
 LATEST_WINDOWS = 64
@@ -120,8 +121,8 @@ class State(Protocol):
         """The account of the same limit, key and unit in the latest window that ended before this one began."""
         ...
 
-    def next_account(self, account: str) -> Account | None:
-        """The account of the same limit and key in the first window after this one's."""
+    def next_account(self, account: Account) -> Account | None:
+        """The account of the same limit and key in the first window after the end of this one's, whether it is stored or not."""
         ...
 
     def overlapping(self, account: str, now: datetime) -> Account | None:
@@ -160,6 +161,10 @@ class State(Protocol):
         ...
 
 
+def _ended_by(account: Account, time: datetime | None) -> bool:
+    return account.window_end is not None and time is not None and account.window_end <= time
+
+
 @dataclass(slots=True)
 class Work:
     """Changes over a `State`, readable as one.
@@ -195,19 +200,27 @@ class Work:
         return frozenset(self.accounts.keys() | self.held.keys())
 
     def previous_account(self, account: str) -> Account | None:
-        """See `State`; windows follow each other by minutes at least, so what is not yet durable is found by identity."""
-        previous = self.below.previous_account(account)
-        known = self.account(previous.id) if previous else None
-        return known[0] if known else None
-
-    def next_account(self, account: str) -> Account | None:
         """See `State`."""
         limit_and_key, window, unit = account.rsplit("@", 2)
+        begins = start_of(window)
+        previous = self.below.previous_account(account)
+        found = {previous.id} if previous else set[str]()
+        for identity, (own, _) in self.accounts.items():
+            head, starts, of = identity.rsplit("@", 2)
+            if (head, of) == (limit_and_key, unit) and starts < window and _ended_by(own, begins):
+                found.add(identity)
+        last = max(found, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
+        known = self.account(last) if last else None
+        return known[0] if known else None
+
+    def next_account(self, account: Account) -> Account | None:
+        """See `State`."""
+        limit_and_key, window, unit = account.id.rsplit("@", 2)
         below = self.below.next_account(account)
         later = [below.id] if below else []
-        for identity in self.accounts:
+        for identity, (own, _) in self.accounts.items():
             head, starts, of = identity.rsplit("@", 2)
-            if (head, of) == (limit_and_key, unit) and starts > window:
+            if (head, of) == (limit_and_key, unit) and starts > window and _ended_by(account, own.window_start):
                 later.append(identity)
         first = min(later, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
         known = None if first is None else self.account(first)

@@ -215,3 +215,31 @@ def test_late_changes_leave_what_they_would_have_left_in_time(
 def chain_sums(desk: Desk, of: str) -> int:
     entries = (entry for line in desk.export() for entry in orjson.loads(line)["entries"])
     return sum(entry["amount"] for entry in entries if entry["account"] == f"{of}#balance")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from([NOW, DECEMBER, JANUARY]), st.integers(1, 600)), min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_windows_that_are_opened_in_any_order_hand_on_what_they_would_have_in_their_own(
+    tmp_path_factory: pytest.TempPathFactory, usages: list[tuple[datetime, int]], one_report: bool
+) -> None:
+    soft = budget(rollover=250, enforcement=Enforcement.SOFT)
+    folder = tmp_path_factory.mktemp("order")
+    in_order, as_they_come = Desk(folder / "order.db", soft), Desk(folder / "come.db", soft)
+    booked = [record("g1", Charge(account_of(soft, at), amount, 0), admitted_at=at) for at, amount in usages]
+    for one in sorted(booked, key=lambda one: one.admitted_at):
+        in_order.charge(one, now=JANUARY)
+    if one_report:
+        as_they_come.charge(*booked, now=JANUARY)
+    else:
+        for one in booked:
+            as_they_come.charge(one, now=JANUARY)
+    for at in {at for at, _ in usages}:
+        of = account_of(soft, at)
+        assert carried(as_they_come, of) == carried(in_order, of)
+        assert as_they_come.account(of).balance == in_order.account(of).balance
+    verify(as_they_come.export())
+    in_order.store.close()
+    as_they_come.store.close()

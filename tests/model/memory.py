@@ -40,7 +40,7 @@ class Memory:
     def overlapping(self, account: str, now: datetime) -> Account | None:
         return None
 
-    def next_account(self, account: str) -> Account | None:
+    def next_account(self, account: Account) -> Account | None:
         return None
 
     def leases_of(self, holder: str) -> Mapping[str, Lease]:

@@ -43,7 +43,7 @@ class Nothing:
     def overlapping(self, account: str, now: datetime) -> Account | None:
         return None
 
-    def next_account(self, account: str) -> Account | None:
+    def next_account(self, account: Account) -> Account | None:
         return None
 
     def leases_of(self, holder: str) -> Mapping[str, Lease]:

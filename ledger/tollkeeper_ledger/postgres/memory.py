@@ -32,8 +32,9 @@ from tollkeeper_ledger.rows import (
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
-_AT = "at "
-"""How a direction begins in which a window is looked for that holds an instant; the rest is its microseconds."""
+_AT, _AFTER = "at ", "after "
+"""How directions begin in which a window is looked for that holds an instant, or that begins at one or later; the rest is
+its microseconds."""
 
 _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
 _LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
@@ -154,9 +155,10 @@ class Memory:
         """See `State`."""
         return self._neighbour(account, "previous")
 
-    def next_account(self, account: str) -> Account | None:
+    def next_account(self, account: Account) -> Account | None:
         """See `State`."""
-        return self._neighbour(account, "next")
+        ends = to_micros(account.window_end)
+        return None if ends is None else self._neighbour(account.id, f"{_AFTER}{ends}")
 
     def overlapping(self, account: str, now: datetime) -> Account | None:
         """See `State`."""
@@ -171,13 +173,12 @@ class Memory:
             return self._find_overlapping(account, int(direction.removeprefix(_AT)), apart_from)
         identity = AccountId.parse(account)
         ref = identity.ref
-        edge: int | str | None
         if direction == "previous":
-            starts = to_micros(start_of(identity.window))
-            beside, edge, order = '"window" < %s AND window_end <= %s', starts, "DESC"
+            edge = to_micros(start_of(identity.window))
+            beside, order = '"window" < %s AND window_end <= %s', "DESC"
         else:
-            own_end = "(SELECT window_end FROM accounts WHERE id = %s)"
-            beside, edge, order = f'"window" > %s AND window_start >= {own_end}', account, "ASC"
+            edge = int(direction.removeprefix(_AFTER))
+            beside, order = '"window" > %s AND window_start >= %s', "ASC"
         rows = self._session.ask(
             "SELECT id FROM accounts WHERE kind = %s AND namespace = %s AND name = %s AND limit_name = %s AND key = %s "  # noqa: S608 - constants
             f'AND unit = %s AND {beside} AND id <> ALL(%s) ORDER BY "window" {order} LIMIT 1',
@@ -304,9 +305,6 @@ class Memory:
         At the end of the chain, where commits pass one by one, two writers cannot each miss what the other opens.
         """
         for (account, direction), found in self.seen.neighbours.items():
-            if direction == "next" and account in opened:
-                # It had no end to look beyond when it was asked for, and hands on nothing yet.
-                continue
             now = self._find_neighbour(account, direction, opened)
             # One that overlapped may be cut off by this commit, which has it locked; only another one is news.
             if now != found and not (now is None and direction.startswith(_AT)):

@@ -21,6 +21,8 @@ import psycopg
 
 LONGEST_START_SECONDS = 60.0
 _NEWEST_SOURCE_FIRST = "/usr/lib/postgresql/*/bin"
+_WITH_US = ("setpriv", "--pdeathsig", "QUIT") if shutil.which("setpriv") else ()
+"""Ends the server with the process that started it, however that ends."""
 
 
 def programs() -> Path:
@@ -71,7 +73,7 @@ class PostgresServer:
         )
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", str(self._folder / "data"), *(f"-c{option}" for option in options)],
+                [*_WITH_US, self._programs / "postgres", "-D", str(self._folder / "data"), *(f"-c{o}" for o in options)],
                 cwd=self._folder, stdout=log, stderr=log, **self._as_user(),
             )  # type: ignore[call-overload]  # fmt: skip
         deadline = time.monotonic() + LONGEST_START_SECONDS

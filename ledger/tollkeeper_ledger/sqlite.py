@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -22,12 +22,13 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
 from tollkeeper_ledger import rollups
-from tollkeeper_ledger.bodies import packed, unpacked
-from tollkeeper_ledger.chain import GENESIS, canonical, check_zero_sum, link
+from tollkeeper_ledger.bodies import unpacked
+from tollkeeper_ledger.chain import GENESIS
 from tollkeeper_ledger.columns import columns_of
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
 from tollkeeper_ledger.filters import COUNT_OCCURRENCES
 from tollkeeper_ledger.lines import accounts_of, lines_of, shares_of, sums_of
+from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
@@ -36,7 +37,6 @@ from tollkeeper_ledger.rows import (
     UPSERT_ACCOUNT,
     account_of,
     account_row,
-    booked_at,
     grant_row,
     overlapping_values,
     share_of,
@@ -86,6 +86,7 @@ class SqliteStore:
         self.name = str(path)
         with ExitStack() as opened:
             opened.enter_context(_own(path))
+            self._linking = opened.enter_context(closing(Linking()))
             try:
                 self._connection = sqlite3.connect(
                     path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -120,7 +121,11 @@ class SqliteStore:
             self._holders[holder] = Holder(holder, sequence, bool(closed), lapsed)
 
     def close(self) -> None:
-        """Close the file and let another process have it."""
+        """Close the file and let another process have it. What was written stands in that one file then, as far as no reader
+        is in the way: a copy of it is the ledger."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._opened.close()
 
     # What bookkeeping reads: see `work.State`.
@@ -254,18 +259,13 @@ class SqliteStore:
 
         Raises `LedgerUnavailable` while the file cannot be written, and anything else for values that it cannot store.
         """
-        seq, head = self._seq, self._head
         self._new_words.clear()
-        rows = []
-        for booking in work.bookings:
-            check_zero_sum(booking.transaction.entries, f"transaction {booking.transaction.id}")
-            seq += 1
-            body = canonical(seq, booking.transaction)
-            head = link(head, body)
-            rows.append((seq, booking.transaction.id, booked_at(booking), packed(body), head))
+        chained = self._linking.begin(work.bookings, self._seq, self._head)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            numbers = self._write(work, rows)
+            numbers = self._write(work)
+            rows = chained()
+            self._connection.executemany("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", rows)
             self._connection.execute("COMMIT")
         except Exception as error:
             # What SQLite does not take, such as a number beyond 64 bits, is no `sqlite3.Error`.
@@ -274,12 +274,12 @@ class SqliteStore:
             if isinstance(error, sqlite3.Error) and not isinstance(error, _NOT_ITS_STATE):
                 raise _unavailable(self.path, error) from error
             raise
-        self._seq, self._head = seq, head
+        if rows:
+            self._seq, self._head = rows[-1].seq, rows[-1].hash
         self._remember(work, numbers)
 
-    def _write(self, work: Work, transactions: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+    def _write(self, work: Work) -> dict[str, int]:
         many = self._connection.executemany
-        many("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", transactions)
         self._write_accounts(work)
         numbers = self._number(work)
         self._write_leases(work)
@@ -290,7 +290,7 @@ class SqliteStore:
         )
         many("INSERT OR IGNORE INTO crossings VALUES (?, ?)", list(work.crossings))
         self._write_grants(work)
-        self._write_lines(work, [row[0] for row in transactions], numbers)
+        self._write_lines(work, range(self._seq + 1, self._seq + 1 + len(work.bookings)), numbers)
         return numbers
 
     def _write_accounts(self, work: Work) -> None:

@@ -4,6 +4,7 @@ import time
 
 from tollkeeper.errors import OutcomeUnknown
 from tollkeeper.identity import new_id
+from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory, Seen
 from tollkeeper_ledger.postgres.schema import MONTHS_AHEAD, make_partitions, migrate, month_of
@@ -41,6 +42,7 @@ class PostgresStore:
         self._session = Session(dsn)
         self.name = self._session.name
         self._memory = Memory(self._session)
+        self._linking = Linking()
         self._writer = new_id()
         self._batch = 0
         self._sent: Work | None = None
@@ -55,6 +57,7 @@ class PostgresStore:
         except BaseException:
             # Also what no caller expects: a session that nobody closes would keep its locks.
             self._session.drop()
+            self._linking.close()
             raise
 
     def close(self) -> None:
@@ -65,6 +68,7 @@ class PostgresStore:
             pass  # the row only says what became of the last commit, which nobody asks any more
         finally:
             self._session.drop()
+            self._linking.close()
 
     def transact(self, change: Change) -> Work:
         """See `Store`. A server that went away is waited for, for a few seconds; what was booked then is found out."""
@@ -113,7 +117,7 @@ class PostgresStore:
             raise Interrupted(f"ledger {self.name}: a month began", Fault.CONTENDED)
         self._memory.check(begin=not expected)
         self._check_free(work)
-        commit = Commit(self._session, self._memory, work)
+        commit = Commit(self._session, self._memory, self._linking, work)
         self._batch += 1
         commit.write_state((_NUMBER_BATCH, (self._writer, self._batch)))
         commit.write_chain()

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from tollkeeper_ledger import rollups
-from tollkeeper_ledger.bodies import packed
-from tollkeeper_ledger.chain import canonical, check_zero_sum, link
 from tollkeeper_ledger.columns import columns_of
 from tollkeeper_ledger.lines import Lines, Share, lines_of, shares_of, sums_of
+from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
@@ -110,8 +109,9 @@ _COUNT_OCCURRENCES = (
 class Commit:
     """Writes one work, in the order in which rows of several writers may meet: accounts, holders, then the chain's end."""
 
-    def __init__(self, session: Session, memory: Memory, work: Work) -> None:
+    def __init__(self, session: Session, memory: Memory, linking: Linking, work: Work) -> None:
         self._session = session
+        self._linking = linking
         self._memory = memory
         self._work = work
         self._columns = columns_of(())
@@ -154,20 +154,18 @@ class Commit:
             return
         seq, head = self._session.ask("SELECT seq, hash FROM chain_head WHERE chain = 'ledger' FOR UPDATE")[0]
         self._memory.check_neighbours(self.opened)
-        rows = []
-        for booking in bookings:
-            check_zero_sum(booking.transaction.entries, f"transaction {booking.transaction.id}")
-            seq += 1
-            body = canonical(seq, booking.transaction)
-            head = link(bytes(head), body)
-            rows.append((booked_at(booking), seq, booking.transaction.id, packed(body), head))
-        times = {row[1]: row[0] for row in rows}
+        chained = self._linking.begin(bookings, seq, bytes(head))
+        times = {place: booked_at(booking) for place, booking in enumerate(bookings, start=seq + 1)}
         lines = lines_of(bookings, self._columns, list(times), self.numbers, self._codes(), self._shares)
         self._write_all(self._lines(lines, times))
-        self._insert("transactions", (_INTEGER, _INTEGER, _TEXT, _BYTES, _BYTES), rows)
+        rows = chained()
+        stored = [(row.time, row.seq, row.id, row.stored, row.hash) for row in rows]
+        self._insert("transactions", (_INTEGER, _INTEGER, _TEXT, _BYTES, _BYTES), stored)
         payments = [(account, seq, times[seq], *rest) for account, seq, *rest in lines.payments]
         self._insert("payments", (_INTEGER, _INTEGER, _INTEGER, _TEXT, _INTEGER, _INTEGER), payments)
-        self._session.change("UPDATE chain_head SET seq = %s, hash = %s WHERE chain = 'ledger'", (seq, head))
+        self._session.change(
+            "UPDATE chain_head SET seq = %s, hash = %s WHERE chain = 'ledger'", (rows[-1].seq, rows[-1].hash)
+        )
 
     def _lines(self, lines: Lines, times: Mapping[int, int]) -> Iterator[_Counted]:
         """The rows of usages and marks, those whose names must be free first."""

@@ -28,9 +28,10 @@ def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Pat
     """Compare a provider's usage (.csv, or .json: a list of objects) with the ledger, by day and model.
 
     Rows with an id are joined to the request whose answer had it, the others to the sum of their day (UTC) and model.
-    What the file does not name is not compared.
+    What the file does not name is told, not compared.
 
-    Exit code 3 when both differ. With --book the differences become corrections; the same file again books nothing.
+    Exit code 3 when both differ. With --book the differences become corrections, and only what no request of ours stands for
+    makes it 3; the same file again books nothing.
     Works while `tollkeeper up` runs.
     """
     with told_in_one_line():
@@ -39,15 +40,28 @@ def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Pat
             found = compare(read_history(lines), rows)
         for line in columns(list(_table(found))):
             click.echo(line)
-        for row in found.unknown:
-            what = f"id {row.id}" if row.id else f"{row.day} {row.model}"
-            click.echo(f"{row.place}: {what} is in no booked usage; {format_money(row.cost)} USD stay open", err=True)
+        for line in _besides(found):
+            click.echo(line, err=True)
         storage = load(config).storage if data_dir is None else StorageSettings(directory=data_dir)
         if book:
             if asyncio.run(_book(found.fixes, storage)):
                 raise Failed("some corrections were not booked; the lines above say why")
+            if found.unknown:
+                raise Violation(
+                    "the books differ by what stays open: no request of ours stands for it, see the lines above"
+                )
         elif found.differs:
             raise Violation("the books differ; --book books what can be corrected")
+
+
+def _besides(found: Differences) -> Iterator[str]:
+    """What no line of the table says: rows without a usage of ours, and usages of ours without a row."""
+    for row in found.unknown:
+        what = f"id {row.id}" if row.id else f"{row.day} {row.model}"
+        yield f"{row.place}: {what} is in no booked usage; {format_money(row.cost)} USD stay open"
+    for (day, model), line in sorted(found.unnamed.items()):
+        ours = f"{line.our_requests} requests of ours cost {format_money(line.our_cost)} USD"
+        yield f"{day} {model}: the file does not name it; {ours}"
 
 
 def _rows(file: Path) -> tuple[ProviderRow, ...]:

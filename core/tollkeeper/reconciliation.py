@@ -95,9 +95,14 @@ class Line:
 
 @dataclass(slots=True)
 class Differences:
-    """Both books by day and model, the fixes that would join them, and the rows whose id or day and model we never saw."""
+    """Both books by day and model, the fixes that would join them, and the rows whose id or day and model we never saw.
+
+    `unnamed` is what cost something with us and nothing says anything of: other models of the same provider, on days that the
+    rows speak of. A provider that bills less is no difference to correct, but somebody may want to know.
+    """
 
     lines: dict[tuple[date, str], Line] = field(default_factory=dict)
+    unnamed: dict[tuple[date, str], Line] = field(default_factory=dict)
     fixes: list[Fix] = field(default_factory=list)
     unknown: list[ProviderRow] = field(default_factory=list)
 
@@ -134,6 +139,18 @@ def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
     for key, line in found.lines.items():
         booked = books.by_day.get(key, ())
         line.our_requests, line.our_cost = len(booked), sum(map(books.cost, booked))
+    found.unnamed = _unnamed(found.lines, books)
+    return found
+
+
+def _unnamed(named: Mapping[tuple[date, str], Line], books: Restated) -> dict[tuple[date, str], Line]:
+    days = {day for day, _ in named}
+    providers = {usage.record.provider for key in named for usage in books.by_day.get(key, ())}
+    found = {}
+    for (day, model), booked in books.by_day.items():
+        own = [usage for usage in booked if usage.record.provider in providers]
+        if day in days and (day, model) not in named and (cost := sum(map(books.cost, own))):
+            found[day, model] = Line(our_requests=len(own), our_cost=cost)
     return found
 
 

@@ -129,6 +129,19 @@ def test_rows_with_and_without_ids_of_one_day_are_not_counted_twice(data: Path) 
 def test_rows_of_nobody_are_named_and_stay_open(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(data, AGREED + "id-9,gpt-5,4\n") == 3
     assert "line 5: id id-9 is in no booked usage; 4.00 USD stay open" in capsys.readouterr().err
+    assert run(data, AGREED + "id-9,gpt-5,4\n", "--book") == 3, "what cannot be booked keeps the books apart"
+
+
+def test_what_a_file_leaves_out_of_its_days_is_told_and_not_compared(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(data / "ledger.db", SOFT, OTHER)
+    for provider in ("openai", "anthropic"):
+        desk.charge(record("g", cost=DOLLAR, provider=provider, model=f"{provider}-other"))
+    desk.store.close()
+    assert run(data, AGREED) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["2026-11-21 openai-other: the file does not name it; 1 requests of ours cost 1.00 USD"]
 
 
 @pytest.mark.parametrize(

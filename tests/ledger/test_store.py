@@ -11,6 +11,7 @@ from tests.ledger.builders import Desk, account_of, budget, record
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
+from tollkeeper_ledger.reader import SqliteReader
 from tollkeeper_ledger.sqlite import SqliteStore
 
 LIMIT = budget(allocation=10**9)
@@ -82,3 +83,18 @@ def test_a_lease_that_is_given_back_leaves_no_row(desk: Desk) -> None:
     desk.lease("g1", Want(ACCOUNT, 100, 100))
     desk.lease("g1", returns={ACCOUNT: 100})
     assert desk.sqlite._connection.execute("SELECT count(*) FROM leases").fetchone() == (0,)
+
+
+def test_a_ledger_that_was_closed_is_one_file_although_a_reader_has_it_open(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    desk = Desk(ledger, LIMIT)
+    desk.lease("g", Want(ACCOUNT, 100, 100))
+    with closing(SqliteReader(ledger)) as reader:
+        assert reader.account(ACCOUNT) is not None
+        desk.store.close()
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(ledger.read_bytes())
+    with closing(SqliteReader(copy)) as reader:
+        known = reader.account(ACCOUNT)
+        assert known is not None
+        assert known.held == 100

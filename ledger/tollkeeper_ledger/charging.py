@@ -139,9 +139,10 @@ def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict
     entries: list[Entry] = []
     charges: list[Charged] = []
     late: list[tuple[Limit, Account | None, Account]] = []
-    for name, asked in _oldest_first(work, taken):
+    opens = not all(work.account(name) for name in taken)
+    for name, asked in _oldest_first(taken) if opens else taken.items():
         known = work.account(name)
-        opened = _opened(work, policy, name, asked, records)
+        opened = _opened(work, policy, name, asked, records, now)
         if opened is None:
             continue
         (account, unit), of = opened
@@ -149,9 +150,12 @@ def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict
         before = expire_due(work, limit, account, now)
         after, freed, balances = _charge(work, limit, before, of, now)
         work.put(after, unit)
-        # A window that is opened later in this report is given what is left after it.
         if has_followers(work, after, now):
             late.append((limit, before if known else None, after))
+        if opens:
+            # The next one may be opened out of what this one has left, and is given nothing of it twice.
+            _hand_on_late(work, late, now)
+            late.clear()
         if used := sum(of.amounts):
             entries += transfer(name, unit, used, source="balance", target="spent")
         if freed:
@@ -159,6 +163,10 @@ def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict
         charges.append(Charged(name, of.numbers, of.amounts, balances))
     transaction = Transaction(new_id(), now.isoformat(), "usage", tuple(entries), rows=written(records))
     work.book(Booking(transaction, tuple(records), tuple(charges)))
+    _hand_on_late(work, late, now)
+
+
+def _hand_on_late(work: Work, late: Iterable[tuple[Limit, Account | None, Account]], now: datetime) -> None:
     for limit, changed, after in late:
         if changed is None:
             settle_late_opening(work, limit, after, now)
@@ -166,15 +174,13 @@ def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict
             settle_carry(work, limit, changed, after, now)
 
 
-def _oldest_first(work: Work, taken: dict[str, _Taken]) -> Iterable[tuple[str, _Taken]]:
+def _oldest_first(taken: dict[str, _Taken]) -> Iterable[tuple[str, _Taken]]:
     """The accounts in an order in which they can be opened: each window before those that it hands on to."""
-    if all(work.account(name) for name in taken):
-        return taken.items()
     return sorted(taken.items(), key=lambda of: of[0].rsplit("@", 2)[-2:-1])
 
 
 def _opened(
-    work: Work, policy: PolicySet, name: str, of: _Taken, records: Sequence[UsageRecord]
+    work: Work, policy: PolicySet, name: str, of: _Taken, records: Sequence[UsageRecord], now: datetime
 ) -> tuple[tuple[Account, str], _Taken] | None:
     """An account with its unit, and what is charged to it: where nobody leased from it, the account of a soft limit in
     the window in which a request was admitted (B6)."""
@@ -184,8 +190,11 @@ def _opened(
     limit = policy.limit(identity.ref)
     for start, number in enumerate(of.numbers if limit else ()):
         admitted = records[number].admitted_at
-        if limit and limit.account_at(identity.key, admitted)[0].text == name:
-            return (open_account(work, limit, identity.key, admitted), limit.unit), of.after(start)
+        account, window = limit.account_at(identity.key, admitted) if limit else (None, None)
+        if limit and account and window and account.text == name:
+            is_over = window.end is not None and window.end <= now
+            opened = open_account(work, limit, identity.key, admitted, cuts=not is_over)
+            return (opened, limit.unit), of.after(start)
     return None
 
 

@@ -181,6 +181,17 @@ def go_on(work: Work, limit: Limit, old: Account, new: Account, now: datetime, w
     return _give(work, limit, new, was, is_now, now, transaction, (_cut_mark(old.id, end),))
 
 
+def take_up(work: Work, limit: Limit, account: Account, was: Carry, now: datetime) -> Account:
+    """An account comes back that handed on `was` when it was cut off, and what took it has ended by itself since: of its
+    grants there is what the last one left."""
+    head, _, unit = account.id.rsplit("@", 2)
+    last = work.previous_account(f"{head}@{format_time(now)}@{unit}")
+    if last is None or last.id == account.id:
+        return account
+    left = carry(limit, last, alive(work, last), now, now).shares
+    return _give(work, limit, account, Carry(0, was.shares), Carry(0, left), now, _transaction(CARRY, last, now))
+
+
 # What is owed.
 
 

@@ -18,7 +18,7 @@ from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper.windows import Window
 from tollkeeper_ledger.chain import Transaction, transfer
-from tollkeeper_ledger.handing import alive, before, credited_entries, cut_into, go_on
+from tollkeeper_ledger.handing import alive, before, credited_entries, cut_into, go_on, take_up
 from tollkeeper_ledger.handing import settle_carry as settle_carry
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
@@ -26,14 +26,17 @@ MOST_CREDIT = LARGEST // 2
 """No account is granted more: sums of balances must fit 64 bits, whatever allocation and rollover add in later windows."""
 
 
-def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime) -> Account:
-    """The account that counts `key` at `now`; opened if it is new; with the limit's amounts and grants as they are."""
+def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime, *, cuts: bool = True) -> Account:
+    """The account that counts `key` at `now`; opened if it is new; with the limit's amounts and grants as they are.
+
+    A window that is over by now, opened for what comes late, `cuts` off none that counts.
+    """
     identity, window = limit.account_at(key, now)
     known = work.account(identity.text)
     if known is None:
         begins = window.start if window.end else None
         fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
-        if overlapped := _cut_off_by(work, fresh, now):
+        if overlapped := _cut_off_by(work, fresh, now) if cuts else None:
             opened = _credit(work, limit, fresh, allocation=limit.allocation, now=now)
             return go_on(work, limit, expire_due(work, limit, overlapped, now), opened, now)
         carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
@@ -62,7 +65,7 @@ def _counting_again(work: Work, limit: Limit, account: Account, window: Window, 
     work.put(account, limit.unit)
     overlapped = _cut_off_by(work, account, now)
     if overlapped is None:
-        return account
+        return take_up(work, limit, account, was, now) if was else account
     return go_on(work, limit, expire_due(work, limit, overlapped, now), account, now, was)
 
 

@@ -45,7 +45,7 @@ from tollkeeper_ledger.rows import (
 )
 from tollkeeper_ledger.schema import migrate
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS, Change
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+from tollkeeper_ledger.work import LATEST_WINDOWS, BookedGrant, BookedShare, Holder, Lease, Work
 
 ADD_TO_MINUTE = (
     "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "
@@ -156,9 +156,20 @@ class SqliteStore:
         identity = AccountId.parse(account)
         ref, starts = identity.ref, to_micros(start_of(identity.window))
         row = self._connection.execute(
-            "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
-            "AND unit = ? AND window < ? AND window_end <= ? ORDER BY window DESC LIMIT 1",
-            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, starts),
+            "SELECT id FROM (SELECT id, window, window_end FROM accounts WHERE kind = ? AND namespace = ? AND name = ? "
+            "AND limit_name = ? AND key = ? AND unit = ? AND window < ? AND window_end <= ? ORDER BY window DESC LIMIT ?) "
+            "ORDER BY window_end DESC, window DESC LIMIT 1",
+            (
+                ref.kind,
+                ref.namespace,
+                ref.name,
+                ref.limit,
+                identity.key_text,
+                identity.unit,
+                identity.window,
+                starts,
+                LATEST_WINDOWS,
+            ),
         ).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None

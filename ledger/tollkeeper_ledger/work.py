@@ -118,7 +118,10 @@ class State(Protocol):
         ...
 
     def previous_account(self, account: str) -> Account | None:
-        """The account of the same limit, key and unit in the latest window that ended before this one began."""
+        """The account of the same limit, key and unit whose window was the last to end before this one began.
+
+        It is looked for among the `LATEST_WINDOWS` that began last.
+        """
         ...
 
     def next_account(self, account: Account) -> Account | None:
@@ -209,9 +212,8 @@ class Work:
             head, starts, of = identity.rsplit("@", 2)
             if (head, of) == (limit_and_key, unit) and starts < window and _ended_by(own, begins):
                 found.add(identity)
-        last = max(found, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
-        known = self.account(last) if last else None
-        return known[0] if known else None
+        ended = [known[0] for identity in found if (known := self.account(identity)) and _ended_by(known[0], begins)]
+        return max(ended, key=lambda one: (one.window_end, one.id.rsplit("@", 2)[1]), default=None)
 
     def next_account(self, account: Account) -> Account | None:
         """See `State`."""
@@ -260,7 +262,7 @@ class Work:
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         """See `State`; what is booked in this work has no place in the chain yet."""
-        for booking in self.bookings:
+        for booking in self.bookings if request in self.booked else ():
             if request in booking.names:
                 mapping: dict[str, Any] = orjson.loads(canonical(0, booking.transaction))
                 return mapping

@@ -1,7 +1,7 @@
 """Late entries in closed windows (B6), grants that expire, and what the next window was given, on a real SQLite file."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -14,6 +14,7 @@ from tollkeeper.books import Grant, GrantState
 from tollkeeper.leases import Reason, Want
 from tollkeeper.limits import Enforcement, Limit
 from tollkeeper.usage import Charge
+from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger import corrections, opening
 from tollkeeper_ledger.corrections import Change
 from tollkeeper_ledger.export import verify
@@ -243,3 +244,27 @@ def test_windows_that_are_opened_in_any_order_hand_on_what_they_would_have_in_th
     verify(as_they_come.export())
     in_order.store.close()
     as_they_come.store.close()
+
+
+@pytest.mark.parametrize("rollover", [250, 10**6])
+@pytest.mark.parametrize(("days", "amounts"), [((0, 1), (1000, 300)), ((1, 2), (2300, 300))])
+def test_a_report_of_two_windows_that_are_over_hands_on_what_two_reports_would(
+    tmp_path: Path, rollover: int, days: tuple[int, int], amounts: tuple[int, int]
+) -> None:
+    daily = budget(calendar=Calendar.every(Every.DAY), rollover=rollover, enforcement=Enforcement.SOFT)
+    at = [datetime(2026, 11, day, 12, tzinfo=UTC) for day in (16, 17, 18, 19)]
+    names = [account_of(daily, day) for day in at]
+    left = []
+    for reports in (1, 2):
+        desk = Desk(tmp_path / f"{reports}.db", daily)
+        desk.open(daily, at[0])
+        desk.open(daily, at[3])
+        usages = [
+            record("g1", Charge(names[day], amount, 0), admitted_at=at[day], finished_at=at[day])
+            for day, amount in zip(days, amounts, strict=True)
+        ]
+        for together in (usages,) if reports == 1 else ([usage] for usage in usages):
+            desk.charge(*together, now=at[3])
+        left.append([(known[0].rolled_over, known[0].balance) for name in names if (known := desk.known(name))])
+        desk.store.close()
+    assert left[0] == left[1]

@@ -18,6 +18,7 @@ from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.postgres import schema as schema_module
+from tollkeeper_ledger.postgres import session as session_module
 from tollkeeper_ledger.postgres import store as store_module
 from tollkeeper_ledger.postgres.schema import MIGRATIONS
 from tollkeeper_ledger.postgres.session import Fault, Interrupted
@@ -324,3 +325,13 @@ def test_while_the_server_is_away_one_line_says_so_and_the_writer_goes_on_when_i
     assert (account.spent, account.held) == (10, 920)
     verify(desk.export())
     writer.close()
+
+
+def test_a_step_of_the_schema_takes_as_long_as_it_takes(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PostgresStore(ledger.dsn).close()
+    monkeypatch.setattr(session_module, "ANSWER_SECONDS", 0.3)
+    slow = (*MIGRATIONS, lambda session: session.ask("SELECT pg_sleep(0.6)"))
+    monkeypatch.setattr(schema_module, "MIGRATIONS", slow)
+    PostgresStore(ledger.dsn).close()

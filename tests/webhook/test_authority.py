@@ -96,6 +96,28 @@ async def test_a_holder_that_ends_while_it_lapses_stops_nobody_from_lapsing(runn
     assert (running.account.held, running.account.unreconciled) == (0, 100)
 
 
+async def test_a_clock_that_is_set_back_lets_nobody_lapse_that_has_called_since(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_FOR_LAPSED_SECONDS", 0.01)
+    lapse_unheard, looked = running.authority.lapse_unheard, asyncio.Event()
+
+    async def look() -> None:
+        await lapse_unheard()
+        looked.set()
+
+    monkeypatch.setattr(running.authority, "lapse_unheard", look)
+    watch = asyncio.create_task(running.authority._look_for_lapsed())
+    await looked.wait()
+    running.now -= timedelta(hours=1)
+    await running.lease("g1")
+    for _ in range(2):
+        looked.clear()
+        await looked.wait()
+    watch.cancel()
+    assert (running.account.held, running.account.unreconciled) == (100, 0)
+
+
 async def test_time_in_which_the_authority_stood_still_lets_nobody_lapse(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,9 +215,12 @@ class LedgerAuthority:
                 await self.forget_quiet(self._loop.time())
 
     def _leave_out(self, away: timedelta) -> None:
-        """Nobody could be heard of in this time: this process stood still, or the clock was set, or the ledger was away."""
-        now = self._clock()
-        self._seen = {holder: min(now, seen + away) for holder, seen in self._seen.items()}
+        """Nobody could be heard of in this time: this process stood still, or the clock was set, or the ledger was away.
+
+        Where a clock was set back, whoever was heard of before is taken to be heard of now; all others stand right already.
+        """
+        now, left_out = self._clock(), max(away, timedelta(0))
+        self._seen = {holder: min(now, seen + left_out) for holder, seen in self._seen.items()}
 
     async def lapse_unheard(self) -> None:
         """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
@@ -256,9 +259,18 @@ class LedgerAuthority:
         try:
             owed = await self.ask(lambda reader: reader.owed())
             for mark in (mark for mark in owed if policy.limit(handing.owed_by(mark))):
-                await self._submit(partial(_settle_owed, policy=policy, mark=mark, now=now))
-        except TollkeeperError as error:
+                await self._settle_one(partial(_settle_owed, policy=policy, mark=mark, now=now), mark)
+        except Unavailable as error:
             _log.warning("what closed windows owe cannot be handed on yet", error=str(error))
+
+    async def _settle_one(self, step: Callable[[Work], None], mark: str) -> None:
+        try:
+            await self._submit(step)
+        except Unavailable:
+            raise
+        except TollkeeperError as error:
+            # One limit's amounts that fit no column must not keep all others from being handed on.
+            _log.warning("what a closed window owes cannot be handed on", owed=mark, error=str(error))
 
     async def forget_quiet(self, at: float) -> None:
         """Forget holders that have no leases and were quiet for long, at a moment of the loop's clock."""

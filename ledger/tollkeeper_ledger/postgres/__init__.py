@@ -8,7 +8,7 @@
 - `reader`: questions, each to one snapshot.
 
 How two writers keep I1: the rules run on what a writer remembers, without a lock. The commit locks every account and
-holder that the rules looked at, in the order of their identities, and compares versions; where one differs, or a name
+holder that the rules looked at, in the order of their rows and names, and compares versions; where one differs, or a name
 that was free is taken, nothing is written and the rules run again, now with these rows locked before they run. So every
 commit is as if it had been alone, and no two writers can wait for each other in a circle.
 

@@ -30,7 +30,7 @@ from tollkeeper_ledger.rows import (
     to_time,
 )
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+from tollkeeper_ledger.work import LATEST_WINDOWS, BookedGrant, BookedShare, Holder, Lease, Work
 
 _AT, _AFTER = "at ", "after "
 """How directions begin in which a window is looked for that holds an instant, or that begins at one or later; the rest is
@@ -179,9 +179,11 @@ class Memory:
         else:
             edge = int(direction.removeprefix(_AFTER))
             beside, order = '"window" > %s AND window_start >= %s', "ASC"
+        nearest = 'window_end DESC, "window" DESC' if direction == "previous" else '"window"'
         rows = self._session.ask(
-            "SELECT id FROM accounts WHERE kind = %s AND namespace = %s AND name = %s AND limit_name = %s AND key = %s "  # noqa: S608 - constants
-            f'AND unit = %s AND {beside} AND id <> ALL(%s) ORDER BY "window" {order} LIMIT 1',
+            'SELECT id FROM (SELECT id, "window", window_end FROM accounts WHERE kind = %s AND namespace = %s AND name = %s '  # noqa: S608 - constants
+            f"AND limit_name = %s AND key = %s AND unit = %s AND {beside} AND id <> ALL(%s) "
+            f'ORDER BY "window" {order} LIMIT {LATEST_WINDOWS}) AS nearby ORDER BY {nearest} LIMIT 1',
             (
                 ref.kind,
                 ref.namespace,

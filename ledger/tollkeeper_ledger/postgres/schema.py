@@ -193,7 +193,8 @@ def _step(session: Session) -> bool:
 
 def _take(session: Session, step: Step) -> None:
     if callable(step):
-        step(session)
+        with session.patient():
+            step(session)
         return
     for statement in step.split(";\n"):
         if statement.strip():

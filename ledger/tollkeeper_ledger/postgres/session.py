@@ -87,12 +87,18 @@ def one_line(error: Exception) -> str:
 
 
 class BoundedConnection(Connection):
-    """A connection that is closed where an answer does not come in time: what came after it could not be told apart."""
+    """A connection that is closed where an answer does not come in time: what came after it could not be told apart.
+
+    `patient` takes as long as it takes: for steps that carry a whole database over.
+    """
+
+    patient = False
 
     def wait(self, gen: PQGen[Any], *bounds: Any, **named: Any) -> Any:
         """See `psycopg.Connection`; every wait for the server goes this way."""
         try:
-            return super().wait(gen, *bounds, **({"timeout": ANSWER_SECONDS} | named))
+            bound = {} if self.patient else {"timeout": ANSWER_SECONDS}
+            return super().wait(gen, *bounds, **(bound | named))
         except psycopg.errors._WaitTimeout as late:  # noqa: SLF001 - it has no public name
             self.close()
             raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s") from late
@@ -186,6 +192,17 @@ class Session:
                 raise
             self._connection = connection
         return self._connection
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Wait without a bound for what is asked meanwhile: a step that carries a whole database over takes its time."""
+        connection = self._connected()
+        assert isinstance(connection, BoundedConnection)  # noqa: S101 - the only kind that it makes
+        connection.patient = True
+        try:
+            yield
+        finally:
+            connection.patient = False
 
     def rollback(self) -> None:
         """End a transaction that failed; a connection that cannot even do that is dropped."""

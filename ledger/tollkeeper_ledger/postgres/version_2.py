@@ -1,7 +1,7 @@
 """Schema version 2 on PostgreSQL: the usages of a report lie packed. See `version_9`, which is the same step on SQLite.
 
-The tables are locked while they are carried over, some reports at a time; others read them again when it is done. A writer
-of an older release does not know the new tables: its next commit of usage fails, whole, and says so.
+The tables are locked while they are carried over, some reports or one account at a time; others read them again when it is
+done. A writer of an older release does not know the new tables: its next commit of usage fails, whole, and says so.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

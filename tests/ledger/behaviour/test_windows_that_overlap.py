@@ -175,6 +175,41 @@ def test_a_past_window_that_is_opened_for_a_late_usage_takes_nothing_over_twice(
     assert (desk.account(past).spent, desk.account(week).spent) == (20, 200)
 
 
+def test_a_grant_is_spent_once_although_the_window_that_took_it_has_ended_when_the_first_one_comes_back(
+    desk: Desk,
+) -> None:
+    tuesday, wednesday, thursday = (datetime(2026, 11, day, 12, tzinfo=UTC) for day in (17, 18, 19))
+    desk.open(MONTH, tuesday)
+    desk.book_grant(grant(500), MONTH, tuesday)
+    day = write_again(desk, DAY, wednesday)
+    spend(desk, day, 1400, wednesday)
+    month = desk.account(write_again(desk, MONTH, thursday))
+    assert (month.granted, month.balance) == (100, 1100), "400 of the grant were spent on Wednesday"
+    verify(desk.export())
+
+
+def test_a_grant_goes_from_the_window_that_ended_last_into_the_next_one(desk: Desk) -> None:
+    tuesday, wednesday, thursday, monday = (datetime(2026, 11, day, 12, tzinfo=UTC) for day in (17, 18, 19, 23))
+    write_again(desk, WEEK, tuesday)
+    desk.book_grant(grant(500), WEEK, tuesday)
+    write_again(desk, DAY, wednesday)
+    week = write_again(desk, WEEK, thursday)
+    spend(desk, week, 1500, thursday)
+    desk.open(WEEK, monday)
+    assert desk.account(account_of(WEEK, monday)).granted == 0
+
+
+def test_a_late_usage_of_a_window_that_is_over_cuts_off_none_that_counts(desk: Desk) -> None:
+    tuesday, wednesday = (datetime(2026, 11, day, 12, tzinfo=UTC) for day in (17, 18))
+    week = write_again(desk, WEEK, tuesday)
+    desk.charge(record("g1", Charge(week, 900, 0), admitted_at=wednesday, finished_at=wednesday), now=wednesday)
+    desk.policy = policy(DAY)
+    late = record("g1", Charge(account_of(DAY, tuesday), 10, 0), admitted_at=tuesday, finished_at=tuesday)
+    desk.charge(late, now=wednesday)
+    desk.open(DAY, wednesday)
+    assert desk.account(account_of(DAY, wednesday)).balance == 100
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("write again"), st.integers(0, len(EVERY_WINDOW) - 1)),

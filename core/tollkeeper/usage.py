@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Self
 
@@ -83,6 +84,10 @@ class Caller:
     workload: str | None = None
 
 
+known_caller = lru_cache(maxsize=8192)(Caller)
+"""A caller of these fields, the same object as long as it calls often: of most there are many requests."""
+
+
 class Outcome(StrEnum):
     """How a request ended, as far as metering is concerned."""
 
@@ -157,7 +162,7 @@ class UsageRecord:
             known = dict(raw)
             if "request_id" in known:
                 known["id"] = known.pop("request_id")
-            known["caller"] = Caller(**known["caller"])
+            known["caller"] = known_caller(**known["caller"])
             known["buckets"] = Buckets.parse(known["buckets"])
             known["admitted_at"] = datetime.fromisoformat(known["admitted_at"])
             known["finished_at"] = datetime.fromisoformat(known["finished_at"])

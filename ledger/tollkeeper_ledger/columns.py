@@ -39,6 +39,10 @@ class Texts:
         number = {value: index for index, value in enumerate(dict.fromkeys(column))}
         return cls(tuple(number), np.fromiter(map(number.__getitem__, column), np.intp, len(column)))
 
+    def taken(self, usages: npt.NDArray[np.intp]) -> "Texts":
+        """The column of these usages of it."""
+        return Texts(self.values, self.numbers[usages])
+
     def counted(self, usages: npt.NDArray[np.intp]) -> list[tuple[str, int]]:
         """The values of some usages, with how many have each."""
         counts = np.bincount(self.numbers[usages], minlength=len(self.values)).tolist()
@@ -84,8 +88,7 @@ def columns_of(bookings: Sequence[Booking]) -> Columns:
     starts = list(accumulate((len(booking.records) for booking in bookings), initial=0))
     if not records:
         return Columns(starts, (), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 7), np.int64), {})
-    callers = zip(*map(_who_is, [record.caller for record in records]), strict=True)
-    texts = {name: Texts.of(column) for name, column in zip(_CALLER, callers, strict=True)}
+    texts = _texts_of_callers([record.caller for record in records])
     texts["provider"] = Texts.of([record.provider for record in records])
     texts["model"] = Texts.of([record.model for record in records])
     texts["tool"] = Texts.of([record.tool for record in records])
@@ -94,6 +97,15 @@ def columns_of(bookings: Sequence[Booking]) -> Columns:
     finished = _micros([record.finished_at for record in records])
     sums = _sums(records, finished, (status >= 400) | _failed(texts["outcome"]))
     return Columns(starts, [record.id for record in records], finished, status, sums, texts)
+
+
+def _texts_of_callers(callers: Sequence[Caller]) -> dict[str, Texts]:
+    """What callers say of themselves, by field. Few call for most usages: each object is looked at once."""
+    known = {id(caller): caller for caller in callers}
+    number = {identity: index for index, identity in enumerate(known)}
+    numbers = np.fromiter(map(number.__getitem__, map(id, callers)), np.intp, len(callers))
+    columns = zip(*map(_who_is, known.values()), strict=True)
+    return {name: Texts.of(column).taken(numbers) for name, column in zip(_CALLER, columns, strict=True)}
 
 
 def _failed(outcomes: Texts) -> npt.NDArray[np.bool_]:

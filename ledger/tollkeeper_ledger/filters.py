@@ -12,7 +12,7 @@ from tollkeeper_ledger.columns import Columns
 from tollkeeper_ledger.rows import to_micros
 
 COUNT_OCCURRENCES = (
-    "INSERT INTO occurrences (account, dimension, value, usages) VALUES (?, ?, ?, ?) "
+    "INSERT INTO occurrences (account, dimension, value, usages) VALUES {rows} "
     "ON CONFLICT (account, dimension, value) DO UPDATE SET usages = occurrences.usages + excluded.usages"
 )
 

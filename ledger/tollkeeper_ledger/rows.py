@@ -36,7 +36,7 @@ OVERLAPPING = (
     "ORDER BY number DESC"
 )
 
-UPDATE_HELD = "UPDATE accounts SET held = ? WHERE number = ?"
+UPDATE_HELD = "UPDATE accounts SET held = new.column1 FROM (VALUES {rows}) AS new WHERE number = new.column2"
 
 
 def to_micros(time: datetime | None) -> int | None:

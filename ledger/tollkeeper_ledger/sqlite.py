@@ -16,55 +16,28 @@ from typing import IO, Any
 import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account, holding
-from tollkeeper.amounts import LARGEST
 from tollkeeper.books import Grant
-from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import AccountId, LimitRef
 from tollkeeper.windows import start_of
-from tollkeeper_ledger import rollups
 from tollkeeper_ledger.bodies import unpacked
+from tollkeeper_ledger.booked import LatelyBooked
 from tollkeeper_ledger.chain import GENESIS
-from tollkeeper_ledger.columns import columns_of
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
-from tollkeeper_ledger.filters import COUNT_OCCURRENCES
-from tollkeeper_ledger.lines import accounts_of, lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
     OVERLAPPING,
-    UPDATE_HELD,
-    UPSERT_ACCOUNT,
     account_of,
-    account_row,
-    grant_row,
     overlapping_values,
     share_of,
     to_micros,
     to_time,
 )
 from tollkeeper_ledger.schema import migrate
+from tollkeeper_ledger.sqlite_rows import SqliteRows, Written
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS, Change
 from tollkeeper_ledger.work import LATEST_WINDOWS, BookedGrant, BookedShare, Holder, Lease, Work
-
-ADD_TO_MINUTE = (
-    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, minute) DO UPDATE SET "
-    "amount = amount + excluded.amount, requests = requests + excluded.requests, "
-    "tokens = tokens + excluded.tokens, cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced "
-    # SQLite makes a float of a sum beyond 64 bits, in silence: such a row is left as it is, which the count of rows tells.
-    "WHERE typeof(amount + excluded.amount) = 'integer' AND typeof(tokens + excluded.tokens) = 'integer' "
-    "AND typeof(cost + excluded.cost) = 'integer'"
-)
-
-
-def _adding(table: str) -> str:
-    return (
-        f"INSERT INTO {table} VALUES ({', '.join('?' * len(rollups.COLUMNS))}) "  # noqa: S608 - constants
-        f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {rollups.add_up('min')}"
-    )
-
-
-_ADD_TO_HOUR, _ADD_TO_DAY = _adding("hours"), _adding("days")
 
 _ASKED_AT_ONCE = 500
 
@@ -86,7 +59,7 @@ class SqliteStore:
         self.name = str(path)
         with ExitStack() as opened:
             opened.enter_context(_own(path))
-            self._linking = opened.enter_context(closing(Linking()))
+            linking = opened.enter_context(closing(Linking()))
             try:
                 self._connection = sqlite3.connect(
                     path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -96,6 +69,7 @@ class SqliteStore:
                 self._connection.execute("PRAGMA synchronous = FULL")
                 migrate(self._connection, str(path))
                 self._load()
+                self._rows = SqliteRows(self._connection, linking, self._numbers, self._words)
             except sqlite3.Error as error:
                 raise _unavailable(path, error) from error
             # Whatever else goes wrong before this line lets go of file and lock as well.
@@ -108,12 +82,14 @@ class SqliteStore:
         self._leases: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, Holder] = {}
         self._words: dict[str, int] = {}
-        self._new_words: dict[str, int] = {}
         ask = self._connection.execute
         self.id = str(ask("SELECT id FROM identity").fetchone()[0])
         """The ledger's own name, made when it was created."""
         last = ask("SELECT seq, hash FROM transactions ORDER BY seq DESC LIMIT 1").fetchone()
         self._seq, self._head = (int(last[0]), bytes(last[1])) if last else (0, GENESIS)
+        (newest,) = ask("SELECT max(id) FROM requests").fetchone()
+        marks = ask("SELECT (SELECT min(name) FROM marks), (SELECT max(name) FROM marks)").fetchone()
+        self._booked = LatelyBooked(newest or "", marks if marks[0] else None)
         for holder, account, outstanding, lapsed in ask("SELECT * FROM leases WHERE outstanding > 0"):
             self._leases.setdefault(holder, {})[account] = Lease(holder, account, outstanding, bool(lapsed))
         for holder, sequence, closed in ask("SELECT * FROM holders"):
@@ -202,6 +178,8 @@ class SqliteStore:
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`."""
+        if (known := self._booked.among(names)) is not None:
+            return known
         wanted, booked = list(names), set[str]()
         for start in range(0, len(wanted), _ASKED_AT_ONCE):
             part = wanted[start : start + _ASKED_AT_ONCE]
@@ -270,13 +248,9 @@ class SqliteStore:
 
         Raises `LedgerUnavailable` while the file cannot be written, and anything else for values that it cannot store.
         """
-        self._new_words.clear()
-        chained = self._linking.begin(work.bookings, self._seq, self._head)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            numbers = self._write(work)
-            rows = chained()
-            self._connection.executemany("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", rows)
+            written = self._rows.write(work, self._seq, self._head)
             self._connection.execute("COMMIT")
         except Exception as error:
             # What SQLite does not take, such as a number beyond 64 bits, is no `sqlite3.Error`.
@@ -285,94 +259,11 @@ class SqliteStore:
             if isinstance(error, sqlite3.Error) and not isinstance(error, _NOT_ITS_STATE):
                 raise _unavailable(self.path, error) from error
             raise
-        if rows:
-            self._seq, self._head = rows[-1].seq, rows[-1].hash
-        self._remember(work, numbers)
+        if written.chained:
+            self._seq, self._head = written.chained[-1].seq, written.chained[-1].hash
+        self._remember(work, written)
 
-    def _write(self, work: Work) -> dict[str, int]:
-        many = self._connection.executemany
-        self._write_accounts(work)
-        numbers = self._number(work)
-        self._write_leases(work)
-        many("DELETE FROM holders WHERE holder = ?", [(holder,) for holder in work.forgotten])
-        many(
-            "INSERT OR REPLACE INTO holders VALUES (?, ?, ?)",
-            [(holder.holder, holder.sequence, int(holder.closed)) for holder in work.holders.values()],
-        )
-        many("INSERT OR IGNORE INTO crossings VALUES (?, ?)", list(work.crossings))
-        self._write_grants(work)
-        self._write_lines(work, range(self._seq + 1, self._seq + 1 + len(work.bookings)), numbers)
-        return numbers
-
-    def _write_accounts(self, work: Work) -> None:
-        held = [(amount, self._number_of(name)) for name, amount in work.held.items()]
-        self._connection.executemany(UPDATE_HELD, held)
-        self._connection.executemany(UPSERT_ACCOUNT, [account_row(*known) for known in work.accounts.values()])
-
-    def _write_leases(self, work: Work) -> None:
-        """A lease of nothing is no lease: its row goes."""
-        leases = work.changed_leases()
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
-            [(one.holder, one.account, one.outstanding, int(one.lapsed)) for one in leases if one.outstanding > 0],
-        )
-        self._connection.executemany(
-            "DELETE FROM leases WHERE holder = ? AND account = ?",
-            [(one.holder, one.account) for one in leases if one.outstanding <= 0],
-        )
-
-    def _write_grants(self, work: Work) -> None:
-        self._connection.executemany(
-            "INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [grant_row(booked) for booked in work.grants.values()],
-        )
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO shares VALUES (?, ?, ?, ?)",
-            [(s.account, s.share.grant, s.share.amount, int(s.expired)) for s in work.shares.values()],
-        )
-
-    def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> None:
-        if not work.bookings:
-            return
-        columns = columns_of(work.bookings)
-        shares = shares_of(work.bookings, columns)
-        lines = lines_of(work.bookings, columns, seqs, numbers, self._codes(columns.words), shares)
-        many = self._connection.executemany
-        many("INSERT INTO requests (id, place) VALUES (?, ?)", lines.requests)
-        many("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", lines.reports)
-        many("INSERT INTO marks VALUES (?, ?)", lines.marks)
-        many(COUNT_OCCURRENCES, lines.occurrences)
-        many("INSERT INTO charges VALUES (?, ?, ?, ?)", lines.charges)
-        many("INSERT INTO payments VALUES (?, ?, ?, ?, ?)", lines.payments)
-        sums = sums_of(columns, shares, numbers)
-        many(_ADD_TO_HOUR, sums.hours)
-        many(_ADD_TO_DAY, sums.days)
-        if sums.minutes and many(ADD_TO_MINUTE, sums.minutes).rowcount != len(sums.minutes):
-            raise InvalidValue(f"a minute's tokens or cost pass {LARGEST}, which no column holds")
-
-    def _codes(self, words: Sequence[str]) -> dict[str, int]:
-        """The codes of words; new ones get theirs with this commit, and are remembered once it is durable."""
-        codes = {word: self._words[word] for word in words if word in self._words}
-        unknown = [word for word in words if word not in codes]
-        self._connection.executemany("INSERT OR IGNORE INTO words (word) VALUES (?)", [(word,) for word in unknown])
-        for word in unknown:
-            found = self._connection.execute("SELECT code FROM words WHERE word = ?", (word,)).fetchone()
-            codes[word] = self._new_words[word] = int(found[0])
-        return codes
-
-    def _number(self, work: Work) -> dict[str, int]:
-        """The row numbers of all accounts that the work's lines stand on."""
-        lines = accounts_of(work.bookings)
-        return {account: self._number_of(account) for account in lines}
-
-    def _number_of(self, account: str) -> int:
-        known = self._numbers.get(account)
-        if known is None:
-            found = self._connection.execute("SELECT number FROM accounts WHERE id = ?", (account,)).fetchone()
-            known = int(found[0])
-        return known
-
-    def _remember(self, work: Work, numbers: Mapping[str, int]) -> None:
+    def _remember(self, work: Work, written: Written) -> None:
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
             self._numbers.clear()
@@ -381,8 +272,10 @@ class SqliteStore:
             self._shares.pop(account, None)
         if len(self._words) > REMEMBERED_WORDS:
             self._words.clear()
-        self._words |= self._new_words
-        self._numbers |= numbers
+        self._words |= written.words
+        self._numbers |= written.numbers
+        for booking in work.bookings:
+            self._booked.add((record.id for record in booking.records), booking.marks)
         # Only what was read has a number for sure; what is new is read when it is asked for.
         self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}
         for name, held in work.held.items():

@@ -168,6 +168,16 @@ def _ended_by(account: Account, time: datetime | None) -> bool:
     return account.window_end is not None and time is not None and account.window_end <= time
 
 
+def _window_of(account: str) -> str:
+    return account.rsplit("@", 2)[1]
+
+
+def _limit_and_key(account: str) -> tuple[str, str]:
+    """What accounts of one limit, key and unit have in common."""
+    limit_and_key, _, unit = account.rsplit("@", 2)
+    return limit_and_key, unit
+
+
 @dataclass(slots=True)
 class Work:
     """Changes over a `State`, readable as one.
@@ -190,6 +200,8 @@ class Work:
     booked: set[str] = field(default_factory=set)
     forgotten: set[str] = field(default_factory=set)
     """Holders of whom nothing needs to be known any more."""
+    _windows: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """The changed accounts by limit and key: thousands of windows may be opened in one work."""
 
     def account(self, account: str) -> tuple[Account, str] | None:
         """See `State`."""
@@ -204,40 +216,43 @@ class Work:
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
-        limit_and_key, window, unit = account.rsplit("@", 2)
+        window = _window_of(account)
         begins = start_of(window)
         previous = self.below.previous_account(account)
         found = {previous.id} if previous else set[str]()
-        for identity, (own, _) in self.accounts.items():
-            head, starts, of = identity.rsplit("@", 2)
-            if (head, of) == (limit_and_key, unit) and starts < window and _ended_by(own, begins):
-                found.add(identity)
+        found.update(own.id for own in self._beside(account) if _window_of(own.id) < window and _ended_by(own, begins))
         ended = [known[0] for identity in found if (known := self.account(identity)) and _ended_by(known[0], begins)]
-        return max(ended, key=lambda one: (one.window_end, one.id.rsplit("@", 2)[1]), default=None)
+        return max(ended, key=lambda one: (one.window_end, _window_of(one.id)), default=None)
 
     def next_account(self, account: Account) -> Account | None:
         """See `State`."""
-        limit_and_key, window, unit = account.id.rsplit("@", 2)
+        window = _window_of(account.id)
         below = self.below.next_account(account)
         later = [below.id] if below else []
-        for identity, (own, _) in self.accounts.items():
-            head, starts, of = identity.rsplit("@", 2)
-            if (head, of) == (limit_and_key, unit) and starts > window and _ended_by(account, own.window_start):
-                later.append(identity)
-        first = min(later, key=lambda identity: identity.rsplit("@", 2)[1], default=None)
+        beside = [own for own in self._beside(account.id) if _window_of(own.id) > window]
+        later += [own.id for own in beside if _ended_by(account, own.window_start)]
+        first = min(later, key=_window_of, default=None)
         known = None if first is None else self.account(first)
         return known[0] if known else None
 
     def overlapping(self, account: str, now: datetime) -> Account | None:
         """See `State`."""
-        limit_and_key, _, unit = account.rsplit("@", 2)
-        head, tail = f"{limit_and_key}@", f"@{unit}"
-        for identity, (own, _) in self.accounts.items():
-            if identity.startswith(head) and identity.endswith(tail) and identity != account and own.holds(now):
-                return own
+        own = [one for one in self._beside(account) if one.id != account and one.holds(now)]
+        if opened := [one for one in own if self.below.account(one.id) is None]:
+            return opened[-1]
         found = self.below.overlapping(account, now)
-        known = self.account(found.id) if found and found.id not in self.accounts else None
-        return known[0] if known else None
+        known = self.account(found.id) if found else None
+        if known and known[0].holds(now):
+            return known[0]
+        return own[-1] if own else None
+
+    def _beside(self, account: str) -> list[Account]:
+        """The accounts of the same limit, key and unit that changed, in the order in which they first did."""
+        return [self.accounts[name][0] for name in self._windows.get(_limit_and_key(account), ())]
+
+    def _note_window(self, account: str) -> None:
+        if account not in self.accounts:
+            self._windows.setdefault(_limit_and_key(account), []).append(account)
 
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
@@ -291,6 +306,7 @@ class Work:
             raise InvalidValue(
                 f"{account.id}: {greatest} is too large: an account holds at most {LARGEST} nano-dollars or tokens"
             )
+        self._note_window(account.id)
         self.accounts[account.id] = (account, unit)
         self.held.pop(account.id, None)
         self.touched.add(account.id)
@@ -325,6 +341,7 @@ class Work:
             self.put_held(account, held)
         for account in step.accounts:
             self.held.pop(account, None)
+            self._note_window(account)
         self.accounts |= step.accounts
         self.touched |= step.touched
         for lease in step.changed_leases():

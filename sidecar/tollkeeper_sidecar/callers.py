@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tollkeeper.keys import PREFIX, ApiKey, fingerprint
 from tollkeeper.policy import PolicySet, TenantNode
-from tollkeeper.usage import Caller
+from tollkeeper.usage import Caller, known_caller
 from tollkeeper_sidecar.errors import Denial, RequestRefused
 
 LONGEST_NAME: Final = 256
@@ -85,7 +85,7 @@ def caller_of(key: ApiKey, tenant: TenantNode, named: Named, model: str) -> Call
         raise _forbidden(
             f"key {key.id} does not permit model {model}: it permits {', '.join(key.models)}", "model_not_permitted"
         )
-    return Caller(
+    return known_caller(
         tenant=tenant.name,
         user=key.user or (named.user if key.delegate else None),
         feature=named.feature,

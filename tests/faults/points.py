@@ -1,6 +1,6 @@
 """Points that a process passes, found from outside: the ledger and the spool carry nothing for it.
 
-SQLite tells of every statement that it begins (each row of an insertion is one); the statements of PostgreSQL's session, and
+SQLite tells of every statement that it begins, of however many rows it is; the statements of PostgreSQL's session, and
 the calls that change files, are counted as they are made.
 """
 

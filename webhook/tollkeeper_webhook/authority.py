@@ -258,7 +258,7 @@ class LedgerAuthority:
         now, policy = self._clock(), self._in_force
         try:
             owed = await self.ask(lambda reader: reader.owed())
-            for mark in (mark for mark in owed if policy.limit(handing.owed_by(mark))):
+            for mark in (mark for mark in owed if handing.is_payable(policy, mark)):
                 await self._settle_one(partial(_settle_owed, policy=policy, mark=mark, now=now), mark)
         except Unavailable as error:
             _log.warning("what closed windows owe cannot be handed on yet", error=str(error))

@@ -6,7 +6,8 @@ grant or rollover is spent twice, or lost because it was held when the window en
 
 How much rolls over is for the limit to say. Where it is not in force (a correction is booked while nothing runs, an object
 is gone), an `owe` transaction notes what the window had left before and after; `settle_owed` hands it on, once, when the
-limit is known again. What is left of grants needs no limit and goes at once.
+limit is known again: nothing, where it rolls nothing over by then, as a prepaid one. What is left of grants needs no limit
+and goes at once.
 
 A window that was cut off by one that overlaps it (B7) hands on everything, what is used up as well: `go_on`, and again
 `settle_carry` for what is late, by a `continue` transaction.
@@ -20,11 +21,11 @@ from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
 from tollkeeper.grants import Carry, Share, carry, continued, own_left, rolled
 from tollkeeper.identity import new_id
-from tollkeeper.limits import Limit, LimitRef
+from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
-from tollkeeper.windows import Calendar, format_time
+from tollkeeper.windows import format_time
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.limiting import parse_account
+from tollkeeper_ledger.limiting import NotInForce, parse_account
 from tollkeeper_ledger.work import BookedShare, Booking, Work
 
 CARRY, CONTINUE, OWE = "carry", "continue", "owe"
@@ -97,7 +98,7 @@ def _hand_on(work: Work, limit: Limit, before: Holding | None, after: Holding, n
     following = work.next_account(account)
     if following is None:
         return
-    if limit.calendar == Calendar.FOREVER and before:
+    if isinstance(limit, NotInForce) and before:
         _owe(work, before, after, following, now)
     was = carry(limit, *before, following.window_start, now) if before else Carry(0, ())
     is_now = carry(limit, *after, following.window_start, now)
@@ -202,21 +203,25 @@ def _owe(work: Work, before: Holding, after: Holding, following: Account, now: d
         work.book(Booking(transaction, marks=(f"{OWED}{after[0].id}/{transaction.id}",)))
 
 
-def owed_by(mark: str) -> LimitRef:
-    """The limit of the account that owes what is owed under a mark."""
-    return parse_account(mark.removeprefix(OWED).rpartition("/")[0]).ref
+def is_payable(policy: PolicySet, mark: str) -> bool:
+    """Whether what is owed under a mark can be handed on: the limit is in force, in the unit of the account that owes."""
+    return _payer(policy, mark) is not None
+
+
+def _payer(policy: PolicySet, mark: str) -> Limit | None:
+    account = parse_account(mark.removeprefix(OWED).rpartition("/")[0])
+    limit = policy.limit(account.ref)
+    return limit if limit is not None and limit.unit == account.unit else None
 
 
 def settle_owed(work: Work, policy: PolicySet, mark: str, now: datetime) -> bool:
-    """Hand on what is owed under a mark, once, if the limit is in force; whether that was done."""
-    owed, paid = work.transaction(mark), PAID + mark.removeprefix(OWED)
-    if owed is None or work.booked_among([paid]):
+    """Hand on what is owed under a mark, once, if it is payable; whether that was done."""
+    owed, limit, paid = work.transaction(mark), _payer(policy, mark), PAID + mark.removeprefix(OWED)
+    if owed is None or limit is None or work.booked_among([paid]):
         return False
-    told, limit = owed["usage"], policy.limit(owed_by(mark))
+    told = owed["usage"]
     closed, following = work.account(told["from"]), work.account(told["to"])
-    if limit is None or closed is None or following is None:
-        return False
-    if limit.unit != closed[1] or limit.calendar == Calendar.FOREVER:
+    if closed is None or following is None:
         return False
     ends, starts = closed[0].window_end, following[0].window_start
     was, is_now = (Carry(rolled(limit, own, ends, starts), ()) for own in told["own"])

@@ -1,5 +1,6 @@
 """Which limit an account counts for."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from tollkeeper.accounts import Account
@@ -9,6 +10,12 @@ from tollkeeper.policy import PolicySet
 from tollkeeper.windows import Calendar
 
 
+@dataclass(frozen=True, slots=True)
+class NotInForce(Limit):
+    """Stands for a limit of which nothing is known but its unit: it counts and blocks nothing, and what of an account rolls
+    over it cannot say."""
+
+
 @lru_cache(maxsize=65_536)
 def parse_account(text: str) -> AccountId:
     """`AccountId.parse`, remembered."""
@@ -16,9 +23,9 @@ def parse_account(text: str) -> AccountId:
 
 
 def limit_of(policy: PolicySet, text: str, account: Account, unit: str) -> Limit:
-    """The limit of an account; where its object is gone or counts in another unit now, one that only counts."""
+    """The limit of an account; where its object is gone or counts in another unit now, one that is `NotInForce`."""
     ref = parse_account(text).ref
     limit = policy.limit(ref)
     if limit is not None and limit.unit == unit:
         return limit
-    return Limit(ref, frozenset(), Unit(unit), Calendar.FOREVER, account.allocation, enforcement=Enforcement.SOFT)
+    return NotInForce(ref, frozenset(), Unit(unit), Calendar.FOREVER, account.allocation, enforcement=Enforcement.SOFT)

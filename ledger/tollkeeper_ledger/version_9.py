@@ -42,7 +42,7 @@ REQUESTS = (
 """What `reports_of` reads."""
 
 CHARGES = (
-    "SELECT account, place, amount, balance{more} FROM {charges} WHERE account >= {first} AND account < {after} "
+    "SELECT account, place, amount, balance FROM {charges} WHERE account >= {first} AND account < {after} "
     "ORDER BY account, place"
 )
 """What `charges_of` reads."""
@@ -168,7 +168,7 @@ def apply(connection: sqlite3.Connection) -> None:
     reports = reports_of(rows, lambda word: codes.setdefault(word, len(codes) + 1))
     connection.executemany("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", reports)
     connection.executemany("INSERT INTO words (word, code) VALUES (?, ?)", codes.items())
-    rows = connection.execute(CHARGES.format(charges="charges_of_version_8", more="", **whole))
+    rows = connection.execute(CHARGES.format(charges="charges_of_version_8", **whole))
     connection.executemany("INSERT INTO charges VALUES (?, ?, ?, ?)", charges_of(rows))
     bodies = connection.execute(BODIES.format(requests="requests_of_version_8"))
     signs = ", ".join("?" * len(ROLLUP_COLUMNS))

@@ -19,6 +19,7 @@ from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.packed import PLACES, charges_in, usages_in
 from tollkeeper_ledger.postgres import schema as postgres_schema
+from tollkeeper_ledger.postgres import version_2
 from tollkeeper_ledger.postgres.session import Session
 from tollkeeper_ledger.rows import to_micros
 from tollkeeper_ledger.schema import MIGRATIONS
@@ -169,6 +170,27 @@ def test_it_gets_the_rows_that_this_release_would_have_written(new: LedgerAt, ol
             content = target.content(table)
             assert content or table not in CARRIED_OVER
             assert content == source.content(table), table
+        assert target.reports() == source.reports()
+
+
+@pytest.mark.parametrize("new_ledger", ["postgres"], indirect=True)
+def test_no_more_rows_are_in_hand_at_once_than_the_step_reads_at_once(
+    new: LedgerAt, old: LedgerAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, ask = [0], Session.ask
+
+    def counted(session: Session, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        rows = ask(session, sql, values)
+        most.append(len(rows))
+        return rows
+
+    with monkeypatch.context() as counting:
+        counting.setattr(version_2, "_READ_AT_ONCE", 4)
+        counting.setattr(Session, "ask", counted)
+        open_store(old).close()
+    assert max(most) == 4
+    with closing(Tables(new)) as source, closing(Tables(old)) as target:
+        assert [target.content(table) for table in CARRIED_OVER] == [source.content(table) for table in CARRIED_OVER]
         assert target.reports() == source.reports()
 
 

@@ -1,7 +1,8 @@
 """Who is heard of holds, who is not lapses: the authority over a real ledger, with a clock of the test's own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -34,10 +35,12 @@ class Running:
 
     def __init__(self, ledger: LedgerAt) -> None:
         self.now = NOW
+        self.asked = asyncio.Event()
         self.authority = LedgerAuthority(ledger, CurrentPolicy(policy(LIMIT)), self.time)
         self.sequence = 0
 
     def time(self) -> datetime:
+        self.asked.set()
         return self.now
 
     async def lease(self, holder: str, amount: int = 100) -> None:
@@ -145,6 +148,101 @@ async def test_time_in_which_the_authority_stood_still_lets_nobody_lapse(
     running.now += timedelta(seconds=2)
     await lapse_unheard()
     assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_a_look_that_takes_long_keeps_nobody_from_lapsing_that_could_be_heard_meanwhile(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, done, lapsed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    looks = 0
+
+    async def lapse_unheard() -> None:
+        nonlocal looks
+        looks += 1
+        await LedgerAuthority.lapse_unheard(running.authority)
+        if looks == 2:
+            lapsed.set()
+
+    async def take_long() -> None:
+        begun.set()
+        await done.wait()
+
+    await running.lease("g1")
+    monkeypatch.setattr(module, "LOOK_FOR_LAPSED_SECONDS", 0.01)
+    monkeypatch.setattr(running.authority, "lapse_unheard", lapse_unheard)
+    monkeypatch.setattr(running.authority, "settle_owed", take_long)
+    watch = asyncio.create_task(running.authority._look_for_lapsed())
+    async with asyncio.timeout(10):
+        await begun.wait()
+        for _ in range(31):
+            running.now += timedelta(seconds=2)
+            running.asked.clear()
+            await running.asked.wait()
+        done.set()
+        await lapsed.wait()
+    watch.cancel()
+    assert (running.account.held, running.account.unreconciled) == (0, 100)
+
+
+async def test_a_look_that_fails_is_followed_by_the_next_one(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, twice = 0, asyncio.Event()
+
+    async def defective() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            twice.set()
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(module, "LOOK_FOR_LAPSED_SECONDS", 0.01)
+    monkeypatch.setattr(running.authority, "lapse_unheard", defective)
+    watch = asyncio.create_task(running.authority._look_for_lapsed())
+    with capture_logs() as said:
+        async with asyncio.timeout(10):
+            await twice.wait()
+    watch.cancel()
+    assert said[0]["log_level"] == "error"
+
+
+async def test_a_holder_whose_call_waits_here_for_longer_than_a_lease_time_lives(running: Running) -> None:
+    await running.lease("g1")
+    hold, held = threading.Event(), threading.Event()
+
+    def slow(work: Work) -> None:
+        held.set()
+        hold.wait(10)
+
+    waiting = [asyncio.create_task(running.authority._submit(slow))]
+    await asyncio.to_thread(held.wait, 10)
+    waiting.append(asyncio.create_task(running.lease("g1", 50)))
+    await asyncio.sleep(0)
+    running.now += LONG
+    waiting.append(asyncio.create_task(running.authority.lapse_unheard()))
+    hold.set()
+    await asyncio.gather(*waiting)
+    assert await running.authority._holders_of({ACCOUNT}) == {ACCOUNT: ["g1"]}
+
+
+async def test_a_ledger_that_takes_long_to_answer_lets_no_holder_of_another_authority_lapse(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = PostgresLedger(postgres.new_database())
+    one, two = Running(ledger), Running(ledger)
+    async with one.authority:
+        await one.lease("g1")
+        async with two.authority:
+            await one.lease("g1")
+            live_holders = two.authority.reader.live_holders
+
+            def slow() -> Mapping[str, int]:
+                two.now += LONG
+                return live_holders()
+
+            with monkeypatch.context() as slowly:
+                slowly.setattr(two.authority.reader, "live_holders", slow)
+                await two.authority.lapse_unheard()
+            await two.authority.lapse_unheard()
+            assert (two.account.held, two.account.unreconciled) == (200, 0)
 
 
 async def test_time_in_which_the_ledger_was_away_lets_no_holder_of_another_authority_lapse(

@@ -32,6 +32,7 @@ from tollkeeper_sidecar.pools import REMEMBERED_ROUNDS
 from tollkeeper_sidecar.waiting import Refused, Waiting
 from tollkeeper_webhook import recalling as recalling_module
 from tollkeeper_webhook.authority import LOOK_FOR_LAPSED_SECONDS, LedgerAuthority
+from tollkeeper_webhook.recalling import Recalling
 
 NOW = datetime(2026, 11, 21, 12, 55, tzinfo=UTC)
 LIMIT = budget(allocation=10_000, unit=Unit.TOKENS)
@@ -257,6 +258,43 @@ async def test_authorities_tell_each_other_again_after_the_database_was_away(
             assert isinstance(await holder.hold(demand(6000)), Hold)
     await asked
     assert 1 <= len(said) <= 2
+
+
+class SlowBoard:
+    """A database that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked, self.may_answer, self.closed = threading.Event(), threading.Event(), threading.Event()
+        self.done: list[str] = []
+
+    def exchange(self, _: Posting) -> Mapping[Ask, int]:
+        self.asked.set()
+        self.may_answer.wait(10)
+        self.done.append("exchange")
+        return {}
+
+    def close(self) -> None:
+        self.done.append("close")
+        self.closed.set()
+
+
+async def test_the_end_does_not_wait_for_a_database_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody(_: Collection[str]) -> Mapping[str, Collection[str]]:
+        return {}
+
+    monkeypatch.setattr(recalling_module, "STOP_SECONDS", 0.05)
+    board = SlowBoard()
+    recalling = Recalling(nobody, board)
+    recalling.start()
+    await asyncio.to_thread(board.asked.wait, 10)
+    try:
+        async with asyncio.timeout(5):
+            await recalling.stop()
+    finally:
+        before = list(board.done)
+        board.may_answer.set()
+    assert await asyncio.to_thread(board.closed.wait, 10)
+    assert (before, board.done) == ([], ["exchange", "close"])
 
 
 def test_an_authority_over_sqlite_has_no_board(tmp_path: Path) -> None:

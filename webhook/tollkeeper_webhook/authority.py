@@ -25,6 +25,7 @@ from tollkeeper_ledger import bookkeeping, handing, lending, opening
 from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader, open_board, open_reader, open_store
 from tollkeeper_ledger.work import Holder, Work
 from tollkeeper_ledger.writer import LedgerWriter
+from tollkeeper_webhook.hearing import Hearing
 from tollkeeper_webhook.quiet import MOST_AT_ONCE, QuietHolders
 from tollkeeper_webhook.recalling import Recalling
 
@@ -32,9 +33,6 @@ LOOK_FOR_LAPSED_SECONDS = 5.0
 LOOK_FOR_QUIET_SECONDS = 600.0
 FORGOTTEN_AT_ONCE = 100
 READING_THREADS = 2
-
-_ALWAYS_LATE = timedelta(seconds=5)
-"""A look that comes so much later than it should is no sign that nobody could be heard of."""
 
 _log = structlog.get_logger("tollkeeper.authority")
 
@@ -50,6 +48,7 @@ class LedgerAuthority:
     def __init__(self, ledger: LedgerAt, policy: CurrentPolicy, clock: Callable[[], datetime]) -> None:
         self._policy = policy
         self._clock = clock
+        self._hearing = Hearing(clock())
         self._store = open_store(ledger)
         try:
             self.reader = open_reader(ledger)
@@ -57,8 +56,6 @@ class LedgerAuthority:
             self._store.close()
             raise
         self._listeners: set[Callable[[frozenset[str]], None]] = set()
-        self._seen: dict[str, datetime] = {}
-        self._sequences: dict[str, int] = {}
         self._stuck: set[str] = set()
         self._deaf_since: datetime | None = None
         board = open_board(ledger)
@@ -83,7 +80,7 @@ class LedgerAuthority:
         self._loop = asyncio.get_running_loop()
         # After a start every holder gets a whole lease time to be heard of again: the authority was away, not they.
         try:
-            await self._hear_of_all(self._clock())
+            await self._hear_of_all()
         except BaseException:
             # Nobody else would: what could not be entered is not left either.
             self._store.close()
@@ -127,13 +124,15 @@ class LedgerAuthority:
     async def lease(self, request: LeaseRequest) -> LeaseReply:
         """See `Authority`."""
         now, policy = self._clock(), self._in_force
-        if request.sequence > self._sequences.get(request.holder, 0):
-            # A call that comes late or again says nothing of whether its holder lives.
-            self._seen[request.holder] = now
-        reply = await self._submit(
-            lambda work: bookkeeping.lease(work, policy, request, now=now, expires=now + LEASE_TIME)
-        )
-        self._sequences[request.holder] = max(request.sequence, self._sequences.get(request.holder, 0))
+        tells = self._hearing.called(request.holder, request.sequence, now)
+        try:
+            reply = await self._submit(
+                lambda work: bookkeeping.lease(work, policy, request, now=now, expires=now + LEASE_TIME)
+            )
+        finally:
+            if tells:
+                self._hearing.ended(request.holder, self._clock())
+        self._hearing.booked(request.holder, request.sequence)
         return self._recalling.answered(request, reply)
 
     async def recalled(self, holder: str) -> Collection[str]:
@@ -142,7 +141,7 @@ class LedgerAuthority:
 
     async def _holders_of(self, accounts: Collection[str]) -> Mapping[str, Collection[str]]:
         """Who has leases on these accounts. Where this is the only authority it has heard of all who have any."""
-        among = tuple(self._seen) if self._is_alone else None
+        among = tuple(self._hearing.holders) if self._is_alone else None
         return await self.ask(lambda reader: reader.holders_of(accounts, among))
 
     async def report(self, records: Sequence[UsageRecord]) -> None:
@@ -200,46 +199,52 @@ class LedgerAuthority:
             tell(accounts)
 
     async def _look_for_lapsed(self) -> None:
-        looked = self._clock()
-        while True:
-            await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
-            # From look to look, so that no time is left out: what is done after a look may take its own.
-            now = self._clock()
-            away, looked = now - looked - timedelta(seconds=LOOK_FOR_LAPSED_SECONDS), now
-            if abs(away) > _ALWAYS_LATE:
-                self._leave_out(away)
+        """Look again and again. One look may take its time: beats go on beside it, for whoever calls is heard meanwhile."""
+        look: asyncio.Task[None] | None = None
+        self._beat()
+        try:
+            while True:
+                await asyncio.sleep(LOOK_FOR_LAPSED_SECONDS)
+                self._beat()
+                if look is None or look.done():
+                    look = asyncio.create_task(self._look())
+        finally:
+            if look is not None:
+                look.cancel()
+                await asyncio.gather(look, return_exceptions=True)
+
+    def _beat(self) -> None:
+        self._hearing.beat(self._clock(), timedelta(seconds=LOOK_FOR_LAPSED_SECONDS))
+
+    async def _look(self) -> None:
+        # A clock that was set between the beat that began this and its first step is seen too.
+        self._beat()
+        try:
             await self.lapse_unheard()
             await self.settle_owed()
             if self._loop.time() - self._looked_for_quiet >= LOOK_FOR_QUIET_SECONDS:
                 self._looked_for_quiet = self._loop.time()
                 await self.forget_quiet(self._loop.time())
-
-    def _leave_out(self, away: timedelta) -> None:
-        """Nobody could be heard of in this time: this process stood still, or the clock was set, or the ledger was away.
-
-        Where a clock was set back, whoever was heard of before is taken to be heard of now; all others stand right already.
-        """
-        now, left_out = self._clock(), max(away, timedelta(0))
-        self._seen = {holder: min(now, seen + left_out) for holder, seen in self._seen.items()}
+        except Exception as error:  # noqa: BLE001 - leases of those that are gone must lapse, whatever one look meets
+            _log.error("a look for leases that lapsed failed; the next one follows", error=repr(error))
 
     async def lapse_unheard(self) -> None:
         """Let the leases of holders lapse that were not heard of for a lease time; what cannot be booked is tried again."""
         now, policy = self._clock(), self._in_force
         try:
-            await self._hear_of_all(now)
+            await self._hear_of_all()
         except Unavailable as error:
             _log.warning("the ledger cannot say which leases live", error=str(error))
             self._deaf_since = self._deaf_since or now
             return
         if self._deaf_since is not None:
             # Holders of other authorities could not be heard of either.
-            self._leave_out(now - self._deaf_since)
+            self._hearing.leave_out(now - self._deaf_since, now)
             self._deaf_since = None
-        for holder, seen in tuple(self._seen.items()):
-            # Whoever was heard of, or ended, while an earlier one was booked is none of them any more.
-            if now - seen <= LEASE_TIME or self._seen.get(holder) is not seen:
-                continue
-            sequence = self._sequences.get(holder, 0)
+        for silent in self._hearing.silent(now):
+            if not self._hearing.is_still(silent):
+                continue  # it was heard of, or ended, while an earlier one was booked
+            holder, sequence = silent.holder, silent.sequence
             try:
                 await self._submit(partial(_lapse, policy=policy, holder=holder, sequence=sequence, now=now))
             except Unavailable as error:
@@ -250,7 +255,7 @@ class LedgerAuthority:
                     _log.error("a holder's leases stay held: they cannot lapse", holder=holder, error=repr(error))
                 self._stuck.add(holder)
                 continue
-            if self._seen.get(holder) is seen:
+            if self._hearing.is_still(silent):
                 self._forget(holder)
 
     async def settle_owed(self) -> None:
@@ -258,7 +263,7 @@ class LedgerAuthority:
         now, policy = self._clock(), self._in_force
         try:
             owed = await self.ask(lambda reader: reader.owed())
-            for mark in (mark for mark in owed if policy.limit(handing.owed_by(mark))):
+            for mark in (mark for mark in owed if handing.is_payable(policy, mark)):
                 await self._settle_one(partial(_settle_owed, policy=policy, mark=mark, now=now), mark)
         except Unavailable as error:
             _log.warning("what closed windows owe cannot be handed on yet", error=str(error))
@@ -282,17 +287,13 @@ class LedgerAuthority:
         except TollkeeperError as error:
             _log.warning("holders that are gone cannot be forgotten yet", error=str(error))
 
-    async def _hear_of_all(self, now: datetime) -> None:
+    async def _hear_of_all(self) -> None:
         """Also watch holders that talk to other authorities: they were heard of when their sequence number went on."""
         live = await self.ask(lambda reader: reader.live_holders())
-        for holder, sequence in live.items():
-            if holder not in self._seen or sequence > self._sequences.get(holder, 0):
-                self._seen[holder] = now
-                self._sequences[holder] = sequence
+        self._hearing.live(live, self._clock())
 
     def _forget(self, holder: str) -> None:
-        self._seen.pop(holder, None)
-        self._sequences.pop(holder, None)
+        self._hearing.forget(holder)
         self._stuck.discard(holder)
         self._recalling.forget(holder)
 

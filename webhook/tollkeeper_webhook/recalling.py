@@ -13,7 +13,7 @@ from itertools import islice
 
 import structlog
 
-from tollkeeper.leases import LeaseReply, LeaseRequest
+from tollkeeper.leases import RECALL_SECONDS, LeaseReply, LeaseRequest
 from tollkeeper.recalls import LOOK_SECONDS, PAUSE_SECONDS, Recalls
 from tollkeeper_ledger.storage import RecallBoard
 
@@ -21,6 +21,9 @@ MOST_LOOKED_UP = 1000
 """So many accounts in one question: storages bound how many values it may have."""
 
 LOOK_AGAIN_SECONDS = 1.0
+
+STOP_SECONDS = RECALL_SECONDS
+"""How long the end waits for an answer of the database; what comes later is of no use to anybody."""
 
 _mono = time.monotonic
 
@@ -51,14 +54,21 @@ class Recalling:
             self._at_board = asyncio.create_task(self._watch(self._board))
 
     async def stop(self) -> None:
-        """End. What is under way at the database ends by itself, in a few seconds at most."""
+        """End, in `STOP_SECONDS` at most.
+
+        What is under way at the database by then ends behind this, by itself and within the bounds of any statement there;
+        the board is closed after it. Nothing of it is missed: what is not answered within a recall time is made again.
+        """
         self._stop.set()
         self._to_say.set()
         under_way = [task for task in (self._at_board, self._looking_up) if task is not None]
-        await asyncio.gather(*under_way, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.gather(*under_way, return_exceptions=True)
         if self._board is not None:
-            self._board.close()
-        self._thread.shutdown()
+            # On its own thread: it is not for several.
+            self._thread.submit(self._board.close)
+        self._thread.shutdown(wait=self._at_board is None or not self._at_board.cancelled())
 
     def answered(self, request: LeaseRequest, reply: LeaseReply) -> LeaseReply:
         """The reply to a call, with the accounts on which others owe an answer."""

@@ -1,19 +1,21 @@
 """Schema version 2 on PostgreSQL: the usages of a report lie packed. See `version_9`, which is the same step on SQLite.
 
-The tables are locked while they are carried over, some reports or one account at a time; others read them again when it is
-done. A writer of an older release does not know the new tables: its next commit of usage fails, whole, and says so.
+The tables are locked while they are carried over, some rows at a time; others read them again when it is done. A writer
+of an older release does not know the new tables: its next commit of usage fails, whole, and says so.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tollkeeper_ledger.postgres.session import Session
-from tollkeeper_ledger.version_9 import CHARGES, REQUESTS, ROLLUP_COLUMNS, Row, charges_of, reports_of, sums_of
+from tollkeeper_ledger.version_9 import REQUESTS, ROLLUP_COLUMNS, Row, charges_of, reports_of, sums_of
 
-_AT_ONCE = 1000
-"""Transactions, or accounts."""
+_READ_AT_ONCE = 10_000
+_INSERTED_AT_ONCE = 1000
+"""Rows, whatever they belong to: an account may have more charges than memory holds."""
 
 _SHIFT = 20
+_LARGEST = 2**63 - 1
 _CREATE = (
     "SET LOCAL statement_timeout = 0",
     "LOCK TABLE requests, charges, hours, days IN ACCESS EXCLUSIVE MODE",
@@ -47,6 +49,14 @@ _PARTITIONS = (
     "SELECT c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
     "WHERE i.inhparent = to_regclass('charges') ORDER BY c.relname"
 )
+_CHARGES = (
+    "SELECT account, place, amount, balance, time FROM charges_of_version_1 WHERE (account, place) > (%s, %s) "
+    "ORDER BY account, place LIMIT %s"
+)
+_WITH_SUMS = (
+    "SELECT place >> 20 FROM requests_of_version_1 WHERE place >= %s AND (workload IS NOT NULL OR tool IS NOT NULL) "
+    "ORDER BY place LIMIT %s"
+)
 
 
 def apply(session: Session) -> None:
@@ -73,25 +83,25 @@ def apply(session: Session) -> None:
 
 
 def _requests(session: Session) -> Iterator[Row]:
-    (last,) = session.ask("SELECT coalesce(max(place), 0) >> 20 FROM requests_of_version_1")[0]
-    for seq in range(0, int(last) + 1, _AT_ONCE):
-        within = {"first": seq << _SHIFT, "after": seq + _AT_ONCE << _SHIFT}
-        yield from session.ask(REQUESTS.format(requests="requests_of_version_1", **within))
+    within = {"requests": "requests_of_version_1", "first": 0, "after": _LARGEST}
+    while rows := session.ask(f"{REQUESTS.format(**within)} LIMIT {_READ_AT_ONCE}"):
+        yield from rows
+        within["first"] = rows[-1][0] + 1
 
 
 def _charges(session: Session) -> Iterator[Row]:
-    for (account,) in session.ask("SELECT DISTINCT account FROM charges_of_version_1 ORDER BY account"):
-        within = {"first": account, "after": account + 1}
-        yield from session.ask(CHARGES.format(charges="charges_of_version_1", more=", time", **within))
+    last: Sequence[int] = (-1, -1)
+    while rows := session.ask(_CHARGES, (*last, _READ_AT_ONCE)):
+        yield from rows
+        last = rows[-1][:2]
 
 
 def _bodies(session: Session) -> Iterator[tuple[int, bytes]]:
-    booked = session.ask(
-        "SELECT DISTINCT place >> 20 AS seq FROM requests_of_version_1 "
-        "WHERE workload IS NOT NULL OR tool IS NOT NULL ORDER BY seq"
-    )
-    for (seq,) in booked:
-        yield from session.ask("SELECT seq, body FROM transactions WHERE seq = %s", (seq,))
+    place = 0
+    while booked := session.ask(_WITH_SUMS, (place, _READ_AT_ONCE)):
+        for seq in dict.fromkeys(seq for (seq,) in booked):
+            yield from session.ask("SELECT seq, body FROM transactions WHERE seq = %s", (seq,))
+            place = seq + 1 << _SHIFT
 
 
 def _insert(session: Session, table: str, rows: Iterable[Sequence[Any]], columns: int) -> None:
@@ -99,7 +109,7 @@ def _insert(session: Session, table: str, rows: Iterable[Sequence[Any]], columns
     some: list[Sequence[Any]] = []
     for row in rows:
         some.append(row)
-        if len(some) == _AT_ONCE:
+        if len(some) == _INSERTED_AT_ONCE:
             session.change_all([(statement, one) for one in some])
             some.clear()
     session.change_all([(statement, one) for one in some])

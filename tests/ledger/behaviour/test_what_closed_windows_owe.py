@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, policy
 from tests.ledger.conftest import NewLedger
+from tollkeeper.amounts import Unit
+from tollkeeper.windows import Calendar
 from tollkeeper_ledger import corrections, handing
 from tollkeeper_ledger.corrections import Change
 from tollkeeper_ledger.export import verify
@@ -18,6 +20,7 @@ from tollkeeper_ledger.storage import LedgerAt
 
 DECEMBER, JANUARY = NOW + timedelta(days=20), NOW + timedelta(days=50)
 LIMIT = budget(rollover=250)
+PREPAID = budget(calendar=Calendar.FOREVER)
 IN_NOVEMBER, IN_DECEMBER, IN_JANUARY = (account_of(LIMIT, at) for at in (NOW, DECEMBER, JANUARY))
 
 
@@ -98,6 +101,39 @@ def test_what_is_left_of_a_grant_is_handed_on_at_once(desk: Desk) -> None:
     assert desk.account(IN_DECEMBER).granted == 350
     settle(desk)
     assert (desk.account(IN_DECEMBER).granted, desk.account(IN_DECEMBER).rolled_over) == (350, 0)
+
+
+def test_what_is_owed_ends_without_a_rollover_when_the_budget_is_prepaid_by_then(desk: Desk) -> None:
+    desk.open(LIMIT)
+    adjust(desk, IN_NOVEMBER, -900, NOW)
+    desk.open(LIMIT, DECEMBER)
+    without_policy(desk, IN_NOVEMBER, 70)
+    desk.policy = policy(PREPAID)
+    desk.open(PREPAID, DECEMBER)
+    balance = desk.account(account_of(PREPAID)).balance
+    assert (settle(desk), owed(desk)) == ([True], [])
+    assert desk.account(account_of(PREPAID)).balance == balance
+    verify(desk.export())
+
+
+def test_a_budget_that_is_prepaid_owes_nothing_for_its_closed_windows(desk: Desk) -> None:
+    desk.open(LIMIT)
+    adjust(desk, IN_NOVEMBER, -900, NOW)
+    desk.open(LIMIT, DECEMBER)
+    desk.policy = policy(PREPAID)
+    adjust(desk, IN_NOVEMBER, 70)
+    assert owed(desk) == []
+
+
+def test_what_is_owed_in_a_unit_in_which_the_limit_does_not_count_is_not_payable(desk: Desk) -> None:
+    desk.open(LIMIT)
+    adjust(desk, IN_NOVEMBER, -900, NOW)
+    desk.open(LIMIT, DECEMBER)
+    without_policy(desk, IN_NOVEMBER, 70)
+    (mark,) = owed(desk)
+    in_tokens = budget(rollover=250, unit=Unit.TOKENS)
+    payable = [handing.is_payable(policy(*limits), mark) for limits in ((), (in_tokens,), (LIMIT,))]
+    assert payable == [False, False, True]
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))

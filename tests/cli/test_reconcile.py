@@ -16,7 +16,7 @@ from tollkeeper.restated import spread
 from tollkeeper.usage import Buckets, Caller, Charge
 from tollkeeper_cli import operations
 from tollkeeper_cli.__main__ import main
-from tollkeeper_cli.operations import Correct
+from tollkeeper_cli.asked import Correct
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.history import read_history
 

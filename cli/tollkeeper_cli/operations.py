@@ -18,6 +18,7 @@ from tollkeeper.prices import PriceList
 from tollkeeper_cli import control
 from tollkeeper_cli.asked import Adjust, Correct, Refund, read, read_asked
 from tollkeeper_cli.control import WrongRequest
+from tollkeeper_cli.ledgers import check_there
 from tollkeeper_cli.settings import LEDGER_FILE
 from tollkeeper_ledger import corrections, opening
 from tollkeeper_ledger.corrections import Change, Corrected, Correction
@@ -128,12 +129,11 @@ async def carried_out(folder: Path, raw: Mapping[str, Any], ledger: LedgerAt | N
     Raises `InvalidValue` where there is no ledger, and what `control.ask`, `LedgerAuthority` and `perform` raise.
     """
     ledger = ledger or folder / LEDGER_FILE
-    if isinstance(ledger, Path) and not ledger.is_file():
-        raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
     raw = read_asked(raw)
     answer = control.ask(folder, raw)
     if answer is not None:
         return answer
+    check_there(ledger)
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList()))
     async with LedgerAuthority(ledger, policy, lambda: datetime.now(UTC)) as authority:
         return await perform(authority, raw)

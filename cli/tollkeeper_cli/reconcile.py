@@ -38,7 +38,7 @@ def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Pat
     """
     with told_in_one_line():
         rows = _rows(file)
-        with lines_of(None, config, data_dir) as lines:
+        with lines_of(None, config, data_dir, by_export=False) as lines:
             found = compare(read_history(lines), rows)
         for line in columns(list(_table(found))):
             click.echo(line)

@@ -57,10 +57,10 @@ def adjust_command(
 
     Nothing that is booked is changed: a new transaction puts it right, in this one account: budgets above it are not
     touched (refund corrects all levels). At most what was spent is given back; to put more into a budget, create a
-    TokenGrant.
+    TokenGrant; to let a quota count to more, raise its amount.
     """
-    namespace, slash, name = target.partition("/")
-    if not (slash and namespace and name):
+    namespace, _, name = target.partition("/")
+    if not (namespace and name) or "/" in name:
         raise click.UsageError(
             f"{target!r}: write the namespace and the name of the budget or quota, as in team/monthly"
         )
@@ -74,7 +74,7 @@ def adjust_command(
             "unit": unit,
         }
         if unreconciled and reference:
-            raise click.UsageError("--reference: what is given back of unreconciled usage takes none")
+            raise click.UsageError("--reference goes with no --unreconciled: leave one of them out")
         what = {"amount": amount, "reason": reason, "reference": reference, "unreconciled": unreconciled}
         _carry_out(config, data_dir, {"do": "adjust", **where, **what})
 

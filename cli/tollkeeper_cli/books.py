@@ -12,6 +12,7 @@ import click
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
+from tollkeeper_cli.ledgers import check_there
 from tollkeeper_cli.output import reader_may_leave, standard_output, whole_or_not_at_all
 from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_ledger.errors import ChainBroken, LedgerUnavailable
@@ -36,8 +37,6 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
     """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
     with told_in_one_line():
         ledger = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
-        if isinstance(ledger, Path) and not ledger.is_file():
-            raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
         with contextlib.ExitStack() as stack:
             lines = stack.enter_context(_lines_of(ledger))
             if output is None:
@@ -48,8 +47,9 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
 
 @contextlib.contextmanager
 def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
-    """The chain of a ledger file as lines. Raises `LedgerUnavailable` for a file that cannot be read, or is none."""
+    """The chain of a ledger as lines. Raises `InvalidValue` where there is none, `LedgerUnavailable` where it cannot be read."""
     try:
+        check_there(ledger)
         # The chain holds one of the reader's connections until it ends, or is closed.
         with contextlib.closing(open_reader(ledger)) as reader, contextlib.closing(reader.chain()) as chain:
             yield export(chain)

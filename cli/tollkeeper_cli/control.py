@@ -2,7 +2,7 @@
 
 SQLite has one writing process. A command that writes therefore asks it, over a Unix socket in the data folder that its
 owner alone may open (0600); where nothing runs, the command opens the ledger itself. One connection carries one request
-and one answer, each a line of JSON: `{"done": …}` or `{"error": "…"}`.
+and one answer, each a line of JSON: `{"done": …}` or `{"error": "…"}`, with `"wrong": true` where the request is at fault.
 """
 
 import asyncio
@@ -25,6 +25,11 @@ LARGEST_LINE = 4 << 20
 MOST_AT_ONCE = 8
 SECONDS = 30.0
 _LONGEST_ADDRESS = 100
+
+
+class WrongRequest(InvalidValue):
+    """What is asked for cannot be done as it is written, whatever stands in the ledger."""
+
 
 Perform = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
@@ -82,7 +87,9 @@ async def _answered(reader: asyncio.StreamReader, perform: Perform) -> bytes:
             raise InvalidValue("a request on the control socket is one JSON object in a line")
         answer: dict[str, Any] = {"done": await perform(request)}
     except (orjson.JSONDecodeError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        answer = {"error": f"the request cannot be read: {error}"}
+        answer = {"error": f"the request cannot be read: {error}", "wrong": True}
+    except WrongRequest as error:
+        answer = {"error": str(error), "wrong": True}
     except TollkeeperError as error:
         answer = {"error": str(error)}
     return orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
@@ -91,7 +98,8 @@ async def _answered(reader: asyncio.StreamReader, perform: Perform) -> bytes:
 def ask(folder: Path, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The answer of the process that owns the folder's ledger; `None` where none listens.
 
-    Raises `InvalidValue` with its words where it refuses, `Unavailable` where it does not answer.
+    Raises `InvalidValue` with its words where it refuses, `WrongRequest` where the request is at fault, and `Unavailable`
+    where it does not answer.
     """
     line = orjson.dumps(request, option=orjson.OPT_APPEND_NEWLINE)
     if len(line) > LARGEST_LINE:
@@ -109,7 +117,7 @@ def ask(folder: Path, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
         where = folder / SOCKET
         raise Unavailable(f"{where}: `tollkeeper up` did not answer ({error}); see its log, then try again") from error
     if "error" in answer:
-        raise InvalidValue(answer["error"])
+        raise (WrongRequest if answer.get("wrong") else InvalidValue)(answer["error"])
     done: Mapping[str, Any] = answer["done"]
     return done
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import click
 
 from tollkeeper.errors import TollkeeperError
+from tollkeeper_cli.control import WrongRequest
 from tollkeeper_cli.settings import InvalidSettings
 from tollkeeper_ledger.errors import ChainBroken
 
@@ -39,7 +40,7 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except ChainBroken as error:
         raise Violation(str(error)) from error
-    except InvalidSettings as error:
+    except (InvalidSettings, WrongRequest) as error:
         raise WrongUsage(str(error)) from error
     except (TollkeeperError, OSError) as error:
         raise Failed(_words(error)) from error

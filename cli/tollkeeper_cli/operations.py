@@ -1,4 +1,4 @@
-"""What the control socket can be asked, and how it is carried out on the ledger: corrections, nothing else.
+"""How what the control socket is asked is carried out on the ledger: corrections, nothing else.
 
 The same code runs in `tollkeeper up` and in a command that opened the ledger itself.
 """
@@ -7,17 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing import Any
 
 from tollkeeper.accounts import Account
-from tollkeeper.amounts import LARGEST, Unit, format_amount, parse_amount, parse_money
+from tollkeeper.amounts import format_amount
 from tollkeeper.errors import InvalidValue
-from tollkeeper.limits import AccountId, LimitRef
+from tollkeeper.limits import AccountId
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_cli import control
+from tollkeeper_cli.asked import Adjust, Correct, Refund, read, read_asked
+from tollkeeper_cli.control import WrongRequest
+from tollkeeper_cli.ledgers import check_there
 from tollkeeper_cli.settings import LEDGER_FILE
 from tollkeeper_ledger import corrections, opening
 from tollkeeper_ledger.corrections import Change, Corrected, Correction
@@ -25,78 +26,18 @@ from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader
 from tollkeeper_ledger.work import Work
 from tollkeeper_webhook.authority import LedgerAuthority
 
-Value = TypeVar("Value")
-Text = Annotated[str, Field(min_length=1, max_length=500)]
-Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST, strict=True)]
-
-
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Adjust(_Asked):
-    """Correct one account. `limit` empty: a budget, else a quota's limit. `at` picks the window; left out: now's."""
-
-    do: Literal["adjust"] = "adjust"
-    namespace: Text
-    name: Text
-    limit: str = ""
-    key: tuple[str, ...] = ()
-    at: datetime | None = None
-    unit: Unit | None = None
-    amount: Text
-    reason: Text
-    reference: Text | None = None
-    unreconciled: bool = False
-
-    @property
-    def ref(self) -> LimitRef:
-        """The limit that is meant."""
-        return LimitRef("TokenQuota" if self.limit else "TokenBudget", self.namespace, self.name, self.limit)
-
-
-class Refund(_Asked):
-    """Give a request back; `amount` is the part of its cost in dollars, left out: all."""
-
-    do: Literal["refund"] = "refund"
-    request: Text
-    amount: Text | None = None
-    reason: Text
-
-
-class Correct(_Asked):
-    """Book one correction of a reconciliation, unless its mark is booked. It may change no account (see `Fix`)."""
-
-    do: Literal["correct"] = "correct"
-    mark: Text
-    changes: Annotated[tuple[tuple[Text, Whole], ...], Field(max_length=20_000)]
-    reason: Text
-    details: dict[str, Any] = {}
-
-
 _NEVER = datetime.max.replace(tzinfo=UTC)
-Asked = Adjust | Refund | Correct
-_ASKED: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="do")])
 
 
 async def perform(authority: LedgerAuthority, raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Carry out a request. Raises `InvalidValue` for what is not one, and what the ledger raises."""
-    match asked := _read(raw):
+    match asked := read(raw):
         case Adjust():
             return await _adjust(authority, asked)
         case Refund():
-            cost = None if asked.amount is None else parse_money(asked.amount.removeprefix("+"))
-            return _told(await authority.correct(partial(_refund, asked=asked, cost=cost)))
+            return _told(await authority.correct(partial(_refund, asked=asked)))
         case Correct():
             return await authority.correct(partial(_correct, asked=asked))
-
-
-def _read(raw: Mapping[str, Any]) -> Asked:
-    try:
-        return _ASKED.validate_python(raw)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'do'}: {e['msg']}" for e in error.errors())
-        raise InvalidValue(wrong) from error
 
 
 async def _adjust(authority: LedgerAuthority, asked: Adjust) -> Mapping[str, Any]:
@@ -110,8 +51,7 @@ async def _adjust(authority: LedgerAuthority, asked: Adjust) -> Mapping[str, Any
             account = opening.open_account(work, limit, asked.key, now).id
         if account is None:
             raise InvalidValue(_missing(asked, known))
-        amount = parse_amount(asked.amount.removeprefix("+"), AccountId.parse(account).unit)
-        change = Change(account, amount)
+        change = Change(account, asked.amount_in(AccountId.parse(account).unit))
         if asked.unreconciled:
             holders = vanished.get(account, ())
             return corrections.release(work, policy, change, holders=holders, reason=asked.reason, now=now)
@@ -135,7 +75,7 @@ def _fits(asked: Adjust, keys: int) -> bool:
 def _chosen(known: Sequence[Account], asked: Adjust, at: datetime) -> str | None:
     """The one account whose window holds the instant."""
     if at.tzinfo is None:
-        raise InvalidValue(f"at: {at.isoformat()} has no time zone; write an offset, such as {at.isoformat()}Z")
+        raise WrongRequest(f"--at {at.isoformat()} has no time zone: write an offset, such as {at.isoformat()}Z")
     found = [
         account for account in known if account.holds(at) and asked.unit in (None, AccountId.parse(account.id).unit)
     ]
@@ -148,17 +88,20 @@ def _chosen(known: Sequence[Account], asked: Adjust, at: datetime) -> str | None
 
 
 def _missing(asked: Adjust, known: Sequence[Account]) -> str:
-    key = f" with the key {','.join(asked.key)}" if asked.key else " without a key"
+    what = f"{asked.ref} " + (f"with the key {','.join(asked.key)}" if asked.key else "without a key")
     if not known:
-        return f"{asked.ref}{key} has no account; see that name, --limit and --key are right, in the order of per:"
+        rest = "" if asked.limit else "; the limit of a TokenQuota is named by --limit"
+        return f"{what} has no account; see that name, --limit and --key are right, in the order of per:{rest}"
+    units = sorted({AccountId.parse(account.id).unit for account in known})
+    if asked.unit is not None and asked.unit not in units:
+        counted = " and ".join(units)
+        return f"{what} never counted {asked.unit}, but {counted}; name that with --unit, or leave --unit out"
     windows = ", ".join(AccountId.parse(account.id).window for account in known[-5:])
-    return (
-        f"{asked.ref}{key} has no account for this time; --at picks one of its windows, the last of which are {windows}"
-    )
+    return f"{what} has no account for this time; --at picks one of its windows, the last of which are {windows}"
 
 
-def _refund(work: Work, policy: PolicySet, now: datetime, *, asked: Refund, cost: int | None) -> Corrected:
-    return corrections.refund(work, policy, asked.request, cost=cost, reason=asked.reason, now=now)
+def _refund(work: Work, policy: PolicySet, now: datetime, *, asked: Refund) -> Corrected:
+    return corrections.refund(work, policy, asked.request, cost=asked.cost, reason=asked.reason, now=now)
 
 
 def _correct(work: Work, policy: PolicySet, now: datetime, *, asked: Correct) -> Mapping[str, Any]:
@@ -178,12 +121,6 @@ def _told(corrected: Corrected) -> Mapping[str, Any]:
     return {"transaction": corrected.transaction, "accounts": lines}
 
 
-def read_asked(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A request as it is sent: what is None left out, everything checked. Raises `InvalidValue`."""
-    given = {name: value for name, value in raw.items() if value is not None}
-    return _read(given).model_dump(mode="json", exclude_none=True)
-
-
 async def carried_out(folder: Path, raw: Mapping[str, Any], ledger: LedgerAt | None = None) -> Mapping[str, Any]:
     """Ask the process that runs over a folder; where none runs, open the ledger, do it, and close it again.
 
@@ -192,12 +129,11 @@ async def carried_out(folder: Path, raw: Mapping[str, Any], ledger: LedgerAt | N
     Raises `InvalidValue` where there is no ledger, and what `control.ask`, `LedgerAuthority` and `perform` raise.
     """
     ledger = ledger or folder / LEDGER_FILE
-    if isinstance(ledger, Path) and not ledger.is_file():
-        raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir")
     raw = read_asked(raw)
     answer = control.ask(folder, raw)
     if answer is not None:
         return answer
+    check_there(ledger)
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList()))
     async with LedgerAuthority(ledger, policy, lambda: datetime.now(UTC)) as authority:
         return await perform(authority, raw)

@@ -8,7 +8,8 @@ import click
 
 from tollkeeper.amounts import format_money
 from tollkeeper.errors import InvalidValue
-from tollkeeper.reconciliation import COLUMNS, Differences, Fix, ProviderRow, compare, read_rows
+from tollkeeper.providerfile import COLUMNS, ProviderRow, read_rows
+from tollkeeper.reconciliation import Differences, Fix, compare
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import Failed, Violation, told_in_one_line
 from tollkeeper_cli.operations import carried_out
@@ -16,6 +17,7 @@ from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_cli.what_if import columns, lines_of
 from tollkeeper_ledger.history import read_history
 
+_ENDINGS = (".csv", ".tsv", ".txt", ".json")
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
@@ -25,7 +27,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @options.config
 @options.data_dir
 def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Path | None) -> None:
-    """Compare a provider's usage (.csv, or .json: a list of objects) with the ledger, by day and model.
+    """Compare a provider's usage (.csv, .tsv and .txt: a table; .json: a list of objects) with the ledger, by day and model.
 
     Rows with an id are joined to the request whose answer had it, the others to the sum of their day (UTC) and model.
     What the file does not name is told, not compared.
@@ -36,7 +38,7 @@ def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Pat
     """
     with told_in_one_line():
         rows = _rows(file)
-        with lines_of(None, config, data_dir) as lines:
+        with lines_of(None, config, data_dir, by_export=False) as lines:
             found = compare(read_history(lines), rows)
         for line in columns(list(_table(found))):
             click.echo(line)
@@ -65,11 +67,11 @@ def _besides(found: Differences) -> Iterator[str]:
 
 
 def _rows(file: Path) -> tuple[ProviderRow, ...]:
-    if file.suffix not in (".csv", ".json"):
-        raise InvalidValue(f"{file}: name a file that ends in .csv or .json")
+    if file.suffix not in _ENDINGS:
+        raise InvalidValue(f"{file}: name a file that ends in {', '.join(_ENDINGS)}")
     try:
-        return read_rows(file.read_text(encoding="utf-8-sig"), as_json=file.suffix == ".json")
-    except (UnicodeDecodeError, InvalidValue) as error:
+        return read_rows(file.read_bytes(), as_json=file.suffix == ".json")
+    except InvalidValue as error:
         raise InvalidValue(f"{file}: {error}") from error
 
 

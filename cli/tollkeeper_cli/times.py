@@ -2,15 +2,15 @@
 
 from datetime import datetime
 
-from tollkeeper.errors import InvalidValue
+from tollkeeper_cli.control import WrongRequest
 
 
 def time_of(option: str, text: str | None) -> datetime | None:
-    """The instant of an RFC 3339 text. Raises `InvalidValue` that names the option."""
+    """The instant of an RFC 3339 text. Raises `WrongRequest` that names the option."""
     try:
         time = datetime.fromisoformat(text) if text else None
     except ValueError as error:
-        raise InvalidValue(f"{option} {text!r} is not a time: write RFC 3339, such as 2026-11-01T00:00:00Z") from error
+        raise WrongRequest(f"{option} {text!r} is not a time: write RFC 3339, such as 2026-11-01T00:00:00Z") from error
     if time is not None and time.tzinfo is None:
-        raise InvalidValue(f"{option} {text!r} has no time zone: write an offset, such as {time.isoformat()}Z")
+        raise WrongRequest(f"{option} {text!r} has no time zone: write an offset, such as {time.isoformat()}Z")
     return time

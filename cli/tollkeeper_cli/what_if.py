@@ -11,13 +11,13 @@ import click
 import orjson
 
 from tollkeeper.amounts import format_money
-from tollkeeper.errors import InvalidValue
 from tollkeeper.policy import PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper.whatif import Tally, WhatIf, breakdowns, what_if
 from tollkeeper.windows import format_time
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import WrongUsage, told_in_one_line
+from tollkeeper_cli.ledgers import check_there
 from tollkeeper_cli.policy_files import policies_in, prices_in
 from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_cli.times import time_of
@@ -96,15 +96,19 @@ def _named(ledger: Path | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lines_of(ledger: Path | None, config: Path | None, data_dir: Path | None) -> Iterator[Iterable[bytes]]:
-    """The lines of an export, or of what the ledger would export now. Raises `InvalidValue` where there is none."""
+def lines_of(
+    ledger: Path | None, config: Path | None, data_dir: Path | None, *, by_export: bool = True
+) -> Iterator[Iterable[bytes]]:
+    """The lines of an export, or of what the ledger would export now. Raises `InvalidValue` where there is none.
+
+    `by_export`: whether the command takes an export instead, so that it can be told.
+    """
     if ledger is not None:
         with ledger.open("rb") as file:
             yield file
         return
     booked = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
-    if isinstance(booked, Path) and not booked.is_file():
-        raise InvalidValue(f"{booked}: there is no ledger; name its folder with --data-dir, or an export with --ledger")
+    check_there(booked, ", or an export with --ledger" if by_export else "")
     reader = open_reader(booked)
     try:
         yield export(reader.chain())

@@ -88,6 +88,11 @@ class Account:
         return self.credit - self.spent - self.unreconciled
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in it and nothing was used: a prepaid budget before its first grant."""
+        return not (self.credit or self.spent or self.unreconciled)
+
+    @property
     def own_balance(self) -> int:
         """The balance without what is borrowed: nothing borrowed goes over into another window."""
         return self.balance - self.borrowed

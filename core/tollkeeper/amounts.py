@@ -18,10 +18,19 @@ NanoDollars = NewType("NanoDollars", int)
 NANODOLLARS_PER_DOLLAR = 10**9
 LARGEST = 2**63 - 1
 """The largest amount of either unit: what a 64-bit column holds."""
+LARGEST_STATED_MONEY = NanoDollars(10**18 - 1)
+"""The most money that a resource may state: 999999999.999999999 dollars. What several of them put into one account
+(allocation, rollover, grants, loans, less the minimum) has to fit a column too, so each stays well below `LARGEST`."""
+LARGEST_STATED_COUNT = Tokens(10**15 - 1)
+"""The most tokens or requests that a resource may state."""
 
 _MONEY = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]{1,9})?")
 _QUANTITY = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?([kMG])?")
 _POWER = {None: 0, "k": 3, "M": 6, "G": 9}
+
+
+class TooLarge(InvalidValue):
+    """An amount that is written as one, and is more than may be."""
 
 
 class Unit(StrEnum):
@@ -79,7 +88,8 @@ def parse_money(text: object) -> NanoDollars:
         )
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
     whole, _, fraction = digits.partition(".")
-    return NanoDollars(_within(sign * (int(whole) * NANODOLLARS_PER_DOLLAR + int(fraction.ljust(9, "0"))), text))
+    value = sign * (int(whole) * NANODOLLARS_PER_DOLLAR + int(fraction.ljust(9, "0")))
+    return NanoDollars(_within(value, text, Unit.USD))
 
 
 def parse_quantity(value: int | str) -> Tokens:
@@ -87,7 +97,7 @@ def parse_quantity(value: int | str) -> Tokens:
     if isinstance(value, bool) or (isinstance(value, int) and value < 0):
         raise InvalidValue(f"{value!r} is not a quantity: write a whole number that is not negative")
     if isinstance(value, int):
-        return Tokens(_within(value, value))
+        return Tokens(_within(value, value, Unit.TOKENS))
     match = _QUANTITY.fullmatch(value)
     if match is None:
         raise InvalidValue(
@@ -98,13 +108,25 @@ def parse_quantity(value: int | str) -> Tokens:
     power = _POWER[suffix]
     if len(fraction) > power:
         raise InvalidValue(f"{value!r} is not a whole number")
-    return Tokens(_within(int(whole + fraction) * 10 ** (power - len(fraction)), value))
+    return Tokens(_within(int(whole + fraction) * 10 ** (power - len(fraction)), value, Unit.TOKENS))
 
 
-def _within(value: int, shown: object) -> int:
-    if abs(value) > LARGEST:
-        raise InvalidValue(
-            f"{shown!r} is too large: the largest amount is {format_money(LARGEST)} dollars, or {LARGEST} tokens"
+def largest_stated(unit: Unit) -> int:
+    """The most that a resource may state of a unit."""
+    return LARGEST_STATED_MONEY if unit.is_money else LARGEST_STATED_COUNT
+
+
+def parse_stated(value: int | str, unit: Unit) -> int:
+    """`parse_amount` of what a resource states. Raises `TooLarge` beyond `largest_stated`, else `InvalidValue`."""
+    return _within(parse_amount(value, unit), value, unit, largest_stated(unit))
+
+
+def _within(value: int, shown: object, unit: Unit, largest: int = LARGEST) -> int:
+    if abs(value) > largest:
+        counted = "dollars" if unit.is_money else "requests" if unit is Unit.REQUESTS else "tokens"
+        text = repr(shown) if len(str(shown)) <= 40 else f"{str(shown)[:40]}…"
+        raise TooLarge(
+            f"{text} is too large: the largest amount is {format_amount(largest, unit)} {counted}; write at most that"
         )
     return value
 

@@ -13,6 +13,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tollkeeper.amounts import TooLarge, format_amount, largest_stated
 from tollkeeper.errors import InvalidValue
 from tollkeeper.keys import ApiKey
 from tollkeeper.lenders import with_lenders
@@ -196,6 +197,12 @@ def grant_problems(grant: TokenGrant, resources: Resources) -> Iterator[Problem]
         return
     try:
         grant.spec.amount_in(budget.spec.amount_unit)
+    except TooLarge:
+        unit = budget.spec.amount_unit
+        reason = (
+            f"{grant.spec.amount!r} is too large: the largest amount is {format_amount(largest_stated(unit), unit)}"
+        )
+        yield Problem(ref, "spec.amount", "TooLarge", reason, "write at most that, or grant it in parts")
     except InvalidValue:
         reason = f"{grant.spec.amount!r} is not an amount of {budget.spec.unit}, the unit of the TokenBudget {name}"
         example = '"25.00" with its quotes' if budget.spec.amount_unit.is_money else "2M"

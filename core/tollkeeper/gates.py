@@ -139,7 +139,8 @@ def _closed(closing: list[_Standing]) -> str:
         amounts = f": balance {balance} {unit}, minimum {minimum}"
     reset = f", resets {first.reset_text}" if first.resets else ", never resets"
     also = f"; also used up: {_names(others)}" if others else ""
-    message = f"{first.limit.ref} is used up{amounts}{reset}{also}; {_remedy(first)}"
+    state = "has nothing in it" if first.is_own and first.account.is_empty else "is used up"
+    message = f"{first.limit.ref} {state}{amounts}{reset}{also}; {_remedy(first)}"
     return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
 
 

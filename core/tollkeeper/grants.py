@@ -117,6 +117,12 @@ def carry(limit: Limit, previous: Account, shares: Iterable[Share], start: datet
     )
 
 
+def carries(limit: Limit) -> bool:
+    """Whether anything may go from one window of a limit into the next: a grant names a budget, and no key."""
+    takes_grants = limit.ref.kind == "TokenBudget" and not (limit.per or limit.each_tenant)
+    return limit.rollover > 0 or takes_grants
+
+
 def own_left(account: Account, shares: Iterable[Share]) -> int:
     """What an account has left of its own credit without its unexpired grants; what is held counts as used."""
     left = Purse.of(account, shares, with_held=True).left()

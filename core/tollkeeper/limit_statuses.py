@@ -139,6 +139,8 @@ def _within(phase: Phase, stories: Sequence[str]) -> Condition:
 def _story(counted: Counted, zone: str) -> str:
     """One limit in a sentence: what is left, of how much, until when, and for whom if it has keys."""
     limit, account = counted.limit, counted.tightest()
+    if _awaits_grant(counted):
+        return "Nothing is in it"
     name = f"{limit.ref.limit}: " if limit.ref.limit else ""
     whose = f" for {','.join(AccountId.parse(account.id).key)}" if is_keyed(limit) and account.id else ""
     until = f", resets {format_column_time(counted.window.end, zone)} {zone}" if counted.window.end else ""
@@ -149,16 +151,26 @@ def _story(counted: Counted, zone: str) -> str:
 
 def _consequence(counted: Counted, phase: Phase) -> Iterator[str]:
     """What a used up budget does, and what ends it: only Hard blocks (B3), and workloads only where it gates them (K3)."""
-    limit = counted.limit
+    limit, ref = counted.limit, counted.limit.ref
     if phase is not Phase.INSUFFICIENT:
         return
     if limit.enforcement is not Enforcement.HARD:
         yield f"{limit.enforcement} enforcement refuses nothing"
         return
     refused = "requests and new workloads" if limit.blocks_workloads else "the requests it counts"
+    if _awaits_grant(counted):
+        yield f"{refused} are refused until a TokenGrant is created in {ref.namespace} with budgetRef.name: {ref.name}"
+        return
     reset = "it resets or " if counted.window.end else ""
     remedy = "its allocation is raised" if is_keyed(limit) else "a TokenGrant is applied"
     yield f"{refused} are refused until {reset}{remedy}"
+
+
+def _awaits_grant(counted: Counted) -> bool:
+    """Whether a budget lives on grants and has none: nothing is wrong, and nothing resets it."""
+    limit = counted.limit
+    takes_grants = limit.ref.kind == "TokenBudget" and not is_keyed(limit)
+    return takes_grants and limit.allocation == 0 and counted.total().is_empty
 
 
 def _binding(ordered: Sequence[tuple[str, Counted]]) -> str:

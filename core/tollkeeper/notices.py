@@ -95,7 +95,12 @@ def gate_notices(before: Status, now: Status) -> Iterator[Notice]:
 
 
 def thresholds_reached(limit: Limit, account: Account) -> frozenset[int]:
-    """The thresholds of a limit that an account has reached (R8). Which of them are new, the ledger knows."""
+    """The thresholds of a limit that an account has reached (R8). Which of them are new, the ledger knows.
+
+    Of nothing no part is used: a budget without a grant would tell all of them at once, and never again.
+    """
+    if account.is_empty:
+        return frozenset()
     reached = account.utilization(limit)
     return frozenset(threshold for threshold in limit.thresholds if threshold <= reached)
 

@@ -12,40 +12,17 @@ the provider's own figure. What only one side has is shown and not booked: a fil
 row is that we never saw.
 """
 
-import csv
-import io
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
-import orjson
-
-from tollkeeper.amounts import LARGEST, Unit, parse_money
-from tollkeeper.errors import InvalidValue
+from tollkeeper.amounts import Unit
 from tollkeeper.history import BookedUsage, History
 from tollkeeper.limits import AccountId
+from tollkeeper.providerfile import ProviderRow
 from tollkeeper.restated import Restated, day_of, spread
-from tollkeeper.usage import BUCKETS, Buckets
-
-COLUMNS = ("id", "date", "model", "cost", *BUCKETS)
-"""The columns of a provider's file; `id` or `date` stands in every row, `model` and `cost` (dollars) too."""
-
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderRow:
-    """One row of a provider's usage. `cost` in nano-dollars."""
-
-    place: str
-    id: str | None
-    day: date | None
-    model: str
-    cost: int
-    buckets: Buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,84 +191,3 @@ def _changes(usages: Sequence[BookedUsage], parts: Sequence[int]) -> dict[str, i
             if AccountId.parse(charge.account).unit is Unit.USD:
                 changes[charge.account] -= part
     return {account: part for account, part in changes.items() if part}
-
-
-def read_rows(text: str, *, as_json: bool) -> tuple[ProviderRow, ...]:
-    """The rows of a CSV file with a header, or of a JSON list of objects, in `COLUMNS`.
-
-    Raises `InvalidValue` that names the row and the column: unknown columns, no id and no date, an id that comes twice,
-    costs and tokens that are negative, not whole or too large.
-    """
-    raws = _json_rows(text) if as_json else _csv_rows(text)
-    rows = tuple(_row(place, raw) for place, raw in raws)
-    seen: dict[str, str] = {}
-    for row in rows:
-        if row.id is not None and row.id in seen:
-            raise InvalidValue(f"{row.place}: the id {row.id!r} stands in {seen[row.id]} too; a request has one row")
-        if row.id is not None:
-            seen[row.id] = row.place
-    if not rows:
-        raise InvalidValue("the file has no rows")
-    return rows
-
-
-def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    try:
-        for raw in reader:
-            place = f"line {reader.line_num}"
-            if None in raw or None in raw.values():
-                raise InvalidValue(f"{place}: it has more or fewer cells than the header")
-            yield place, {name: value for name, value in raw.items() if value != ""}
-    except csv.Error as error:
-        raise InvalidValue(f"line {reader.line_num}: it is not CSV: {error}") from error
-
-
-def _json_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        raws = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidValue(f"it is not JSON: {error}") from error
-    if not isinstance(raws, list) or not all(isinstance(raw, dict) for raw in raws):
-        raise InvalidValue("it is not a JSON list of objects")
-    for number, raw in enumerate(raws, start=1):
-        yield f"row {number}", raw
-
-
-def _row(place: str, raw: Mapping[str, Any]) -> ProviderRow:
-    if unknown := raw.keys() - set(COLUMNS):
-        raise InvalidValue(f"{place}: {min(unknown)!r} is not a column: use {', '.join(COLUMNS)}")
-    for needed in ("model", "cost"):
-        if not isinstance(raw.get(needed), str) or not raw[needed]:
-            raise InvalidValue(f'{place}, {needed}: it is missing, or not a text; a cost is dollars such as "0.0125"')
-    if not raw.get("id") and not raw.get("date"):
-        raise InvalidValue(f"{place}: it has neither an id nor a date")
-    try:
-        cost = parse_money(raw["cost"])
-        counts = {name: _count(name, raw[name]) for name in BUCKETS if name in raw}
-        day = _day(raw["date"]) if raw.get("date") else None
-    except InvalidValue as error:
-        raise InvalidValue(f"{place}: {error}") from error
-    if cost < 0:
-        raise InvalidValue(f"{place}, cost: {raw['cost']} is negative")
-    return ProviderRow(place, str(raw["id"]) if raw.get("id") else None, day, raw["model"], cost, Buckets(**counts))
-
-
-def _count(name: str, value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if type(value) is not int or not 0 <= value <= LARGEST:
-        raise InvalidValue(f"{name}={value!r} is not a count of tokens: write a whole number that is not negative")
-    return value
-
-
-def _day(text: object) -> date:
-    try:
-        if isinstance(text, str) and _DAY.fullmatch(text):
-            return date.fromisoformat(text)
-        time = datetime.fromisoformat(str(text))
-    except ValueError as error:
-        raise InvalidValue(f"date {text!r} is not a day: write 2026-11-21") from error
-    if time.tzinfo is None:
-        raise InvalidValue(f"date {text!r} has no time zone: write the day alone, or an offset")
-    return time.astimezone(UTC).date()

@@ -2,7 +2,8 @@
 
 The rules are those of `compile` itself, so that nothing is admitted that the operator then cannot use. Three more
 speak of a change: what it does to what was counted already (`changes`, B7); it is not blamed for what was wrong
-before it; and what it breaks in other objects is told, not refused. One speaks of what is new:
+before it; and what it breaks in other objects is told, not refused. What a change makes odd about tenants is told as well,
+once (`oddities`). One speaks of what is new:
 a grant that has lapsed already is admitted with a warning, once. It is not refused: files that are kept and applied
 again, to a rebuilt cluster too, hold grants whose time is over.
 """
@@ -12,10 +13,11 @@ from datetime import datetime
 
 from tollkeeper.changes import changes
 from tollkeeper.compile import compile_policy
+from tollkeeper.oddities import oddities
 from tollkeeper.prices import PriceList
 from tollkeeper.problems import ObjectRef, Problem, Severity, problems_of
 from tollkeeper.references import Resources, ref_of
-from tollkeeper.resources import AnyResource, TokenGrant
+from tollkeeper.resources import AnyResource, Tenant, TokenGrant
 from tollkeeper.tenants import Namespace, resolve
 from tollkeeper.windows import format_time
 
@@ -40,7 +42,8 @@ def check(
     broken = [_in_others(problem) for problem in after if problem.ref != ref and problem not in before]
     tree = resolve(resources.tenants, namespaces)
     changed = changes(former, new, tree) if former is not None else _lapsed_at_birth(new, now)
-    return (*told, *changed, *(problem for problem in broken if problem is not None))
+    odd = _odd_by_it(new, resources, namespaces) if isinstance(new, Tenant) else ()
+    return (*told, *changed, *odd, *(problem for problem in broken if problem is not None))
 
 
 def check_removal(ref: ObjectRef, resources: Resources, namespaces: Mapping[str, Namespace]) -> tuple[Problem, ...]:
@@ -66,6 +69,12 @@ def _as_warning(problem: Problem) -> Problem:
 def _in_others(problem: Problem) -> Problem | None:
     """What a change does to another object; a merely shifted warning there is nobody's news."""
     return _as_warning(problem) if problem.refuses else None
+
+
+def _odd_by_it(new: Tenant, resources: Resources, namespaces: Mapping[str, Namespace]) -> tuple[Problem, ...]:
+    """What a change makes odd, of the tenant itself or of those below it."""
+    known = oddities(resources.tenants, namespaces)
+    return tuple(one for one in oddities(resources.having(new).tenants, namespaces) if one not in known)
 
 
 def _lapsed_at_birth(new: AnyResource, now: datetime) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from tollkeeper import accounts as rules
 from tollkeeper.amounts import LARGEST, Unit, format_amount
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
+from tollkeeper.limits import AccountId
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.lending import settle
@@ -103,10 +104,7 @@ def _known(work: Work, change: Change) -> tuple[rules.Account, str]:
 def _changed(work: Work, policy: PolicySet, change: Change, now: datetime) -> tuple[rules.Account, str]:
     account, unit = _known(work, change)
     if change.amount > account.spent:
-        spent, asked = (format_amount(value, Unit(unit)) for value in (account.spent, change.amount))
-        raise InvalidValue(
-            f"{change.account}: {spent} {unit} was spent and {asked} cannot be given back; put in more with a TokenGrant"
-        )
+        raise InvalidValue(_more_than_was_spent(change, account, Unit(unit)))
     if account.spent - change.amount > LARGEST:
         raise InvalidValue(f"{change.account}: more than {LARGEST} would be spent, which no account can hold")
     limit = limit_of(policy, change.account, account, unit)
@@ -114,6 +112,13 @@ def _changed(work: Work, policy: PolicySet, change: Change, now: datetime) -> tu
     work.put(corrected, unit)
     settle_carry(work, limit, account, corrected, now)
     return corrected, unit
+
+
+def _more_than_was_spent(change: Change, account: rules.Account, unit: Unit) -> str:
+    spent, asked = (format_amount(value, unit) for value in (account.spent, change.amount))
+    is_quota = AccountId.parse(change.account).ref.kind == "TokenQuota"
+    remedy = "a quota takes no grants: raise its limit's amount" if is_quota else "put in more with a TokenGrant"
+    return f"{change.account}: {spent} {unit} was spent and {asked} cannot be given back; {remedy}"
 
 
 def adjust(
@@ -143,13 +148,15 @@ def release(
     """
     _check_reason(reason)
     account, unit = _known(work, change)
+    if change.amount < 0:
+        raise InvalidValue(f"{change.account}: what is unreconciled can only be given back; adjust it to charge more")
     left, told = change.amount, {}
     for lease in (work.lease(holder, change.account) for holder in holders):
         if lease.lapsed and left > 0 < lease.outstanding:
             told[lease.holder] = min(left, lease.outstanding)
             left -= told[lease.holder]
             work.put_lease(lease.grown(-told[lease.holder]))
-    if change.amount < 0 or left:
+    if left:
         stands, asked = (format_amount(value, Unit(unit)) for value in (account.unreconciled, change.amount))
         raise InvalidValue(
             f"{change.account}: {stands} {unit} stands unreconciled and {asked} cannot be given back of it"

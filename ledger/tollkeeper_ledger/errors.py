@@ -10,6 +10,10 @@ class LedgerUnavailable(Unavailable):
     """
 
 
+class NoLedger(LedgerUnavailable):
+    """The database answers and holds no ledger: no authority ever opened one there."""
+
+
 class Unstorable(TollkeeperError):
     """One call asks for what the ledger cannot store; nothing of it was booked, and asking again changes nothing."""
 

@@ -13,7 +13,7 @@ from tollkeeper.accounts import Account
 from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
-from tollkeeper.grants import Carry, Purse, Share, carry, continued
+from tollkeeper.grants import Carry, Purse, Share, carries, carry, continued
 from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper.windows import Window
@@ -39,7 +39,7 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime, 
         if overlapped := _cut_off_by(work, fresh, now) if cuts else None:
             opened = _credit(work, limit, fresh, allocation=limit.allocation, now=now)
             return go_on(work, limit, expire_due(work, limit, overlapped, now), opened, now)
-        carried = _carried(work, limit, fresh, now) if _carries(limit) else Carry(0, ())
+        carried = _carried(work, limit, fresh, now) if carries(limit) else Carry(0, ())
         return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
     return kept_up(work, limit, known[0], window, now)
 
@@ -81,13 +81,7 @@ def has_handed_on(work: Work, limit: Limit, account: Account, now: datetime) -> 
     ended = account.window_end is not None and account.window_end <= now
     if not ended:
         return False
-    return cut_into(work, account) is not None or (_carries(limit) and work.next_account(account) is not None)
-
-
-def _carries(limit: Limit) -> bool:
-    """Whether anything may go from one window of a limit into the next: a grant names a budget, and no key."""
-    takes_grants = limit.ref.kind == "TokenBudget" and not (limit.per or limit.each_tenant)
-    return limit.rollover > 0 or takes_grants
+    return cut_into(work, account) is not None or (carries(limit) and work.next_account(account) is not None)
 
 
 def _carried(work: Work, limit: Limit, fresh: Account, now: datetime) -> Carry:

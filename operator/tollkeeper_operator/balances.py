@@ -2,6 +2,9 @@
 
 The ledger tells which accounts changed; only those are read again. Reading is the ledger's own (any thread), opening an
 account is a booking. What cannot be read leaves the last numbers and their age standing (I5).
+
+A window into which nothing goes over is opened by whoever uses it first: until then its accounts are known without having
+been booked, whole. Else a limit by the minute would book a transaction every minute though nobody uses it.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ from tollkeeper.books import Books
 from tollkeeper.counted import Counted, is_keyed
 from tollkeeper.errors import Unavailable
 from tollkeeper.forecast import Forecast, NotEnoughHistory, forecast, slice_seconds_for
+from tollkeeper.grants import carries
 from tollkeeper.limits import AccountId, Limit, LimitRef
 from tollkeeper.policy import PolicySet
 from tollkeeper.statuses import Freshness
@@ -34,6 +38,18 @@ def _by_key(accounts: Iterable[Account]) -> dict[tuple[str, ...], Account]:
     return {AccountId.parse(account.id).key: account for account in accounts}
 
 
+def _begins_whole(limit: Limit) -> bool:
+    """Whether a window of the limit begins with its allocation, whatever was in the one before."""
+    return not (carries(limit) or limit.borrowing or limit.lending)
+
+
+def _unopened(limit: Limit, key: tuple[str, ...], now: datetime) -> Account:
+    """The account that the first use will open: as it stands until then."""
+    identity, window = limit.account_at(key, now)
+    start = window.start if window.end else None
+    return Account(identity.text, start, window.end, allocation=limit.allocation, minimum=limit.minimum)
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """An account as it was, maybe in the window before (None: it is new to us), and as it is."""
@@ -48,6 +64,8 @@ class _Held:
     limit: Limit
     window: Window
     is_read: bool = False
+    may_idle: bool = False
+    """Whether its accounts are opened by their first use: the limit is as it was in the window before, and all are whole."""
     accounts: dict[str, Account] = field(default_factory=dict)
     previous: dict[tuple[str, ...], Account] = field(default_factory=dict)
     """The accounts of the window before, by key: what those of this window moved on from."""
@@ -104,7 +122,7 @@ class Balances:
         return frozenset(id_ for held in self._held.values() if not held.limit.per for id_ in held.accounts)
 
     async def adopt(self, policy: PolicySet, now: datetime) -> None:
-        """Hold the accounts of exactly the limits in force, opened where they are new, in the windows of now.
+        """Hold the accounts of exactly the limits in force, opened where a limit is new or changed, in the windows of now.
 
         Raises `Unavailable`; what was read until then is held.
         """
@@ -118,7 +136,7 @@ class Balances:
         return tuple(held.limit for held in self._held.values() if not held.is_read or held.ended(now))
 
     async def roll(self, limits: Sequence[Limit], now: datetime) -> None:
-        """Open the window of now for limits whose window has ended. Raises `Unavailable`."""
+        """Come to the window of now with limits whose window has ended. Raises `Unavailable`."""
         if limits:
             await self._bring_up(limits, now)
 
@@ -180,15 +198,21 @@ class Balances:
         self._heard(now)
 
     async def _keys(self, limit: Limit, now: datetime) -> list[tuple[str, ...]]:
-        """The keys whose accounts are opened: the one that all share, one for each selected tenant, or those in use."""
+        """The keys whose accounts are opened: the one that all share, one for each selected tenant, or those in use; where
+        windows begin whole, of a limit that is as it was, none."""
         window = limit.calendar.window_at(now)
         held = self._held.get(limit.ref)
         if held is None or held.window != window:
             gone = _by_key(held.accounts.values()) if held else {}
-            held = self._held[limit.ref] = _Held(limit, window, previous=gone)
+            may_idle = held is not None and _begins_whole(limit)
+            held = self._held[limit.ref] = _Held(
+                held.limit if held else limit, window, may_idle=may_idle, previous=gone
+            )
+        held.may_idle &= held.limit == limit
         held.limit = limit
         if not limit.per:
-            return [(tenant,) for tenant in sorted(limit.tenants)] if limit.each_tenant else [()]
+            keys: list[tuple[str, ...]] = [(tenant,) for tenant in sorted(limit.tenants)] if limit.each_tenant else [()]
+            return await self._used_otherwise(held, keys, now) if held.may_idle else keys
         if not held.is_read and not held.previous:
             held.previous = await self._borrowers_before(limit, window)
         reader = self.books.reader
@@ -204,6 +228,15 @@ class Balances:
         # A key that borrowed is opened at once, used or not: with that its loan of the window before goes back.
         borrowed = {key for key, account in held.previous.items() if account.borrowed}
         return [key for key, one in used.items() if one != stated] + sorted(borrowed - used.keys())
+
+    async def _used_otherwise(self, held: _Held, keys: list[tuple[str, ...]], now: datetime) -> list[tuple[str, ...]]:
+        """Those of the keys whose accounts somebody opened with other amounts; all others are held, opened or not."""
+        limit, reader = held.limit, self.books.reader
+        used = _by_key(await self._ask(lambda: reader.accounts_of(limit, held.window.key())))
+        for key in keys:
+            self._put(used.get(key) or _unopened(limit, key, now))
+        stated = (limit.allocation, limit.minimum)
+        return [key for key in keys if key in used and (used[key].allocation, used[key].minimum) != stated]
 
     async def _borrowers_before(self, limit: Limit, window: Window) -> dict[tuple[str, ...], Account]:
         """The accounts of the window before, where we have only begun to look and keys may have borrowed in it."""

@@ -7,6 +7,7 @@ answer is met, and how what is left of a grant is learned.
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from tollkeeper.amounts import TooLarge
 from tollkeeper.books import Books, Grant, GrantState
 from tollkeeper.errors import InvalidValue, Unavailable
 from tollkeeper.limits import Limit, LimitRef
@@ -46,6 +47,8 @@ def obstacle(grant: TokenGrant, limit: Limit | None, now: datetime) -> Fault | N
         return Fault("BudgetNotFound", message, waits=True)
     try:
         grant.spec.amount_in(limit.unit)
+    except TooLarge as error:
+        return Fault("TooLarge", str(error))
     except InvalidValue as error:
         return Fault("WrongUnit", f"{error}; create another grant in the budget's unit")
     effective = grant.spec.effective_from

@@ -5,6 +5,7 @@ import stat
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.cli.program import beside, tollkeeper
 from tests.ledger.builders import Desk, account_of, budget, policy, record
 from tollkeeper.amounts import Unit
 from tollkeeper.leases import LeaseRequest, Want
-from tollkeeper.limits import Dimension, Enforcement
+from tollkeeper.limits import Dimension, Enforcement, LimitRef
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper.usage import Charge
 from tollkeeper_cli import control
@@ -148,14 +149,28 @@ def test_a_refund_gives_back_and_a_second_one_fails(data: Path) -> None:
     [
         (("monthly", "--amount", "1", "--reason", "x"), 2, "write the namespace and the name"),
         (("team/monthly", "--amount", "1"), 2, "Missing option '--reason'"),
-        (("team/monthly", "--amount", "NaN", "--reason", "x"), 1, "'NaN' is not an amount of money"),
-        (("team/monthly", "--amount", "9223372037", "--reason", "x"), 1, "is too large: the largest amount is"),
-        (("team/monthly", "--amount", "1", "--reason", ""), 1, "reason: String should have at least 1 character"),
+        (("team/monthly/x", "--amount", "1", "--reason", "x"), 2, "write the namespace and the name"),
+        (("team/monthly", "--amount", "NaN", "--reason", "x"), 2, "--amount 'NaN' is not an amount: write dollars such as"),
+        (("team/monthly", "--amount", "", "--reason", "x"), 2, "--amount is empty: write dollars such as 25.00"),
+        (("team/monthly", "--amount", "0.00", "--reason", "x"), 2, "--amount 0.00: a correction of 0 changes nothing"),
+        (("team/monthly", "--amount", "2M", "--reason", "x"), 2,
+         "--amount '2M': TokenBudget team/monthly counts USD; write dollars with at most 9 decimals, such as 25.00"),
+        (("team/users", "--key", "alice", "--amount", "1.5", "--reason", "x"), 2,
+         "--amount '1.5': TokenBudget team/users counts Tokens; write a whole number, or one with k, M or G, such as 2M"),
+        (("team/monthly", "--amount", "9223372037", "--reason", "x"), 2, "is too large: the largest amount is"),
+        (("team/monthly", "--unreconciled", "--amount", "-1", "--reason", "x"), 2,
+         "--amount -1: --unreconciled only gives back; write the amount without its -"),
+        (("team/monthly", "--unreconciled", "--reference", "T-1", "--amount", "1", "--reason", "x"), 2, "leave one of them"),
+        (("team/monthly", "--amount", "1", "--reason", ""), 2, "--reason is empty: say why"),
+        (("team/monthly", "--amount", "1", "--reason", "  "), 2, "--reason is empty: say why"),
+        (("team/monthly", "--amount", "1", "--reason", "x" * 501), 2, "--reason has 501 characters: shorten it to 500"),
+        (("team/monthly", "--amount", "1", "--reason", "x", "--reference", ""), 2, "--reference is empty: name what"),
+        (("team/monthly", "--amount", "1", "--unit", "Tokens", "--reason", "x"), 1, "never counted Tokens, but USD"),
         (("team/other", "--amount", "1", "--reason", "x"), 1, "TokenBudget team/other without a key has no account"),
         (("team/users", "--amount", "1", "--reason", "x"), 1, "TokenBudget team/users without a key has no account"),
         (("team/monthly", "--at", "2020-01-01T00:00:00Z", "--amount", "1", "--reason", "x"), 1, "--at picks one of"),
-        (("team/monthly", "--at", "2020-01-01", "--amount", "1", "--reason", "x"), 1, "such as 2020-01-01T00:00:00Z"),
-        (("team/monthly", "--at", "soon", "--amount", "1", "--reason", "x"), 1, "is not a time"),
+        (("team/monthly", "--at", "2020-01-01", "--amount", "1", "--reason", "x"), 2, "such as 2020-01-01T00:00:00Z"),
+        (("team/monthly", "--at", "soon", "--amount", "1", "--reason", "x"), 2, "is not a time"),
         (("team/monthly", "--amount", "1", "--reason", "x"), 1, "put in more with a TokenGrant"),
     ],
 )  # fmt: skip
@@ -167,6 +182,36 @@ def test_what_cannot_be_adjusted_is_named_in_one_line(
     assert told.out == ""
     assert says in told.err
     assert spent(data) == 6 * 10**8
+
+
+def test_no_grant_is_advised_for_a_quota(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ref = LimitRef("TokenQuota", "team", "caps", "daily")
+    daily = replace(budget(allocation=5000, unit=Unit.TOKENS), ref=ref)
+    counted = account_of(daily, NOW)
+    desk = Desk(tmp_path / "ledger.db", daily)
+    desk.charge(record("g", Charge(counted, 100, 0), admitted_at=NOW, finished_at=NOW), now=NOW)
+    desk.store.close()
+    what = ("adjust", "team/caps", "--limit", "daily", "--amount", "101", "--reason", "x")
+    assert main([*what, "--data-dir", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert (
+        "100 Tokens was spent and 101 cannot be given back; a quota takes no grants: raise its limit's amount" in told
+    )
+
+
+async def test_a_running_process_tells_wrong_usage_apart_too(data: Path) -> None:
+    async with running(data):
+        done = await beside("adjust", "team/monthly", "--amount", "2M", "--reason", "x", "--data-dir", data)
+    assert done.returncode == 2
+    assert "TokenBudget team/monthly counts USD" in done.stderr
+
+
+@pytest.mark.parametrize(("amount", "says"), [("2M", "is in USD; write dollars"), ("-1", "gives back more than 0")])
+def test_a_part_that_cannot_be_refunded_is_wrong_usage(
+    data: Path, capsys: pytest.CaptureFixture[str], amount: str, says: str
+) -> None:
+    assert main(["refund", "r1", "--amount", amount, "--reason", "x", "--data-dir", str(data)]) == 2
+    assert says in capsys.readouterr().err
 
 
 async def test_a_refusal_of_the_running_process_reads_like_one_of_the_command(data: Path) -> None:

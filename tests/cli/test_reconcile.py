@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from tests.cli.program import tollkeeper
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tollkeeper.limits import Enforcement
-from tollkeeper.reconciliation import ProviderRow, compare
+from tollkeeper.providerfile import ProviderRow
+from tollkeeper.reconciliation import compare
 from tollkeeper.restated import spread
 from tollkeeper.usage import Buckets, Caller, Charge
 from tollkeeper_cli import operations
 from tollkeeper_cli.__main__ import main
-from tollkeeper_cli.operations import Correct
+from tollkeeper_cli.asked import Correct
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.history import read_history
 
@@ -148,12 +149,32 @@ def test_what_a_file_leaves_out_of_its_days_is_told_and_not_compared(
     ("text", "says"),
     [
         ("id,model,cost\nid-0,gpt-5,-1\n", "line 2, cost: -1 is negative"),
-        ("id,model,cost\nid-0,gpt-5,NaN\n", "line 2: 'NaN' is not an amount of money"),
-        ("id,model,cost\nid-0,gpt-5,9223372037\n", "line 2: '9223372037' is too large"),
-        ("id,model,price\nid-0,gpt-5,1\n", "line 2: 'price' is not a column"),
+        ("id,model,cost\nid-0,gpt-5,NaN\n", "line 2, cost: 'NaN' is not an amount of money: write dollars with"),
+        ("id,model,cost\nid-0,gpt-5,9223372037\n", "line 2, cost: '9223372037' is too large"),
+        (
+            "id,model,price\nid-0,gpt-5,1\n",
+            "line 1: 'price' is not a column; the file has id, model, price; a file has model and cost, id or date, and",
+        ),
+        (
+            "Request ID,Model,total_cost\nid-0,gpt-5,1\n",
+            "'Request ID' (did you mean id?), 'Model' (did you mean model?), 'total_cost' (did you mean cost?) are not col",
+        ),
+        ("id,model,cost,id\nid-0,gpt-5,1,id-0\n", "line 1: the column 'id' stands there twice"),
+        (
+            "id,model\nid-0,gpt-5\n",
+            "line 1: there is no column cost; the file has id, model; a file has model and cost",
+        ),
+        (
+            "id;model;cost\nid-0;gpt-5;1\n",
+            "line 1: the cells are separated by semicolons: save it as UTF-8 with commas",
+        ),
+        ("id,model,cost\nid-0,,1\n", "line 2, model: there is none; write its name as requests do"),
+        ("id,model,cost\nid-0,gpt-5,\n", "line 2, cost: it is missing; a cost is dollars"),
+        ("", "the file is empty: a file has model and cost, id or date"),
         ("id,model,cost\nid-0,gpt-5\n", "line 2: it has more or fewer cells than the header"),
         ("id,model,cost\nid-0,gpt-5,1\nid-0,gpt-5,1\n", "line 3: the id 'id-0' stands in line 2 too"),
-        ("model,cost\ngpt-5,1\n", "line 2: it has neither an id nor a date"),
+        ("model,cost\ngpt-5,1\n", "line 1: there is no column id or date; the file has model, cost"),
+        ("id,date,model,cost\n,,gpt-5,1\n", "line 2: it has neither an id nor a date"),
         ("date,model,cost\n21.11.2026,gpt-5,1\n", "line 2: date '21.11.2026' is not a day"),
         ("id,model,cost,input\nid-0,gpt-5,1,-5\n", "line 2: input='-5' is not a count of tokens"),
         ("id,model,cost\n", "the file has no rows"),
@@ -165,6 +186,34 @@ def test_a_file_that_cannot_be_is_named_by_row_and_column(
     assert run(data, text, "--book") == 1
     assert says in capsys.readouterr().err
     assert spent(data) == (6 * DOLLAR, 6 * DOLLAR)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-be"])
+def test_a_table_as_spreadsheets_save_it_is_read(data: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (data / "usage.txt").write_bytes((mark + AGREED.replace(",", "\t").replace("\n", "\r\n")).encode(encoding))
+    assert main(["reconcile", str(data / "usage.txt"), "--data-dir", str(data)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (AGREED.encode("utf-16-le"), "it has zero bytes, as UTF-16 without its mark"),
+        (
+            b"id,model,cost\nid-0,gpt-5,1\nid-1,\xe9,2\n",
+            "line 3: it is not text in UTF-8: save it as UTF-8 with commas",
+        ),
+        (AGREED.encode("utf-16")[:-1], "it is not text in UTF-16"),
+    ],
+)
+def test_a_file_in_another_encoding_is_told_how_to_be_saved(
+    data: Path, capsys: pytest.CaptureFixture[str], content: bytes, says: str
+) -> None:
+    (data / "usage.csv").write_bytes(content)
+    assert main(["reconcile", str(data / "usage.csv"), "--data-dir", str(data)]) == 1
+    told = capsys.readouterr().err
+    assert says in told
+    assert "(in Excel: CSV UTF-8)" in told
 
 
 @given(st.integers(-(10**12), 10**12), st.lists(st.integers(0, 10**9), min_size=1, max_size=20))

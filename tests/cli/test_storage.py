@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
 from tests.cli.program import tollkeeper
 from tests.ledger.builders import Desk, account_of, budget, record
-from tests.postgres_server import running
+from tests.postgres_server import PostgresServer, running
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
@@ -27,12 +28,17 @@ LIMIT = budget(allocation=10**9)
 ACCOUNT = account_of(LIMIT)
 
 
-@pytest.fixture
-def desk() -> Iterator[Desk]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
     with running() as server:
-        desk = Desk(PostgresLedger(server.new_database()), LIMIT)
-        yield desk
-        desk.store.close()
+        yield server
+
+
+@pytest.fixture
+def desk(server: PostgresServer) -> Iterator[Desk]:
+    desk = Desk(PostgresLedger(server.new_database()), LIMIT)
+    yield desk
+    desk.store.close()
 
 
 @pytest.fixture
@@ -83,6 +89,38 @@ def test_a_database_that_is_away_is_told_with_the_setting_that_names_it(tmp_path
     said = tollkeeper("export", "--config", file).stderr
     assert "storage.postgres of the settings names another" in said
     assert "--data-dir" not in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("export",),
+        ("reconcile", "usage.csv"),
+        ("refund", "r1", "--reason", "x"),
+        ("adjust", "team/monthly", "--amount", "1", "--reason", "x"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_no_command_makes_a_ledger_in_a_database_that_has_none(
+    server: PostgresServer, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "usage.csv").write_text("id,model,cost\nid-0,gpt-5,1\n")
+    dsn = server.new_database()
+    file = tmp_path / "tollkeeper.yaml"
+    file.write_text(yaml.safe_dump({"storage": {"directory": str(tmp_path), "postgres": dsn}}))
+    done = tollkeeper(*(str(tmp_path / part) if part == "usage.csv" else part for part in command), "--config", file)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(
+        ": there is no ledger in this database; name its database in storage.postgres of the settings\n"
+    )
+    assert done.stderr.count("\n") == 1
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT to_regclass('transactions')").fetchone() == (None,)
+
+
+def test_a_ledger_on_postgresql_without_transactions_is_an_empty_export(config: Path) -> None:
+    done = tollkeeper("export", "--config", config)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_storage_is_a_folder_unless_a_database_is_named(config: Path, tmp_path: Path) -> None:

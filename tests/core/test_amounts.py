@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from tollkeeper.amounts import (
     LARGEST,
     Amount,
+    TooLarge,
     Unit,
     format_amount,
     format_money,
     parse_amount,
     parse_money,
     parse_quantity,
+    parse_stated,
     round_half_up,
 )
 from tollkeeper.errors import InvalidValue
@@ -84,6 +86,25 @@ def test_amounts_beyond_64_bits_are_refused() -> None:
         parse_quantity(LARGEST + 1)
     with pytest.raises(InvalidValue, match=r"too large: the largest amount is 9223372036\.854775807 dollars"):
         parse_money("9223372036.854775808")
+
+
+def test_the_largest_amount_of_all_is_read() -> None:
+    assert parse_money("9223372036.854775807") == LARGEST
+    assert parse_quantity("9223372036854775807") == LARGEST
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        ("1000000000", Unit.USD, "the largest amount is 999999999.999999999 dollars; write at most that"),
+        ("-1000000000", Unit.USD, "the largest amount is 999999999.999999999 dollars; write at most that"),
+        ("1000000G", Unit.TOKENS, "the largest amount is 999999999999999 tokens; write at most that"),
+        (10**15, Unit.REQUESTS, "the largest amount is 999999999999999 requests; write at most that"),
+    ],
+)
+def test_what_is_more_than_a_resource_may_state_is_told_with_the_most(value: int | str, unit: Unit, words: str) -> None:
+    with pytest.raises(TooLarge, match=words):
+        parse_stated(value, unit)
 
 
 @given(nanodollars, nanodollars)

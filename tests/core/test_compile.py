@@ -151,6 +151,15 @@ def test_a_grant_without_its_budget_waits_and_one_in_another_unit_never_fits() -
     }
 
 
+def test_a_grant_of_more_than_a_resource_may_state_says_how_much_that_is() -> None:
+    (problem,) = compiled(budget(), grant("1000000000.00"), grant("999999999.999999999", name="greatest")).problems
+    assert problem.says == (
+        "spec.amount: '1000000000.00' is too large: the largest amount is 999999999.999999999; "
+        "write at most that, or grant it in parts"
+    )
+    assert problem.refuses
+
+
 def price(amount: str, **more: Any) -> dict[str, Any]:
     return {"provider": "openai", "model": "gpt-x", "perMillion": {"input": amount, "output": amount}, **more}
 

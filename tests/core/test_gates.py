@@ -79,6 +79,14 @@ def test_a_prepaid_budget_never_resets() -> None:
     assert closed.limits[0].resets == ""
 
 
+def test_a_budget_without_a_grant_is_not_called_used_up() -> None:
+    closed = spent(policy(budget(period=None, allocation=0, minimumBalance="0")), monthly=0)
+    assert closed.message == (
+        "TokenBudget home/monthly has nothing in it: balance 0.00 USD, minimum 0.00, never resets; "
+        "ask whoever may grant in home for a TokenGrant to monthly"
+    )
+
+
 def test_the_limits_above_close_the_gate_too_without_their_amounts() -> None:
     closed = spent(policy(budget("org", "roof", of="top")), org=20 * 10**9)
     assert closed.message.startswith("TokenBudget roof/org is used up, resets 2026-12-01 00:00 UTC; ask")

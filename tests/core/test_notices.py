@@ -1,5 +1,6 @@
 """Notices: a change is told once, in words that say what to do; what did not change is not told."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,6 +104,15 @@ def test_every_threshold_that_is_reached_is_its_own_notice() -> None:
     notices = [threshold_notice(threshold, limit, account) for threshold in (50, 80)]
     assert len({notice.identity for notice in notices}) == 2
     assert notices[1].message == "80% of daily is used for ada: 200 Tokens is left of 1000"
+
+
+def test_a_budget_without_a_grant_tells_no_threshold_and_its_first_spending_does() -> None:
+    ref = LimitRef("TokenBudget", "research", "prepaid")
+    limit = Limit(ref, frozenset({"research"}), Unit.TOKENS, Calendar.FOREVER, 0, thresholds=(50, 80, 95, 100))
+    empty = Account(AccountId(ref, (), "forever", Unit.TOKENS).text, None, None, allocation=0)
+    assert thresholds_reached(limit, empty) == frozenset()
+    assert thresholds_reached(limit, replace(empty, granted=100, spent=60)) == {50}
+    assert thresholds_reached(limit, replace(empty, spent=60)) == {50, 80, 95, 100}
 
 
 def test_a_threshold_says_until_when_in_the_limits_own_zone_by_its_name() -> None:

@@ -17,7 +17,7 @@ FAMILY = (
     budget(),
 )
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-SPACES = namespaces("roof", "home", "elsewhere", SYSTEM)
+SPACES = namespaces("roof", "roof2", "home", "elsewhere", SYSTEM)
 
 
 def said(new: AnyResource, *others: AnyResource, refuses: bool = True) -> list[str]:
@@ -137,6 +137,33 @@ def test_what_a_change_breaks_in_others_is_a_warning() -> None:
     assert said(moved) == []
     (warning,) = said(moved, refuses=False)
     assert warning.startswith("TokenBudget home/monthly: spec.tenantRef.name: no tenant owns the namespace home")
+
+
+def test_a_namespace_that_does_not_exist_is_a_warning() -> None:
+    new = tenant("typing", "top", names=("hoem", "a", "b", "c"))
+    assert said(new) == []
+    assert said(new, refuses=False) == [
+        "Tenant typing: spec.namespaces.names: there is no namespace hoem, a, b and 1 more; "
+        "see that the name is right; the tenant owns a namespace as soon as it exists"
+    ]
+
+
+def test_a_level_above_that_of_the_parent_is_a_warning_to_either() -> None:
+    """W2: department, team and project of a request are its tenant's ancestors by level."""
+    says = (
+        "Tenant child: spec.level: it is the level Organization, and the tenant mine above it is the lower level Team; "
+        "correct the level of one of them, or parentRef; the limits of both hold in any case"
+    )
+    assert said(tenant("child", "mine", level="Organization"), refuses=False) == [says]
+    child = tenant("child", "mine", level="Team")
+    (problem,) = said(tenant("mine", "top", names=("home",), level="Project"), child, refuses=False)
+    assert problem.startswith("Tenant child: spec.level: it is the level Team, and the tenant mine above it is")
+
+
+def test_what_was_odd_before_is_told_once() -> None:
+    odd = tenant("child", "mine", names=("gone",), level="Organization")
+    again = tenant("child", "mine", names=("gone",), level="Organization", displayName="A child")
+    assert said(again, odd, refuses=False) == []
 
 
 def test_a_change_is_not_blamed_for_what_was_wrong_before() -> None:

@@ -66,6 +66,7 @@ def limit(unit: Unit = Unit.USD) -> Limit:
         (grant(), limit(), None),
         (grant(), None, "BudgetNotFound"),
         (grant(), limit(Unit.TOKENS), "WrongUnit"),
+        (grant(amount="1000000000"), limit(), "TooLarge"),
         (grant(effectiveFrom="2026-11-21T12:00:01Z"), limit(), "NotYetEffective"),
         (grant(effectiveFrom="2026-11-21T12:00:00Z"), limit(), None),
     ],

@@ -268,6 +268,8 @@ async def test_a_grant_that_has_lapsed_is_admitted_with_a_warning_and_may_be_app
 
 ADMITTED: list[tuple[str, Manifest, str]] = [
     ("a grant that waits for its budget", grant("early", "later", "5.00"), "there is no TokenBudget later"),
+    ("a namespace that does not exist", tenant("early", "top", ("hoem",)), "there is no namespace hoem; see that"),
+    ("a level above its parent's", tenant("grand", "top", level="Organization"), "it is the level Organization, and"),
     (
         "borrowing of nobody",
         budget("borrower", "mine", borrowing={"limit": "5.00"}),

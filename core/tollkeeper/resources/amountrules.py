@@ -9,10 +9,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from tollkeeper.amounts import Unit, parse_amount
+from tollkeeper.amounts import LARGEST_STATED_COUNT, LARGEST_STATED_MONEY, Unit, format_money, parse_amount
 from tollkeeper.errors import InvalidValue
 from tollkeeper.resources.meta import Rule
-from tollkeeper.resources.wire import LARGEST_COUNT, MONEY, QUANTITY, cel_matches
+from tollkeeper.resources.wire import MONEY, QUANTITY, cel_matches
 
 _MONEY_SAYS = (
     "must be money{bounds}: unit is USD, so write a quoted decimal string with at most 9 decimals, such as {such}"
@@ -27,15 +27,21 @@ _NOTHING = r"0(\.0{1,9})?"
 class Sign(Enum):
     """On which side of zero an amount may lie: its bounds in words, the least and the most whole number, and examples."""
 
-    NOT_BELOW = (", 0 or above", 0, LARGEST_COUNT, '"25.50"', "2M")
+    NOT_BELOW = (", 0 or above and at most {most}", 0, LARGEST_STATED_COUNT, '"25.50"', "2M")
     NOT_ABOVE = (
-        ", 0 or below",
-        -LARGEST_COUNT,
+        ", 0 or below and at least -{most}",
+        -LARGEST_STATED_COUNT,
         0,
         '"-0.12", or "0" for a strict budget',
         "-10k, or 0 for a strict budget",
     )
-    EITHER = ("", -LARGEST_COUNT, LARGEST_COUNT, '"25.50" or "-0.12"', "2M or -10k")
+    EITHER = (
+        ", from -{most} to {most}",
+        -LARGEST_STATED_COUNT,
+        LARGEST_STATED_COUNT,
+        '"25.50" or "-0.12"',
+        "2M or -10k",
+    )
 
     def __init__(self, bounds: str, least: int, most: int, money: str, tokens: str) -> None:
         self.bounds = bounds
@@ -43,6 +49,10 @@ class Sign(Enum):
         self.most = most
         self.money = money
         self.tokens = tokens
+
+    def says(self, words: str, most: str, such: str) -> str:
+        """What to write, with the bounds of a unit whose largest amount is `most`."""
+        return words.format(bounds=self.bounds.format(most=most), such=such)
 
     def signed(self, pattern: str, nothing: str) -> str:
         """The pattern of an amount on this side of zero, out of that of one without a sign and that of nothing."""
@@ -76,8 +86,10 @@ def amount_rules(wire: str, read: str, sign: Sign = Sign.NOT_BELOW) -> tuple[Rul
         )
 
     return (
-        rule(Unit.USD, _MONEY_SAYS.format(bounds=sign.bounds, such=sign.money), money, 0, 0),
-        rule(Unit.TOKENS, _TOKENS_SAYS.format(bounds=sign.bounds, such=sign.tokens), tokens, sign.least, sign.most),
+        rule(Unit.USD, sign.says(_MONEY_SAYS, format_money(LARGEST_STATED_MONEY), sign.money), money, 0, 0),
+        rule(
+            Unit.TOKENS, sign.says(_TOKENS_SAYS, str(LARGEST_STATED_COUNT), sign.tokens), tokens, sign.least, sign.most
+        ),
     )
 
 

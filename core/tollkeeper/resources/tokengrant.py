@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from tollkeeper.amounts import Unit, parse_amount
+from tollkeeper.amounts import TooLarge, Unit, parse_stated
 from tollkeeper.errors import InvalidValue
 from tollkeeper.resources.meta import (
     AGE,
@@ -68,9 +68,12 @@ class TokenGrantSpec(Part):
     )
 
     def amount_in(self, unit: Unit) -> int:
-        """The amount in nano-dollars or tokens. Raises `InvalidValue` when it is not written in that unit (B8)."""
+        """The amount in nano-dollars or tokens. Raises `InvalidValue` when it is not written in that unit (B8), of which
+        `TooLarge` is one: more than a resource may state."""
         try:
-            return parse_amount(self.amount, unit)
+            return parse_stated(self.amount, unit)
+        except TooLarge as cause:
+            raise TooLarge(f"spec.amount: {cause}") from cause
         except InvalidValue as cause:
             raise InvalidValue(f"spec.amount: {cause}; the budget's unit is {unit}") from cause
 

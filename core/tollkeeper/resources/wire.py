@@ -16,11 +16,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, StrictStr
 from pydantic_core import CoreSchema, core_schema
 
+from tollkeeper.amounts import LARGEST_STATED_COUNT, LARGEST_STATED_MONEY, format_money
 from tollkeeper.errors import InvalidValue
 from tollkeeper.windows import format_time
-
-LARGEST_COUNT = 999_999_999_999_999
-"""The largest count of tokens or requests that a resource may state; sums of many stay within 64 bits."""
 
 NONZERO = "[1-9]"
 """What a text is searched for that states more than zero, whatever its notation."""
@@ -46,6 +44,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
+def _too_long(value: str, longest: int, says: str) -> str:
+    return f"{value[:40]!r}… has {len(value)} characters: shorten it to {longest}; it must be {says}"
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A string of at most `longest` characters that `pattern` matches whole; `says` tells what to write instead.
@@ -66,7 +68,7 @@ class Text:
             quotes = "" if self.looks_numeric else "text in quotes: it must be "
             raise InvalidValue(f"{_shown(value)} is not {quotes}{self.says}")
         if len(value) > self.longest:
-            raise InvalidValue(f"{value[:40]!r}… has {len(value)} characters: shorten it to {self.longest}")
+            raise InvalidValue(_too_long(value, self.longest, self.says))
         if re.fullmatch(self.pattern, value) is None or (self.nonzero and re.search(NONZERO, value) is None):
             raise InvalidValue(f"{value!r} is not {self.says}")
         return value
@@ -93,7 +95,7 @@ class IntOrText:
 
     text: Text
     lowest: int
-    highest: int = LARGEST_COUNT
+    highest: int = LARGEST_STATED_COUNT
 
     def check(self, value: Any) -> int | str:
         """The value itself, an integer where it is one. Raises `InvalidValue` with what to write."""
@@ -124,7 +126,7 @@ class AnyAmount:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise InvalidValue(f"{_shown(value)} is not {self.says}")
         if isinstance(value, str) and len(value) > self.longest:
-            raise InvalidValue(f"{value[:40]!r}… has {len(value)} characters: shorten it to {self.longest}")
+            raise InvalidValue(_too_long(value, self.longest, self.says))
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -246,16 +248,18 @@ QUANTITY = rf"{_PLAIN}(\.0{{1,9}})?|{_SUFFIXED}"
 """A whole count, plain or with k, M or G as powers of ten (M4)."""
 
 _LONGEST_AMOUNT = 32
+AT_MOST_MONEY = f"at most {format_money(LARGEST_STATED_MONEY)}"
+AT_MOST_COUNT = f"at most {LARGEST_STATED_COUNT}"
 _QUOTED = "a quoted decimal string"
-_TAKES_QUANTITY = 'a whole number, or one with k, M or G such as "2M" (Ki and Mi are not taken)'
-_EITHER_WAY = f'money as {_QUOTED} such as "25.50", tokens as {_TAKES_QUANTITY}'
+_TAKES_QUANTITY = f'a whole number, or one with k, M or G such as "2M", {AT_MOST_COUNT} (Ki and Mi are not taken)'
+_EITHER_WAY = f'money as {_QUOTED} such as "25.50", {AT_MOST_MONEY}, tokens as {_TAKES_QUANTITY}'
 
 Money = Annotated[
     str,
     Text(
         MONEY,
         _LONGEST_AMOUNT,
-        f'money, 0 or above: write {_QUOTED} with at most 9 decimals, such as "1.25"',
+        f'money, 0 or above and {AT_MOST_MONEY}: write {_QUOTED} with at most 9 decimals, such as "1.25"',
         looks_numeric=True,
     ),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from tollkeeper_ledger.bodies import unpacked
-from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.errors import LedgerUnavailable, NoLedger
 from tollkeeper_ledger.postgres.session import Connection, connect, name_of, one_line
 from tollkeeper_ledger.questions import Questions
 from tollkeeper_ledger.rows import to_time
@@ -44,7 +44,8 @@ class PostgresAsking:
 
 
 class PostgresReader(Questions):
-    """Reads one ledger. Raises `LedgerUnavailable` when the database does not answer within a few seconds."""
+    """Reads one ledger. Raises `LedgerUnavailable` when the database does not answer within a few seconds, of which
+    `NoLedger` is one where it has none."""
 
     same_transaction = "t.seq = {line}.seq AND t.time = {line}.time"
 
@@ -72,6 +73,8 @@ class PostgresReader(Questions):
             connection = self._alive(connection)
             with connection.transaction():
                 yield PostgresAsking(connection)
+        except psycopg.errors.UndefinedTable as error:
+            raise NoLedger(f"{self._name}: there is no ledger in this database") from error
         except psycopg.Error as error:
             raise LedgerUnavailable(f"ledger {self._name}: {one_line(error)}; see that the server runs") from error
         finally:

@@ -25,12 +25,19 @@ from tollkeeper.resources import API_VERSION, InvalidResource, parse
 from tollkeeper_cluster import Kubectl, KubectlError
 
 USD = 'unit is USD, so write a quoted decimal string with at most 9 decimals, such as "25.50"'
+MONEY = f"must be money, 0 or above and at most 999999999.999999999: {USD}"
 BELOW = (
-    'unit is USD, so write a quoted decimal string with at most 9 decimals, such as "-0.12", or "0" for a strict budget'
+    "must be money, 0 or below and at least -999999999.999999999: unit is USD, so write a quoted decimal string with at "
+    'most 9 decimals, such as "-0.12", or "0" for a strict budget'
 )
-TOKENS = "unit is Tokens, so write a whole number, or one with k, M or G, such as 2M (Ki and Mi are not taken)"
-COUNT = 'a count, 0 or above: write a whole number, or one with k, M or G such as "2M" (Ki and Mi are not taken)'
-AMOUNT = 'write money as a quoted decimal string such as "25.50", tokens as a whole number, or one with k, M or G such as "2M"'
+EITHER = f"must be money, from -999999999.999999999 to 999999999.999999999: {USD}"
+TOKENS = (
+    "must be a count of tokens, 0 or above and at most 999999999999999: unit is Tokens, so write a whole number, or one "
+    "with k, M or G, such as 2M (Ki and Mi are not taken)"
+)
+TAKES = 'a whole number, or one with k, M or G such as "2M", at most 999999999999999 (Ki and Mi are not taken)'
+COUNT = f"a count, 0 or above: write {TAKES}"
+AMOUNT = f'write money as a quoted decimal string such as "25.50", at most 999999999.999999999, tokens as {TAKES}'
 ABOVE = f"an amount above zero: {AMOUNT}"
 PRICE = 'money, 0 or above and below 100000: write a quoted decimal string with at most 9 decimals, such as "1.25"'
 WEIGHT = 'a weight from 0 to 9999: write a quoted decimal string with at most 6 decimals, such as "0.1" or "4"'
@@ -50,22 +57,28 @@ class Malformed:
 
 
 MALFORMED: dict[str, Malformed] = {
-    "money below zero": Malformed(budget(allocation="-1"), "spec.allocation", USD),
-    "money with a binary suffix": Malformed(budget(allocation="1Ki"), "spec.allocation", USD),
-    "money with a suffix": Malformed(budget(allocation="1k"), "spec.allocation", USD),
-    "money with a currency": Malformed(budget(allocation="$25"), "spec.allocation", USD),
-    "money with a comma": Malformed(budget(allocation="25,50"), "spec.allocation", USD),
-    "whole dollars without quotes": Malformed(budget(allocation=250), "spec.allocation", USD),
-    "dollars below zero without quotes": Malformed(budget(allocation=-1), "spec.allocation", USD),
-    "a rollover below zero": Malformed(budget(rollover={"maximum": "-5"}, **ROLLOVER), "spec.rollover.maximum", USD),
-    "a rollover without quotes": Malformed(budget(rollover={"maximum": 5}, **ROLLOVER), "spec.rollover.maximum", USD),
-    "borrowing below zero": Malformed(budget(borrowing={"limit": "-5"}), "spec.borrowing.limit", USD),
-    "lending of a word": Malformed(budget(lending={"limit": "all"}), "spec.lending.limit", USD),
+    "money below zero": Malformed(budget(allocation="-1"), "spec.allocation", MONEY),
+    "money with a binary suffix": Malformed(budget(allocation="1Ki"), "spec.allocation", MONEY),
+    "money with a suffix": Malformed(budget(allocation="1k"), "spec.allocation", MONEY),
+    "money with a currency": Malformed(budget(allocation="$25"), "spec.allocation", MONEY),
+    "money with a comma": Malformed(budget(allocation="25,50"), "spec.allocation", MONEY),
+    "whole dollars without quotes": Malformed(budget(allocation=250), "spec.allocation", MONEY),
+    "dollars below zero without quotes": Malformed(budget(allocation=-1), "spec.allocation", MONEY),
+    "a billion dollars": Malformed(budget(allocation="1000000000"), "spec.allocation", MONEY),
+    "what a column holds": Malformed(budget(allocation="9223372036.854775807"), "spec.allocation", MONEY),
+    "a debt of a billion": Malformed(budget(minimumBalance="-1000000000"), "spec.minimumBalance", BELOW),
+    "a threshold of a billion": Malformed(budget(lowBalanceThreshold="1000000000"), "spec.lowBalanceThreshold", EITHER),
+    "too many tokens": Malformed(tokens(allocation="1000000G"), "spec.allocation", TOKENS),
+    "a grant of too many tokens": Malformed(grant(amount="1000000G"), "spec.amount", ABOVE),
+    "a rollover below zero": Malformed(budget(rollover={"maximum": "-5"}, **ROLLOVER), "spec.rollover.maximum", MONEY),
+    "a rollover without quotes": Malformed(budget(rollover={"maximum": 5}, **ROLLOVER), "spec.rollover.maximum", MONEY),
+    "borrowing below zero": Malformed(budget(borrowing={"limit": "-5"}), "spec.borrowing.limit", MONEY),
+    "lending of a word": Malformed(budget(lending={"limit": "all"}), "spec.lending.limit", MONEY),
     "a minimum above zero": Malformed(budget(minimumBalance="0.01"), "spec.minimumBalance", BELOW),
     "a minimum of a word": Malformed(budget(minimumBalance="none"), "spec.minimumBalance", BELOW),
     "a minimum without quotes": Malformed(budget(minimumBalance=-1), "spec.minimumBalance", BELOW),
-    "a threshold without quotes": Malformed(budget(lowBalanceThreshold=5), "spec.lowBalanceThreshold", USD),
-    "a threshold of a word": Malformed(budget(lowBalanceThreshold="low"), "spec.lowBalanceThreshold", USD),
+    "a threshold without quotes": Malformed(budget(lowBalanceThreshold=5), "spec.lowBalanceThreshold", EITHER),
+    "a threshold of a word": Malformed(budget(lowBalanceThreshold="low"), "spec.lowBalanceThreshold", EITHER),
     "tokens below zero": Malformed(tokens(allocation="-1"), "spec.allocation", TOKENS),
     "tokens below zero without quotes": Malformed(tokens(allocation=-1), "spec.allocation", TOKENS),
     "tokens with a binary suffix": Malformed(tokens(allocation="2Mi"), "spec.allocation", TOKENS),
@@ -140,6 +153,11 @@ def faults_of(raw: dict[str, Any]) -> dict[str, str]:
     with pytest.raises(InvalidResource) as refusal:
         parse(raw)
     return {fault.path: fault.says for fault in refusal.value.faults}
+
+
+def test_an_amount_of_many_digits_is_told_what_the_most_is() -> None:
+    says = faults_of(budget(allocation="9" * 40))["spec.allocation"]
+    assert says == f"{'9' * 40!r}… has 40 characters: shorten it to 32; it must be an amount: {AMOUNT}"
 
 
 @pytest.mark.parametrize("sentence", MALFORMED)

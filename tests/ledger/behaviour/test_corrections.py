@@ -215,7 +215,15 @@ def test_a_report_that_comes_after_all_is_charged_in_full(desk: Desk) -> None:
     assert (account(desk).spent, account(desk).unreconciled) == (800, 0)
 
 
-@pytest.mark.parametrize(("amount", "holders"), [(301, ["g1"]), (-1, ["g1"]), (300, ["g2"]), (1, [])])
+def test_nothing_is_charged_by_giving_back_what_is_unreconciled(desk: Desk) -> None:
+    desk.close("g1", {ACCOUNT: 300})
+    before = exported(desk)
+    with pytest.raises(InvalidValue, match=r"what is unreconciled can only be given back; adjust it to charge more"):
+        booked(desk, release(-1, "g1"))
+    assert exported(desk) == before
+
+
+@pytest.mark.parametrize(("amount", "holders"), [(301, ["g1"]), (300, ["g2"]), (1, [])])
 def test_no_more_than_stands_unreconciled_is_given_back(desk: Desk, amount: int, holders: list[str]) -> None:
     desk.close("g1", {ACCOUNT: 300})
     before = exported(desk)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
 from tests.ledger.conftest import NewLedger
 from tollkeeper.limits import Enforcement
-from tollkeeper.reconciliation import Fix, ProviderRow, compare
+from tollkeeper.providerfile import ProviderRow
+from tollkeeper.reconciliation import Fix, compare
 from tollkeeper.usage import Buckets, Caller, Charge
 from tollkeeper_ledger import corrections
 from tollkeeper_ledger.corrections import CORRECT, Change, Correction

@@ -18,7 +18,8 @@ from tests.ledger.families import (
 )
 from tollkeeper.amounts import Unit
 from tollkeeper.limits import Enforcement
-from tollkeeper.reconciliation import ProviderRow, compare
+from tollkeeper.providerfile import ProviderRow
+from tollkeeper.reconciliation import compare
 from tollkeeper.usage import Buckets, Caller, Charge
 from tollkeeper_ledger.history import read_history
 from tollkeeper_ledger.storage import LedgerAt

@@ -127,7 +127,7 @@ async def test_a_gate_says_what_closed_it_and_what_to_do(start: Start, namespace
     async with start() as running:
         await running.apply(tenant(namespace) + budget(namespace, allocation="0"))
         shut = await running.until(WORKLOAD_GATE, "tollkeeper", namespace, open=False)
-    assert f"TokenBudget {namespace}/monthly is used up: balance 0.00 USD, minimum 0.00" in shut["message"]
+    assert f"TokenBudget {namespace}/monthly has nothing in it: balance 0.00 USD, minimum 0.00" in shut["message"]
     assert "TokenGrant" in shut["message"]
     assert [(limit["kind"], limit["name"]) for limit in shut["limits"]] == [("TokenBudget", "monthly")]
 

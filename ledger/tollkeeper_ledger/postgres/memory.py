@@ -308,9 +308,17 @@ class Memory:
         """
         for (account, direction), found in self.seen.neighbours.items():
             now = self._find_neighbour(account, direction, opened)
-            # One that overlapped may be cut off by this commit, which has it locked; only another one is news.
-            if now != found and not (now is None and direction.startswith(_AT)):
+            if now != found and not (direction.startswith(_AT) and self._is_older(now, found)):
                 raise self._outdated(f"a window next to {account} was opened")
+
+    def _is_older(self, now: str | None, found: str | None) -> bool:
+        """Whether what overlaps now does so only because this commit, which has `found` locked, cut that off: the one that was
+        opened last is what is looked for, so only a newer one is news."""
+        if now is None or found is None:
+            return now is None
+        sql = "SELECT number FROM accounts WHERE id = ANY(%s::text[]) ORDER BY id = %s DESC"
+        (of_found,), (of_now,) = self._session.ask(sql, (texts([found, now]), found))
+        return bool(of_now < of_found)
 
     def check_unlocked(self) -> None:
         """Compare in one snapshot, for a run that changes nothing."""

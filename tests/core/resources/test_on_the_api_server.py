@@ -105,6 +105,7 @@ def test_the_largest_objects_keep_within_the_costs_that_rules_may_have(admission
 
 
 def test_a_refusal_names_field_reason_and_remedy(installed: Kubectl, namespace: str) -> None:
-    refusal = r"spec\.minimumBalance: Invalid value: must be money, 0 or below: .* \"0\" for a strict budget"
+    must_be = r"must be money, 0 or below and at least -999999999\.999999999"
+    refusal = rf"spec\.minimumBalance: Invalid value: {must_be}: .* \"0\" for a strict budget"
     with pytest.raises(KubectlError, match=refusal):
         apply(installed, namespace, "TokenBudget", "bad", tenantRef={"name": "research"}, minimumBalance="1")

@@ -211,16 +211,12 @@ def test_a_late_usage_of_a_window_that_is_over_cuts_off_none_that_counts(desk: D
     assert desk.account(account_of(DAY, wednesday)).balance == 100
 
 
-@pytest.mark.xfail(
-    reason="on PostgreSQL, the look for neighbours takes the older window for one that another writer opened"
-)
 def test_a_late_usage_goes_on_with_the_window_that_counts_although_an_older_one_held_its_moment_too(desk: Desk) -> None:
     new = _from_sunday_after_two_others(desk)
     desk.charge(_late(new), now=WEDNESDAY)
     assert desk.account(new).spent == 110
 
 
-@pytest.mark.xfail(reason="`Work.overlapping` finds the account that changed, not the one that was opened last")
 def test_a_report_that_also_charges_a_window_cut_off_before_goes_on_with_the_one_that_counts(desk: Desk) -> None:
     new = _from_sunday_after_two_others(desk)
     desk.charge(_late(account_of(MONTH, TUESDAY)), _late(new), now=WEDNESDAY)

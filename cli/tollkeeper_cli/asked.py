@@ -130,7 +130,7 @@ def _wrong(error: ErrorDetails) -> str:
         case "string_too_short" | "string_pattern_mismatch":
             return f"{option} {_EMPTY.get(field, 'is empty: name it')}"
         case "string_too_long":
-            most = error["ctx"]["max_length"]
+            most = error.get("ctx", {}).get("max_length")
             return f"{option} has {len(error['input'])} characters: shorten it to {most}"
         case _:
             return f"{option}: {error['msg']}"

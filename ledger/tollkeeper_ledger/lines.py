@@ -54,15 +54,6 @@ class Sums:
     """see `rollups.COLUMNS`"""
 
 
-def accounts_of(bookings: Iterable[Booking]) -> set[str]:
-    """The accounts that the bookings' lines stand on."""
-    found: set[str] = set()
-    for booking in bookings:
-        found.update(charged.account for charged in booking.charges)
-        found.update(line.account for line, _ in booking.payments)
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Share:
     """Accounts that the same usages were charged to, each with the usages' amounts."""

@@ -14,29 +14,18 @@ _MICROSECOND = timedelta(microseconds=1)
 
 ACCOUNT_COLUMNS = (
     "id, kind, namespace, name, limit_name, key, window, unit, window_start, window_end, allocation, rolled_over, "
-    "granted, spent, held, unreconciled, overshoot, requests, blocked, last_usage, minimum, "
-    "borrowed, lent, lender"
+    "granted, spent, unreconciled, overshoot, requests, blocked, last_usage, minimum, borrowed, lent, lender, held"
 )
 BALANCE_COLUMNS = (
     "id, window_start, window_end, allocation, rolled_over, granted, spent, held, unreconciled, overshoot, requests, "
     "blocked, last_usage, minimum, borrowed, lent, lender"
 )
-UPSERT_ACCOUNT = (
-    f"INSERT INTO accounts ({ACCOUNT_COLUMNS}) VALUES ({','.join('?' * 24)}) ON CONFLICT (id) DO UPDATE SET "  # noqa: S608 - constants of this module
-    "window_end=excluded.window_end, allocation=excluded.allocation, rolled_over=excluded.rolled_over, "
-    "granted=excluded.granted, spent=excluded.spent, held=excluded.held, unreconciled=excluded.unreconciled, "
-    "overshoot=excluded.overshoot, requests=excluded.requests, blocked=excluded.blocked, last_usage=excluded.last_usage, "
-    "minimum=excluded.minimum, borrowed=excluded.borrowed, lent=excluded.lent, lender=excluded.lender"
-)
-
 OVERLAPPING = (
     "SELECT id FROM (SELECT id, number, window_start, window_end FROM accounts WHERE kind = ? AND namespace = ? AND name = ? "  # noqa: S608 - constants of this module
     f'AND limit_name = ? AND key = ? AND unit = ? AND id <> ? ORDER BY "window" DESC LIMIT {LATEST_WINDOWS}) AS latest '
     "WHERE (window_start IS NULL OR window_start <= ?) AND (window_end IS NULL OR window_end > ?) "
     "ORDER BY number DESC"
 )
-
-UPDATE_HELD = "UPDATE accounts SET held = new.column1 FROM (VALUES {rows}) AS new WHERE number = new.column2"
 
 
 def to_micros(time: datetime | None) -> int | None:
@@ -76,7 +65,6 @@ def account_row(account: Account, unit: str) -> tuple[Any, ...]:
         account.rolled_over,
         account.granted,
         account.spent,
-        account.held,
         account.unreconciled,
         account.overshoot,
         account.requests,
@@ -86,6 +74,7 @@ def account_row(account: Account, unit: str) -> tuple[Any, ...]:
         account.borrowed,
         account.lent,
         account.lender,
+        account.held,
     )
 
 

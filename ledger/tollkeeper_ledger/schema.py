@@ -118,6 +118,40 @@ ALTER TABLE accounts ADD COLUMN lent INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE accounts ADD COLUMN lender TEXT NOT NULL DEFAULT '';
 """
 
+# What changes with every lease lies in narrow rows that name others by number: a thousand of them are on few pages. `accounts`
+# and `leases` are what is read, under the names that they have on PostgreSQL too.
+VERSION_10 = """
+ALTER TABLE holders RENAME TO holders_of_version_9;
+CREATE TABLE holders (
+  number INTEGER PRIMARY KEY,
+  holder TEXT NOT NULL UNIQUE,
+  sequence INTEGER NOT NULL,
+  closed INTEGER NOT NULL
+);
+INSERT INTO holders (holder, sequence, closed) SELECT holder, sequence, closed FROM holders_of_version_9 ORDER BY holder;
+INSERT OR IGNORE INTO holders (holder, sequence, closed) SELECT DISTINCT holder, 0, 0 FROM leases ORDER BY holder;
+CREATE TABLE lease_rows (
+  holder INTEGER NOT NULL,
+  account INTEGER NOT NULL,
+  outstanding INTEGER NOT NULL,
+  lapsed INTEGER NOT NULL,
+  PRIMARY KEY (holder, account)
+) WITHOUT ROWID;
+INSERT INTO lease_rows SELECT h.number, a.number, l.outstanding, l.lapsed
+  FROM leases l JOIN holders h ON h.holder = l.holder JOIN accounts a ON a.id = l.account;
+DROP TABLE leases;
+DROP TABLE holders_of_version_9;
+CREATE TABLE held (account INTEGER PRIMARY KEY, amount INTEGER NOT NULL);
+INSERT INTO held SELECT number, held FROM accounts WHERE held <> 0;
+ALTER TABLE accounts DROP COLUMN held;
+ALTER TABLE accounts RENAME TO account_rows;
+CREATE VIEW accounts AS
+  SELECT a.*, coalesce(h.amount, 0) AS held FROM account_rows a LEFT JOIN held h ON h.account = a.number;
+CREATE VIEW leases AS
+  SELECT h.holder, a.id AS account, l.outstanding, l.lapsed
+  FROM lease_rows l JOIN holders h ON h.number = l.holder JOIN account_rows a ON a.number = l.account;
+"""
+
 _LOG = logging.getLogger("tollkeeper.ledger")
 
 Step = str | Callable[[sqlite3.Connection], None]
@@ -133,6 +167,7 @@ MIGRATIONS: tuple[Step, ...] = (
     version_7.apply,
     VERSION_8,
     version_9.apply,
+    VERSION_10,
 )
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 

@@ -7,7 +7,7 @@ commit that fails leaves both as they were.
 import fcntl
 import os
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from tollkeeper_ledger.booked import LatelyBooked
 from tollkeeper_ledger.chain import GENESIS
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
 from tollkeeper_ledger.linking import Linking
+from tollkeeper_ledger.numbering import RowNumbers
 from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
@@ -69,7 +70,7 @@ class SqliteStore:
                 self._connection.execute("PRAGMA synchronous = FULL")
                 migrate(self._connection, str(path))
                 self._load()
-                self._rows = SqliteRows(self._connection, linking, self._numbers, self._words)
+                self._rows = SqliteRows(self._connection, linking, self._numbers, self._holder_numbers, self._words)
             except sqlite3.Error as error:
                 raise _unavailable(path, error) from error
             # Whatever else goes wrong before this line lets go of file and lock as well.
@@ -77,7 +78,8 @@ class SqliteStore:
 
     def _load(self) -> None:
         self._accounts: dict[str, tuple[Account, str]] = {}
-        self._numbers: dict[str, int] = {}
+        self._numbers = RowNumbers(self._asked("SELECT number FROM account_rows WHERE id = ?"))
+        self._holder_numbers = RowNumbers(self._asked("SELECT number FROM holders WHERE holder = ?"))
         self._shares: dict[str, list[BookedShare]] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, Holder] = {}
@@ -90,11 +92,16 @@ class SqliteStore:
         (newest,) = ask("SELECT max(id) FROM requests").fetchone()
         marks = ask("SELECT (SELECT min(name) FROM marks), (SELECT max(name) FROM marks)").fetchone()
         self._booked = LatelyBooked(newest or "", marks if marks[0] else None)
-        for holder, account, outstanding, lapsed in ask("SELECT * FROM leases WHERE outstanding > 0"):
+        columns = "holder, account, outstanding, lapsed"
+        for holder, account, outstanding, lapsed in ask(f"SELECT {columns} FROM leases WHERE outstanding > 0"):  # noqa: S608 - constant columns
             self._leases.setdefault(holder, {})[account] = Lease(holder, account, outstanding, bool(lapsed))
-        for holder, sequence, closed in ask("SELECT * FROM holders"):
+        for number, holder, sequence, closed in ask("SELECT number, holder, sequence, closed FROM holders"):
+            self._holder_numbers[holder] = number
             lapsed = any(lease.lapsed for lease in self._leases.get(holder, {}).values())
             self._holders[holder] = Holder(holder, sequence, bool(closed), lapsed)
+
+    def _asked(self, question: str) -> Callable[[str], int]:
+        return lambda name: int(self._connection.execute(question, (name,)).fetchone()[0])
 
     def close(self) -> None:
         """Close the file and let another process have it. What was written stands in that one file then, as far as no reader
@@ -256,6 +263,8 @@ class SqliteStore:
             # What SQLite does not take, such as a number beyond 64 bits, is no `sqlite3.Error`.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            self._numbers.drop()
+            self._holder_numbers.drop()
             if isinstance(error, sqlite3.Error) and not isinstance(error, _NOT_ITS_STATE):
                 raise _unavailable(self.path, error) from error
             raise
@@ -273,10 +282,11 @@ class SqliteStore:
         if len(self._words) > REMEMBERED_WORDS:
             self._words.clear()
         self._words |= written.words
-        self._numbers |= written.numbers
+        self._numbers.keep()
+        self._holder_numbers.keep()
         for booking in work.bookings:
             self._booked.add((record.id for record in booking.records), booking.marks)
-        # Only what was read has a number for sure; what is new is read when it is asked for.
+        # What is new is read when it is asked for, unless its number was needed already.
         self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}
         for name, held in work.held.items():
             if known := self._accounts.get(name):

@@ -9,11 +9,16 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper_ledger import rollups
 from tollkeeper_ledger.columns import columns_of
 from tollkeeper_ledger.filters import COUNT_OCCURRENCES
-from tollkeeper_ledger.lines import accounts_of, lines_of, shares_of, sums_of
+from tollkeeper_ledger.lines import lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linked, Linking
-from tollkeeper_ledger.rows import UPDATE_HELD, UPSERT_ACCOUNT, account_row, grant_row
+from tollkeeper_ledger.numbering import RowNumbers
+from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, grant_row
 from tollkeeper_ledger.wide import write_rows
-from tollkeeper_ledger.work import Work
+from tollkeeper_ledger.work import Holder, Work
+
+_ACCOUNT_COLUMNS = ACCOUNT_COLUMNS.split(", ")[:-1]
+"""Without what is held, which lies in rows of its own."""
+_CHANGING = _ACCOUNT_COLUMNS[_ACCOUNT_COLUMNS.index("window_end") :]
 
 ADD_TO_MINUTE = (
     "INSERT INTO minutes VALUES {rows} ON CONFLICT (account, minute) DO UPDATE SET "
@@ -23,14 +28,14 @@ ADD_TO_MINUTE = (
     "WHERE typeof(amount + excluded.amount) = 'integer' AND typeof(tokens + excluded.tokens) = 'integer' "
     "AND typeof(cost + excluded.cost) = 'integer'"
 )
-_PUT_LEASES = (
-    "INSERT INTO leases VALUES {rows} ON CONFLICT (holder, account) DO UPDATE SET "
-    "outstanding = excluded.outstanding, lapsed = excluded.lapsed"
+_UPSERT_ACCOUNT = (
+    f"INSERT INTO account_rows ({', '.join(_ACCOUNT_COLUMNS)}) VALUES ({', '.join('?' * len(_ACCOUNT_COLUMNS))}) "  # noqa: S608 - constants
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _CHANGING)}"
 )
-_PUT_HOLDERS = (
-    "INSERT INTO holders VALUES {rows} ON CONFLICT (holder) DO UPDATE SET "
-    "sequence = excluded.sequence, closed = excluded.closed"
-)
+_PUT_HELD = "INSERT OR REPLACE INTO held VALUES {rows}"
+_PUT_LEASES = "INSERT OR REPLACE INTO lease_rows VALUES {rows}"
+_ADD_HOLDERS = "INSERT INTO holders (holder, sequence, closed) VALUES {rows}"
+_UPDATE_HOLDERS = "UPDATE holders SET sequence = new.column2, closed = new.column3 FROM (VALUES {rows}) AS new WHERE number = new.column1"
 
 
 def _adding(table: str) -> str:
@@ -44,55 +49,78 @@ _ADD_TO_HOUR, _ADD_TO_DAY = _adding("hours"), _adding("days")
 
 
 class Written(NamedTuple):
-    """What a commit came to, for whoever remembers: accounts' row numbers, new words' codes, and the chain's new rows."""
+    """What a commit came to, for whoever remembers: new words' codes, and the chain's new rows."""
 
-    numbers: dict[str, int]
     words: dict[str, int]
     chained: list[Linked]
 
 
 class SqliteRows:
-    """Writes works to one connection, each within a transaction of the caller's; `numbers` and `words` are what is known."""
+    """Writes works to one connection, each within a transaction of the caller's.
+
+    `accounts` and `holders` are their row numbers; all holders that have a row are known. `words` are the codes known.
+    """
 
     def __init__(
-        self, connection: sqlite3.Connection, linking: Linking, numbers: Mapping[str, int], words: Mapping[str, int]
+        self,
+        connection: sqlite3.Connection,
+        linking: Linking,
+        accounts: RowNumbers,
+        holders: RowNumbers,
+        words: Mapping[str, int],
     ) -> None:
         self._connection = connection
         self._linking = linking
-        self._numbers = numbers
+        self._accounts = accounts
+        self._holders = holders
         self._words = words
 
     def write(self, work: Work, seq: int, head: bytes) -> Written:
         """Write a work, which continues the chain after `seq` and `head`. Raises for values that no column holds."""
         chained = self._linking.begin(work.bookings, seq, head)
         self._write_accounts(work)
-        self._write_leases(work)
         self._write_holders(work)
+        self._write_leases(work)
         self._write_grants(work)
-        numbers = {account: self._number_of(account) for account in accounts_of(work.bookings)}
-        words = self._write_lines(work, range(seq + 1, seq + 1 + len(work.bookings)), numbers) if work.bookings else {}
+        words = self._write_lines(work, range(seq + 1, seq + 1 + len(work.bookings))) if work.bookings else {}
         rows = chained()
         self._connection.executemany("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", rows)
-        return Written(numbers, words, rows)
+        return Written(words, rows)
 
     def _write_accounts(self, work: Work) -> None:
-        held = [(amount, self._number_of(name)) for name, amount in work.held.items()]
-        write_rows(self._connection, UPDATE_HELD, held)
-        self._connection.executemany(UPSERT_ACCOUNT, [account_row(*known) for known in work.accounts.values()])
+        numbers = self._accounts
+        known = work.accounts.values()
+        self._connection.executemany(_UPSERT_ACCOUNT, [account_row(*one)[:-1] for one in known])
+        # An account without a number is new, for its number comes with what is read of it: where nothing is held it has no row.
+        held = [(numbers[one.id], one.held) for one, _ in known if one.held or one.id in numbers]
+        held += [(numbers[name], amount) for name, amount in work.held.items()]
+        write_rows(self._connection, _PUT_HELD, held)
+
+    def _write_holders(self, work: Work) -> None:
+        numbers = self._holders
+        self._connection.executemany("DELETE FROM holders WHERE holder = ?", [(holder,) for holder in work.forgotten])
+        for holder in work.forgotten:
+            numbers.pop(holder, None)
+        known = [
+            (numbers[name], one.sequence, int(one.closed)) for name, one in work.holders.items() if name in numbers
+        ]
+        write_rows(self._connection, _UPDATE_HOLDERS, known)
+        new = [work.holders.get(name) or Holder(name) for name in work.changed_holders() if name not in numbers]
+        write_rows(self._connection, _ADD_HOLDERS, [(one.holder, one.sequence, int(one.closed)) for one in new])
+        numbers.find(one.holder for one in new)
 
     def _write_leases(self, work: Work) -> None:
         """A lease of nothing is no lease: its row goes."""
-        leases = work.changed_leases()
-        write_rows(self._connection, _PUT_LEASES, [one for one in leases if one.outstanding > 0])
-        self._connection.executemany(
-            "DELETE FROM leases WHERE holder = ? AND account = ?",
-            [(one.holder, one.account) for one in leases if one.outstanding <= 0],
-        )
-
-    def _write_holders(self, work: Work) -> None:
-        self._connection.executemany("DELETE FROM holders WHERE holder = ?", [(holder,) for holder in work.forgotten])
-        holders = [(one.holder, one.sequence, int(one.closed)) for one in work.holders.values()]
-        write_rows(self._connection, _PUT_HOLDERS, holders)
+        numbers = self._accounts
+        stand, ended = list[tuple[int, ...]](), list[tuple[int, ...]]()
+        for holder, leases in work.leases.items():
+            if leases:
+                number = self._holders[holder]
+                # By their places: names of columns cost as much as the rest of it.
+                stand += [(number, numbers[name], one[2], one[3]) for name, one in leases.items() if one[2] > 0]
+                ended += [(number, numbers[name]) for name, one in leases.items() if one[2] <= 0]
+        write_rows(self._connection, _PUT_LEASES, stand)
+        self._connection.executemany("DELETE FROM lease_rows WHERE holder = ? AND account = ?", ended)
 
     def _write_grants(self, work: Work) -> None:
         many = self._connection.executemany
@@ -103,8 +131,9 @@ class SqliteRows:
             [(s.account, s.share.grant, s.share.amount, int(s.expired)) for s in work.shares.values()],
         )
 
-    def _write_lines(self, work: Work, seqs: Sequence[int], numbers: Mapping[str, int]) -> dict[str, int]:
+    def _write_lines(self, work: Work, seqs: Sequence[int]) -> dict[str, int]:
         """Write what stands on the transactions; the codes of words that were new."""
+        numbers = self._accounts
         columns = columns_of(work.bookings)
         shares = shares_of(work.bookings, columns)
         codes = self._codes(columns.words)
@@ -132,10 +161,3 @@ class SqliteRows:
             found = self._connection.execute("SELECT code FROM words WHERE word = ?", (word,)).fetchone()
             codes[word] = int(found[0])
         return codes
-
-    def _number_of(self, account: str) -> int:
-        known = self._numbers.get(account)
-        if known is None:
-            found = self._connection.execute("SELECT number FROM accounts WHERE id = ?", (account,)).fetchone()
-            known = int(found[0])
-        return known

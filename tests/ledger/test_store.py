@@ -54,10 +54,10 @@ def test_a_ledger_that_could_not_be_read_is_said_to_be_so_and_let_go_of(tmp_path
     path = tmp_path / "ledger.db"
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as other:
-        other.execute("ALTER TABLE leases RENAME TO elsewhere")
-        with pytest.raises(LedgerUnavailable, match=r"ledger\.db: no such table: leases") as kept:
+        other.execute("ALTER TABLE marks RENAME TO elsewhere")
+        with pytest.raises(LedgerUnavailable, match=r"ledger\.db: no such table: marks") as kept:
             SqliteStore(path)
-        other.execute("ALTER TABLE elsewhere RENAME TO leases")
+        other.execute("ALTER TABLE elsewhere RENAME TO marks")
     # The error is kept, and with it every frame that it came through.
     SqliteStore(path).close()
     assert kept.tb is not None

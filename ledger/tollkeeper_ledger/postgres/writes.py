@@ -22,11 +22,11 @@ _Counted = tuple[str, Sequence[Any], int, str]
 
 _COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
-_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 15, _TEXT)
+_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 14, _TEXT, _INTEGER)
 _ROLLUP_TYPES = (_TEXT, _TEXT, _INTEGER, _TEXT, *[_INTEGER] * len(rollups.SUMS))
 _CHANGING = (
-    "window_end", "allocation", "rolled_over", "granted", "spent", "held", "unreconciled", "overshoot", "requests", "blocked",
-    "last_usage", "minimum", "borrowed", "lent", "lender",
+    "window_end", "allocation", "rolled_over", "granted", "spent", "unreconciled", "overshoot", "requests", "blocked",
+    "last_usage", "minimum", "borrowed", "lent", "lender", "held",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ _INSERT_ACCOUNTS = (
 _UPDATE_ACCOUNTS = (
     "UPDATE accounts a SET version = a.version + 1, "  # noqa: S608 - constants
     + ", ".join(f"{column} = u.{column}" for column in _CHANGING)
-    + f" FROM {_arrays((_TEXT, *[_INTEGER] * (len(_CHANGING) - 1), _TEXT))} AS u (id, {', '.join(_CHANGING)}) WHERE a.id = u.id"
+    + f" FROM {_arrays((_TEXT, *_ACCOUNT_TYPES[-len(_CHANGING) :]))} AS u (id, {', '.join(_CHANGING)}) WHERE a.id = u.id"
 )
 
 

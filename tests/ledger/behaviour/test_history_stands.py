@@ -10,7 +10,7 @@ from tests.ledger.families import Family, budgets_of, everything_that_happens
 from tollkeeper_ledger.storage import LedgerAt
 
 TENANTS = {"one": "top"}
-PASSING = {"leases", "writers"}
+PASSING = {"leases", "lease_rows", "writers"}
 """What is set aside, and by whom it is written, is a state and no history."""
 
 

@@ -1,0 +1,35 @@
+"""Row numbers by name, as one writer of a SQLite file knows them: rows of other tables name accounts and holders by these."""
+
+from collections.abc import Callable, Iterable
+
+
+class RowNumbers(dict[str, int]):
+    """What is not known is asked of the file, and remembered; after a commit that failed it is forgotten again (`drop`).
+
+    A plain dictionary's look-up for all that is known: each lease that a commit changes needs two.
+    """
+
+    def __init__(self, ask: Callable[[str], int]) -> None:
+        super().__init__()
+        self._ask = ask
+        self._found: list[str] = []
+
+    def __missing__(self, name: str) -> int:
+        number = self[name] = self._ask(name)
+        self._found.append(name)
+        return number
+
+    def find(self, names: Iterable[str]) -> None:
+        """Find out the numbers of rows that were just written."""
+        for name in names:
+            self[name]  # asks for it
+
+    def keep(self) -> None:
+        """What was found out is durable."""
+        self._found.clear()
+
+    def drop(self) -> None:
+        """What was found out since `keep` may be of rows that were never written."""
+        for name in self._found:
+            self.pop(name, None)
+        self._found.clear()

@@ -6,7 +6,7 @@ every account: those near their cap, with loans, with grants whose time may be o
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from tollkeeper import accounts as rules
@@ -15,13 +15,14 @@ from tollkeeper.amounts import Unit
 from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import Granted, Reason, Refusal, Want, decide, sized, too_late
 from tollkeeper.limits import Limit
-from tollkeeper.policy import BoundAccount, PolicySet
+from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.lending import before_grant
 from tollkeeper_ledger.limiting import parse_account
 from tollkeeper_ledger.opening import first_expiry, has_handed_on, kept_up, open_account
 from tollkeeper_ledger.work import Lease, Work
 
 _TERMS = "terms"
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _row = tuple.__new__
 """What a named tuple's own constructor does, without its call: a grant makes two."""
 
@@ -29,13 +30,14 @@ _row = tuple.__new__
 class Terms(NamedTuple):
     """What an account grants out of by itself, while nothing of it changes but what is held (I1): `room - held` at most.
 
-    So it is for what the policy binds it by (`bound`), until the first grant in it expires. Without a `room` more must be
-    looked at.
+    So it is under one policy, `since` a time and before `until`: the account's window, or until the first grant in it
+    expires. Without a `room` more must be looked at.
     """
 
-    bound: BoundAccount
+    policy: PolicySet
     room: int | None
-    until: datetime | None
+    since: datetime
+    until: datetime
 
 
 def grant_all(
@@ -43,28 +45,27 @@ def grant_all(
 ) -> tuple[list[Granted], list[Refusal]]:
     """Set aside what each want gets, at least its need (I1), or say why nothing; in this order."""
     granted, refused = list[Granted](), list[Refusal]()
-    counting, account_below = policy.counting, work.below.account
+    known_below = work.below.with_held
     accounts, held = work.accounts, work.held
     leases, leases_below = work.leases.setdefault(holder, {}), work.below.leases_of(holder)
     for want in wants:
         name = want.account
         own = accounts.get(name)
-        known, bound = own or account_below(name), counting(name, now)
-        if known is not None and bound is not None:
-            account = known[0]
+        known = (*own, own[0].held) if own else known_below(name)
+        if known is not None:
+            account, unit, before = known
             terms: Terms | None = account.__dict__.get(_TERMS)
-            if terms is None or terms[0] is not bound:
-                terms = account.__dict__[_TERMS] = _terms(work, bound, account)
-            _, room, until = terms
-            before = held.get(name)
-            if before is None:
-                before = account.held
-            if room is not None and room - before >= want.need and (until is None or now < until):
+            if terms is None or terms[0] is not policy or not terms[2] <= now < terms[3]:
+                terms = account.__dict__[_TERMS] = _terms(work, policy, account, now)
+            room = terms[1]
+            if own is None:
+                before = held.get(name, before)
+            if room is not None and room - before >= want.need:
                 amount = sized(want, room - before)
                 if own is None:
                     held[name] = before + amount
                 else:
-                    accounts[name] = rules.hold(account, amount), known[1]
+                    accounts[name] = rules.hold(account, amount), unit
                 lease = leases.get(name) or leases_below.get(name)
                 if lease is None:
                     leases[name] = Lease(holder, name, amount)
@@ -80,13 +81,21 @@ def grant_all(
     return granted, refused
 
 
-def _terms(work: Work, bound: BoundAccount, account: Account) -> Terms:
-    limit = bound.limit
-    if limit.borrowing or account.borrowed or account.phase(limit) is Phase.INSUFFICIENT:
-        return Terms(bound, None, None)
-    if (account.window_end, account.minimum, account.allocation) != (bound.window.end, limit.minimum, limit.allocation):
-        return Terms(bound, None, None)
-    return Terms(bound, account.room(limit), first_expiry(work, account))
+def _terms(work: Work, policy: PolicySet, account: Account, now: datetime) -> Terms:
+    bound = policy.counting(account.id, now)
+    if bound is None:
+        return Terms(policy, None, now, now)
+    limit, window = bound.limit, bound.window
+    until = _earlier(window.end, first_expiry(work, account))
+    if until <= now or limit.borrowing or account.borrowed or account.phase(limit) is Phase.INSUFFICIENT:
+        return Terms(policy, None, now, now)
+    if (account.window_end, account.minimum, account.allocation) != (window.end, limit.minimum, limit.allocation):
+        return Terms(policy, None, now, now)
+    return Terms(policy, account.room(limit), window.start, until)
+
+
+def _earlier(*times: datetime | None) -> datetime:
+    return min((time for time in times if time), default=_NEVER)
 
 
 def _whole(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:

@@ -78,6 +78,8 @@ class SqliteStore:
 
     def _load(self) -> None:
         self._accounts: dict[str, tuple[Account, str]] = {}
+        self._held: dict[str, int] = {}
+        """What is held of remembered accounts, where that changed since the rest of them last did."""
         self._numbers = RowNumbers(self._asked("SELECT number FROM account_rows WHERE id = ?"))
         self._holder_numbers = RowNumbers(self._asked("SELECT number FROM holders WHERE holder = ?"))
         self._shares: dict[str, list[BookedShare]] = {}
@@ -115,11 +117,24 @@ class SqliteStore:
 
     def account(self, account: str) -> tuple[Account, str] | None:
         """See `State`."""
-        known = self._accounts.get(account)
+        known, held = self._remembered(account), self._held.pop(account, None)
+        if known is None or held is None:
+            return known
+        self._accounts[account] = found = holding(known[0], held), known[1]
+        return found
+
+    def with_held(self, account: str) -> tuple[Account, str, int] | None:
+        """See `State`."""
+        known = self._accounts.get(account) or self._remembered(account)
         if known is None:
-            known = self._load_account(account)
-            if known:
-                self._accounts[account] = known
+            return None
+        held = self._held.get(account)
+        return known[0], known[1], known[0].held if held is None else held
+
+    def _remembered(self, account: str) -> tuple[Account, str] | None:
+        known = self._accounts.get(account)
+        if known is None and (known := self._load_account(account)):
+            self._accounts[account] = known
         return known
 
     def _load_account(self, account: str) -> tuple[Account, str] | None:
@@ -275,6 +290,7 @@ class SqliteStore:
     def _remember(self, work: Work, written: Written) -> None:
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
             self._accounts.clear()
+            self._held.clear()
             self._numbers.clear()
             self._shares.clear()
         for account, _ in work.shares:
@@ -288,9 +304,9 @@ class SqliteStore:
             self._booked.add((record.id for record in booking.records), booking.marks)
         # What is new is read when it is asked for, unless its number was needed already.
         self._accounts |= {name: known for name, known in work.accounts.items() if name in self._numbers}
-        for name, held in work.held.items():
-            if known := self._accounts.get(name):
-                self._accounts[name] = (holding(known[0], held), known[1])
+        for name in work.accounts:
+            self._held.pop(name, None)
+        self._held |= work.held
         for holder in work.forgotten:
             self._holders.pop(holder, None)
             self._leases.pop(holder, None)

@@ -35,7 +35,10 @@ _UPSERT_ACCOUNT = (
 _PUT_HELD = "INSERT OR REPLACE INTO held VALUES {rows}"
 _PUT_LEASES = "INSERT OR REPLACE INTO lease_rows VALUES {rows}"
 _ADD_HOLDERS = "INSERT INTO holders (holder, sequence, closed) VALUES {rows}"
-_UPDATE_HOLDERS = "UPDATE holders SET sequence = new.column2, closed = new.column3 FROM (VALUES {rows}) AS new WHERE number = new.column1"
+_UPDATE_HOLDERS = (
+    "UPDATE holders SET sequence = new.column2, closed = new.column3 "
+    "FROM (VALUES {rows}) AS new WHERE number = new.column1"
+)
 
 
 def _adding(table: str) -> str:

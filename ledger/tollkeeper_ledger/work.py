@@ -117,6 +117,13 @@ class State(Protocol):
         """An account and its unit."""
         ...
 
+    def with_held(self, account: str) -> tuple[Account, str, int] | None:
+        """An account as of when more of it changed than what is held, its unit, and what is held of it now.
+
+        It says what `account` says, without making a value of both, which a grant has no need of.
+        """
+        ...
+
     def previous_account(self, account: str) -> Account | None:
         """The account of the same limit, key and unit whose window was the last to end before this one began.
 
@@ -208,6 +215,13 @@ class Work:
         known = self.accounts.get(account) or self.below.account(account)
         held = self.held.get(account)
         return known if held is None or known is None else (holding(known[0], held), known[1])
+
+    def with_held(self, account: str) -> tuple[Account, str, int] | None:
+        """See `State`."""
+        if own := self.accounts.get(account):
+            return (*own, own[0].held)
+        below, held = self.below.with_held(account), self.held.get(account)
+        return below if below is None or held is None else (*below[:2], held)
 
     @property
     def changed_accounts(self) -> frozenset[str]:

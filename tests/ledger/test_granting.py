@@ -17,6 +17,7 @@ from tollkeeper.leases import LeaseReply, LeaseRequest, Want
 from tollkeeper.limits import Enforcement, Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Charge
+from tollkeeper.windows import start_of
 from tollkeeper_ledger import bookkeeping, granting, opening
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
@@ -52,6 +53,24 @@ class Committed(Nothing):
     def account(self, account: str) -> tuple[Account, str] | None:
         return self.accounts.get(account)
 
+    def with_held(self, account: str) -> tuple[Account, str, int] | None:
+        known = self.account(account)
+        return (*known, known[0].held) if known else None
+
+    def previous_account(self, account: str) -> Account | None:
+        begins = start_of(_window(account))
+        ended = [one for one in self._beside(account) if one.window_end and begins and one.window_end <= begins]
+        return max(ended, key=lambda one: _window(one.id), default=None)
+
+    def next_account(self, account: Account) -> Account | None:
+        ends = account.window_end
+        later = [one for one in self._beside(account.id) if ends and one.window_start and one.window_start >= ends]
+        return min(later, key=lambda one: _window(one.id), default=None)
+
+    def _beside(self, account: str) -> list[Account]:
+        limit = account.rsplit("@", 2)[0]
+        return [one for name, (one, _) in self.accounts.items() if name.rsplit("@", 2)[0] == limit]
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         return self.leases.get(holder, {})
 
@@ -63,6 +82,10 @@ class Committed(Nothing):
 
     def shares_of(self, account: str) -> Sequence[BookedShare]:
         return [share for (of, _), share in self.shares.items() if of == account]
+
+
+def _window(account: str) -> str:
+    return account.rsplit("@", 2)[1]
 
 
 @dataclass
@@ -163,7 +186,9 @@ def alike(what: Sequence[Happening]) -> list[Any]:
     for happens in (*what, Ledger.commit):
         told.append(happens(short))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(granting, "_terms", lambda _work, bound, _account: granting.Terms(bound, None, None))
+            patch.setattr(
+                granting, "_terms", lambda _work, policy, _account, now: granting.Terms(policy, None, now, now)
+            )
             assert happens(whole) == told[-1]
     assert short.books() == whole.books()
     return told

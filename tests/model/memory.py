@@ -34,6 +34,9 @@ class Memory:
     def account(self, account: str) -> tuple[Account, str] | None:
         return (self.known, self.unit) if account == self.known.id else None
 
+    def with_held(self, account: str) -> tuple[Account, str, int] | None:
+        return (self.known, self.unit, self.known.held) if account == self.known.id else None
+
     def previous_account(self, account: str) -> Account | None:
         return None
 

@@ -37,6 +37,9 @@ class Nothing:
     def account(self, account: str) -> tuple[Account, str] | None:
         return None
 
+    def with_held(self, account: str) -> tuple[Account, str, int] | None:
+        return None
+
     def previous_account(self, account: str) -> Account | None:
         return None
 

@@ -131,6 +131,11 @@ class Memory:
         known = self.known_account(account)
         return (known.account, known.unit) if known.account else None
 
+    def with_held(self, account: str) -> tuple[Account, str, int] | None:
+        """See `State`."""
+        known = self.known_account(account)
+        return (known.account, known.unit, known.account.held) if known.account else None
+
     def known_account(self, account: str) -> KnownAccount:
         """An account with its version and row number."""
         self.seen.accounts.add(account)

@@ -40,13 +40,21 @@ _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text
 _LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
 
 
+_row = tuple.__new__
+"""What a named tuple's own constructor does, without its call."""
+
+
 class KnownAccount(NamedTuple):
-    """An account as of a version; version 0 is an account that did not exist."""
+    """An account as of a version; version 0 is an account that did not exist.
+
+    What is `held` of it changes with every lease, and stands beside the value that says all else.
+    """
 
     account: Account | None
     unit: str = ""
     version: int = 0
     number: int = 0
+    held: int = 0
 
 
 class KnownHolder(NamedTuple):
@@ -60,11 +68,19 @@ class KnownHolder(NamedTuple):
     leases: dict[str, Lease]
     version: int = 0
     first: int = 1
+    number: int = 0
 
     @property
     def next_version(self) -> int:
         """The version that its next change has."""
         return self.version + 1 if self.version else self.first
+
+
+class Numbers(NamedTuple):
+    """The row numbers of what a commit changed, by name."""
+
+    accounts: Mapping[str, int]
+    holders: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -129,12 +145,18 @@ class Memory:
     def account(self, account: str) -> tuple[Account, str] | None:
         """See `State`."""
         known = self.known_account(account)
-        return (known.account, known.unit) if known.account else None
+        found = known.account
+        if found is None:
+            return None
+        if found.held != known.held:
+            found = holding(found, known.held)
+            self._accounts[account] = known._replace(account=found)
+        return found, known.unit
 
     def with_held(self, account: str) -> tuple[Account, str, int] | None:
         """See `State`."""
         known = self.known_account(account)
-        return (known.account, known.unit, known.account.held) if known.account else None
+        return (known.account, known.unit, known.held) if known.account else None
 
     def known_account(self, account: str) -> KnownAccount:
         """An account with its version and row number."""
@@ -152,9 +174,11 @@ class Memory:
         if not rows:
             return KnownAccount(None)
         row = rows[0]
-        recent = self._session.ask(LATEST.replace("?", "%s"), (row[-1], RECENT_REQUESTS) * 2)
+        unit, version, number = row[-3:]
+        recent = self._session.ask(LATEST.replace("?", "%s"), (number, RECENT_REQUESTS) * 2)
         amounts = latest([packed for (packed,) in recent], RECENT_REQUESTS)
-        return KnownAccount(account_of(row, amounts), *row[-3:])
+        found = account_of(row, amounts)
+        return KnownAccount(found, unit, version, number, found.held)
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
@@ -171,7 +195,8 @@ class Memory:
 
     def _neighbour(self, account: str, direction: str) -> Account | None:
         found = self.seen.neighbours[account, direction] = self._find_neighbour(account, direction)
-        return self.known_account(found).account if found else None
+        known = self.account(found) if found else None
+        return known[0] if known else None
 
     def _find_neighbour(self, account: str, direction: str, apart_from: Collection[str] = ()) -> str | None:
         if direction.startswith(_AT):
@@ -224,8 +249,8 @@ class Memory:
         return known
 
     def _load_holder(self, holder: str) -> KnownHolder:
-        rows = self._session.ask("SELECT sequence, closed, version FROM holders WHERE holder = %s", (holder,))
-        sequence, closed, version = rows[0] if rows else (0, 0, 0)
+        rows = self._session.ask("SELECT sequence, closed, version, number FROM holders WHERE holder = %s", (holder,))
+        sequence, closed, version, number = rows[0] if rows else (0, 0, 0, 0)
         first = time.time_ns() // 1000
         # The version is read first: leases that are newer than it make the check fail, never pass.
         leases = self._session.ask(
@@ -235,7 +260,7 @@ class Memory:
             account: Lease(holder, account, outstanding, bool(lapsed)) for account, outstanding, lapsed in leases
         }
         lapsed = any(lease.lapsed for lease in by_account.values())
-        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version, first)
+        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version, first, number)
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`. A name that nothing is known of is taken to be free; the commit finds out."""
@@ -400,23 +425,22 @@ class Memory:
 
     # What becomes of it.
 
-    def remember(self, work: Work, numbers: Mapping[str, int]) -> None:
+    def remember(self, work: Work, numbers: Numbers) -> None:
         """A work was committed: know its accounts and holders at their new versions."""
         granted = {name for name, _ in work.shares}
         for name, (account, unit) in work.accounts.items():
             version = self.known_account(name).version
-            self._accounts[name] = KnownAccount(account, unit, version + 1, numbers[name])
+            self._accounts[name] = KnownAccount(account, unit, version + 1, numbers.accounts[name], account.held)
             if name in granted:
                 self._shares.pop(name, None)
             else:
                 self._keep_shares(name, version)
         for name, held in work.held.items():
-            before, unit, version, number = self._accounts[name]
-            assert before is not None  # noqa: S101 - something of it is held
-            self._accounts[name] = KnownAccount._make((holding(before, held), unit, version + 1, number))
+            before, unit, version, number, _ = self._accounts[name]
+            self._accounts[name] = _row(KnownAccount, (before, unit, version + 1, number, held))
             if name in self._shares:
                 self._keep_shares(name, version)
-        self._remember_holders(work)
+        self._remember_holders(work, numbers.holders)
         self.forget_absent()
         if len(self.words) > REMEMBERED_WORDS:
             self.words.clear()
@@ -426,14 +450,15 @@ class Memory:
         if len(self._holders) > REMEMBERED_ACCOUNTS:
             self._holders.clear()
 
-    def _remember_holders(self, work: Work) -> None:
+    def _remember_holders(self, work: Work, numbers: Mapping[str, int]) -> None:
         for name in work.changed_holders():
             known = self.known_holder(name)
             leases, changed = known.leases, work.leases.get(name, {})
             leases.update(changed)
             for ended in [account for account, lease in changed.items() if lease.outstanding <= 0]:
                 del leases[ended]
-            self._holders[name] = KnownHolder(work.holders.get(name, known.holder), leases, known.next_version)
+            holder = work.holders.get(name, known.holder)
+            self._holders[name] = KnownHolder(holder, leases, known.next_version, known.first, numbers[name])
         for name in work.forgotten - work.changed_holders():
             self._holders.pop(name, None)
 

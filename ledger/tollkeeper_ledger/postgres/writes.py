@@ -12,13 +12,16 @@ from tollkeeper_ledger.columns import columns_of
 from tollkeeper_ledger.lines import Lines, Share, lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.postgres.arrays import integers, texts
-from tollkeeper_ledger.postgres.memory import Memory
+from tollkeeper_ledger.postgres.memory import KnownHolder, Memory, Numbers
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, grant_row
-from tollkeeper_ledger.work import Lease, Work
+from tollkeeper_ledger.work import Work
 
 _Counted = tuple[str, Sequence[Any], int, str]
 """A statement, how many rows it must change, and what such a row is."""
+
+_LeaseRow = tuple[int, int, int, int]
+"""Holder and account by number, what is outstanding, and whether it lapsed."""
 
 _COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
@@ -61,25 +64,26 @@ _UPDATE_HELD = (
     "FROM unnest(%s::bigint[], %s::bigint[]) AS u (number, held) WHERE a.number = u.number"
 )
 _INSERT_HOLDERS = (
-    "INSERT INTO holders SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) "
-    "ON CONFLICT (holder) DO NOTHING"
+    "INSERT INTO holders (holder, sequence, closed, version) "
+    "SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) "
+    "ON CONFLICT (holder) DO NOTHING RETURNING holder, number"
 )
 _UPDATE_HOLDERS = (
     "UPDATE holders h SET sequence = u.sequence, closed = u.closed, version = u.version "
-    "FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) AS u (holder, sequence, closed, version) "
-    "WHERE h.holder = u.holder AND h.version = u.version - 1"
+    "FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS u (number, sequence, closed, version) "
+    "WHERE h.number = u.number AND h.version = u.version - 1"
 )
 _UPSERT_LEASES = (
-    "INSERT INTO leases SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) "
+    "INSERT INTO lease_rows SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) "
     "ON CONFLICT (holder, account) DO UPDATE SET outstanding = excluded.outstanding, lapsed = excluded.lapsed"
 )
 _UPDATE_LEASES = (
-    "UPDATE leases l SET outstanding = u.outstanding, lapsed = u.lapsed "
-    "FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) AS u (holder, account, outstanding, lapsed) "
+    "UPDATE lease_rows l SET outstanding = u.outstanding, lapsed = u.lapsed "
+    "FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS u (holder, account, outstanding, lapsed) "
     "WHERE l.holder = u.holder AND l.account = u.account"
 )
 _DELETE_LEASES = (
-    "DELETE FROM leases l USING unnest(%s::text[], %s::text[]) AS u (holder, account) "
+    "DELETE FROM lease_rows l USING unnest(%s::bigint[], %s::bigint[]) AS u (holder, account) "
     "WHERE l.holder = u.holder AND l.account = u.account"
 )
 _ADD_TO_MINUTES = (
@@ -118,14 +122,25 @@ class Commit:
         self._shares: list[Share] = []
         self.words: dict[str, int] = {}
         """Codes that the usages' words have once this is committed."""
-        self.numbers: dict[str, int] = {}
+        self._accounts: dict[str, int] = {}
+        self._holders: dict[str, int] = {}
+        """Row numbers, by name."""
+        self._standing: Mapping[str, KnownHolder] = {}
+        """The changed holders that have a row."""
         self.opened: Set[str] = frozenset()
+
+    @property
+    def numbers(self) -> Numbers:
+        """The row numbers of all that it changed, once its state is written."""
+        return Numbers(self._accounts, self._holders)
 
     def write_state(self, *also: Statement) -> None:
         """Accounts, holders and what belongs to them, and on the same journey to the server what else is to be done."""
         self._open_accounts()
+        self._forget_holders()
+        self._open_holders()
         new, known, ended = self._changed_leases()
-        counted = [*self._changed_accounts(), *self._forgotten_holders(), *self._changed_holders(), *known]
+        counted = [*self._changed_accounts(), *self._changed_holders(), *known]
         statements = [(sql, values) for sql, values, _, _ in counted]
         written = self._session.change_all([*statements, *new, *ended, *also])
         for count, (_, _, wanted, what) in zip(written, counted, strict=False):
@@ -140,7 +155,7 @@ class Commit:
 
     def _sums(self) -> Iterator[_Counted]:
         """What usages add to sums that accounts and tenants have; several writers may add to one."""
-        sums = sums_of(self._columns, self._shares, self.numbers)
+        sums = sums_of(self._columns, self._shares, self._accounts)
         if sums.minutes:
             yield _ADD_TO_MINUTES, _literals((_INTEGER,) * 7, sums.minutes), len(sums.minutes), "a minute"
         for table, rows in (("hours", sums.hours), ("days", sums.days)):
@@ -156,7 +171,7 @@ class Commit:
         self._memory.check_neighbours(self.opened)
         chained = self._linking.begin(bookings, seq, bytes(head))
         times = {place: booked_at(booking) for place, booking in enumerate(bookings, start=seq + 1)}
-        lines = lines_of(bookings, self._columns, list(times), self.numbers, self._codes(), self._shares)
+        lines = lines_of(bookings, self._columns, list(times), self._accounts, self._codes(), self._shares)
         self._write_all(self._lines(lines, times))
         rows = chained()
         stored = [(row.time, row.seq, row.id, row.stored, row.hash) for row in rows]
@@ -195,53 +210,67 @@ class Commit:
         return codes
 
     def _open_accounts(self) -> None:
-        known = {name: self._memory.known_account(name) for name in sorted(self._work.changed_accounts)}
-        self.numbers = {name: account.number for name, account in known.items() if account.version}
-        self.opened = known.keys() - self.numbers.keys()
+        known = {name: self._memory.known_account(name) for name in self._work.changed_accounts}
+        self._accounts = {name: account.number for name, account in known.items() if account.version}
+        self.opened = known.keys() - self._accounts.keys()
         if self.opened:
             rows = [account_row(*self._work.accounts[name]) for name in sorted(self.opened)]
             opened = self._session.ask(_INSERT_ACCOUNTS, _by_column(rows))
-            self.numbers |= {name: int(number) for name, number in opened}
+            self._accounts |= {name: int(number) for name, number in opened}
             self._all_written(len(opened), len(rows), "an account")
 
     def _changed_accounts(self) -> Iterator[_Counted]:
-        held = [(self.numbers[name], amount) for name, amount in sorted(self._work.held.items())]
-        rows = [account_row(*self._work.accounts[name]) for name in sorted(self._work.accounts.keys() - self.opened)]
+        """In any order: all that has a row is locked."""
+        held = [(self._accounts[name], amount) for name, amount in self._work.held.items()]
+        rows = [account_row(*self._work.accounts[name]) for name in self._work.accounts.keys() - self.opened]
         whole = [(row[0], *row[9:]) for row in rows]
         if held:
-            yield _UPDATE_HELD, [integers(column) for column in zip(*held, strict=True)], len(held), "an account"
+            yield _UPDATE_HELD, _columns(held), len(held), "an account"
         if whole:
             yield _UPDATE_ACCOUNTS, _by_column(whole), len(whole), "an account"
 
-    def _changed_holders(self) -> Iterator[_Counted]:
-        new, known = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
-        for name in sorted(self._work.changed_holders()):
-            before = self._memory.known_holder(name)
-            holder = self._work.holders.get(name, before.holder)
-            stands = before.version and name not in self._work.forgotten
-            (known if stands else new).append((name, holder.sequence, int(holder.closed), before.next_version))
-        for sql, rows in ((_UPDATE_HOLDERS, known), (_INSERT_HOLDERS, new)):
-            if rows:
-                holders, *counts = zip(*rows, strict=True)
-                yield sql, [texts(holders), *map(integers, counts)], len(rows), "a holder"
+    def _open_holders(self) -> None:
+        known = {name: self._memory.known_holder(name) for name in sorted(self._work.changed_holders())}
+        stand = {name: one for name, one in known.items() if one.version and name not in self._work.forgotten}
+        self._holders = {name: one.number for name, one in stand.items()}
+        rows = [_holder_row(name, self._work, one) for name, one in known.items() if name not in stand]
+        if rows:
+            names, *counts = zip(*rows, strict=True)
+            opened = self._session.ask(_INSERT_HOLDERS, [texts(names), *map(integers, counts)])
+            self._holders |= {name: int(number) for name, number in opened}
+            self._all_written(len(opened), len(rows), "a holder")
+        self._standing = stand
 
-    def _forgotten_holders(self) -> Iterator[_Counted]:
+    def _changed_holders(self) -> Iterator[_Counted]:
+        rows = [(one.number, *_holder_row(name, self._work, one)[1:]) for name, one in self._standing.items()]
+        if rows:
+            yield _UPDATE_HOLDERS, _columns(rows), len(rows), "a holder"
+
+    def _forget_holders(self) -> None:
         names = sorted(self._work.forgotten)
         if names:
-            yield "DELETE FROM holders WHERE holder = ANY(%s::text[])", [texts(names)], len(names), "a holder"
+            gone = self._session.change("DELETE FROM holders WHERE holder = ANY(%s::text[])", [texts(names)])
+            self._all_written(gone, len(names), "a holder")
 
     def _changed_leases(self) -> tuple[Sequence[Statement], Sequence[_Counted], Sequence[Statement]]:
         """New ones, ones that have a row, which is faster to change than to find in the way, and ones that end: a lease
         of nothing is no lease, so its row goes."""
-        new, known, ended = list[Lease](), list[Lease](), list[Lease]()
+        new, known, ended = list[_LeaseRow](), list[_LeaseRow](), list[_LeaseRow]()
         for holder, leases in self._work.leases.items():
-            before = self._memory.known_holder(holder).leases if leases else {}
-            for account, one in leases.items():
-                group = ended if one.outstanding <= 0 else known if account in before else new
-                group.append(one)
-        changes = [(_UPDATE_LEASES, _lease_columns(known), len(known), "a lease")] if known else []
-        gone = [(_DELETE_LEASES, _lease_columns(ended)[:2])] if ended else []
-        return [(_UPSERT_LEASES, _lease_columns(new))] if new else [], changes, gone
+            if not leases:
+                continue
+            number, before = self._holders[holder], self._memory.known_holder(holder).leases
+            for account, (_, _, outstanding, lapsed) in leases.items():
+                group = ended if outstanding <= 0 else known if account in before else new
+                group.append((number, self._number_of(account), outstanding, int(lapsed)))
+        changes = [(_UPDATE_LEASES, _columns(known), len(known), "a lease")] if known else []
+        gone = [(_DELETE_LEASES, _columns(ended)[:2])] if ended else []
+        return [(_UPSERT_LEASES, _columns(new))] if new else [], changes, gone
+
+    def _number_of(self, account: str) -> int:
+        """A lease may end without a change of its account, where nothing was left of it."""
+        number = self._accounts.get(account)
+        return self._memory.known_account(account).number if number is None else number
 
     def _write_grants(self) -> None:
         grants = [grant_row(booked) for _, booked in sorted(self._work.grants.items())]
@@ -279,9 +308,13 @@ class Commit:
             )
 
 
-def _lease_columns(leases: Sequence[Lease]) -> list[str]:
-    holders, accounts, outstanding, lapsed = zip(*leases, strict=True)
-    return [texts(holders), texts(accounts), integers(outstanding), integers([int(one) for one in lapsed])]
+def _holder_row(name: str, work: Work, known: KnownHolder) -> tuple[str, int, int, int]:
+    holder = work.holders.get(name, known.holder)
+    return name, holder.sequence, int(holder.closed), known.next_version
+
+
+def _columns(rows: Sequence[Sequence[int]]) -> list[str]:
+    return [integers(column) for column in zip(*rows, strict=True)]
 
 
 def _by_column(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

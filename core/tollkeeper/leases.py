@@ -72,6 +72,7 @@ class Reason(StrEnum):
     CONTENDED = "contended"
     USED_UP = "used_up"
     UNKNOWN_ACCOUNT = "unknown_account"
+    FAULT = "fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal(Standing):
-    """A limit that refused: the answer to "why" is data."""
+    """A limit that refused: the answer to "why" is data.
+
+    `fault` is for those who run this, where the reason is one: what is wrong with this account alone. It may tell amounts.
+    """
 
     reason: Reason
+    fault: str = ""
 
     @property
     def held_by_others(self) -> bool:
@@ -118,7 +123,7 @@ class Granted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeaseReply:
-    """The answer to one batch, want by want: granted or refused.
+    """The answer to one batch, want by want: granted or refused. A fault with one account refuses that want alone.
 
     Where anything was refused, `others` says how the limits stood that granted: every limit that was looked at has its numbers.
     On the accounts of `recalling` other holders were asked for what they have left over, and have not all answered yet.
@@ -185,6 +190,24 @@ def sized(want: Want, available: int) -> int:
 def too_late(limit: Limit, account: Account, want: Want) -> Refusal:
     """The refusal of a window that has ended and handed on what it had left: who tries again counts in the next one."""
     return _refused(replace(standing_of(limit, account, want.need), available=0), Reason.CONTENDED)
+
+
+def unanswerable(account: str, ref: LimitRef, need: int, reason: Reason, fault: str = "") -> Refusal:
+    """The refusal of an account of which nothing can be told: it is not known, or there is a fault with it."""
+    return Refusal(
+        account=account,
+        ref=ref,
+        tenants=frozenset(),
+        unit=Unit.REQUESTS,
+        phase=Phase.INSUFFICIENT,
+        balance=0,
+        minimum=0,
+        available=0,
+        need=need,
+        resets=None,
+        reason=reason,
+        fault=fault,
+    )
 
 
 def _refused(standing: Standing, reason: Reason) -> Refusal:

@@ -121,8 +121,15 @@ def test_a_limit_for_each_of_many_tenants_tells_a_tenant_its_own_amounts() -> No
         assert ("USD" in refused.message) is told_amounts
 
 
-def test_an_account_that_the_authority_does_not_know_is_our_fault() -> None:
-    assert told(refusal(limit(), reason=Reason.UNKNOWN_ACCOUNT)).denial is Denial.OURS
+@pytest.mark.parametrize(
+    ("reason", "says"), [(Reason.UNKNOWN_ACCOUNT, "is being published"), (Reason.FAULT, "Its log says which")]
+)
+def test_an_account_that_the_authority_cannot_grant_out_of_is_our_fault(reason: Reason, says: str) -> None:
+    one = judged(refusal(limit(), reason=reason, fault="1000 is too large"), 5, 0, NOW)
+    refused = told(one)
+    assert (refused.denial, refused.retry_after, one.reason) == (Denial.OURS, 1, reason)
+    assert says in refused.message
+    assert "too large" not in refused.message, "it may be an ancestor's amount (F4)"
 
 
 @pytest.mark.parametrize(

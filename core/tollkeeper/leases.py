@@ -57,6 +57,7 @@ class LeaseRequest:
     """One batch of a holder. `sequence` grows with each; `returns` are unused amounts by account.
 
     `answers` are the accounts whose recall was heard before the call was made: all that was free there is in `returns`.
+    Of the wants, `last` are those that nobody waits for once this is answered: what is recalled for them comes too late.
     """
 
     holder: str
@@ -64,13 +65,16 @@ class LeaseRequest:
     wants: tuple[Want, ...] = ()
     returns: Mapping[str, int] = field(default_factory=dict)
     answers: frozenset[str] = frozenset()
+    last: frozenset[str] = frozenset()
 
 
 class Reason(StrEnum):
-    """Why a limit refuses."""
+    """Why a limit refuses: the first two are F1's, and so is `ENDED`: its window is over, and who tries again counts in the
+    next one. `UNKNOWN_ACCOUNT` and `FAULT` are no caller's fault."""
 
     CONTENDED = "contended"
     USED_UP = "used_up"
+    ENDED = "ended"
     UNKNOWN_ACCOUNT = "unknown_account"
     FAULT = "fault"
 
@@ -109,6 +113,8 @@ class Refusal(Standing):
     @property
     def held_by_others(self) -> bool:
         """Whether there is room for what is needed once others give back what they hold."""
+        if self.reason is Reason.ENDED:
+            return False
         is_open = self.phase is not Phase.INSUFFICIENT or self.lendable > 0
         return is_open and self.balance - self.minimum + self.lendable >= self.need
 
@@ -189,7 +195,7 @@ def sized(want: Want, available: int) -> int:
 
 def too_late(limit: Limit, account: Account, want: Want) -> Refusal:
     """The refusal of a window that has ended and handed on what it had left: who tries again counts in the next one."""
-    return _refused(replace(standing_of(limit, account, want.need), available=0), Reason.CONTENDED)
+    return _refused(replace(standing_of(limit, account, want.need), available=0), Reason.ENDED)
 
 
 def unanswerable(account: str, ref: LimitRef, need: int, reason: Reason, fault: str = "") -> Refusal:

@@ -2,7 +2,8 @@
 
 An account is short for a recall time after a holder was refused what others hold. Meanwhile each holder that has a lease
 on it is asked once to give back what it has free there; what it holds for requests in flight stays with it. It answers
-with a later call, in which that comes back. Whoever was refused waits while somebody owes an answer.
+with a later call, in which that comes back. Whoever was refused waits while somebody owes an answer. For those who would
+wait no longer, and in a window that has ended, nobody is asked.
 
 Authorities that share a ledger also share a board. An authority puts on it what it asks of holders that do not listen to
 it, and looks at it again and again: what stands there for its own holders it tells them, and what they have answered it
@@ -92,7 +93,7 @@ class Recalls:
         for granted in reply.granted:
             if granted.amount and granted.account in self._short:
                 self._short[granted.account].holders.add(request.holder)
-        for account in short_of(reply):
+        for account in short_of(reply) - request.last:
             if account not in self._short:
                 self._short[account] = _Shortage(mono + RECALL_SECONDS)
                 self._unknown.add(account)

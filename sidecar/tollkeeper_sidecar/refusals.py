@@ -38,7 +38,7 @@ def judged(refusal: Refusal, need: int, unreported: int, now: datetime) -> Refus
 
     The authority saw only what was missing here. Room that others hold helps if it is enough for the whole request.
     """
-    if refusal.reason in _OURS:
+    if refusal.reason in _OURS or refusal.reason is Reason.ENDED:
         return replace(refusal, need=need)
     room = refusal.balance - refusal.minimum - unreported + refusal.lendable
     may_come_back = (refusal.phase is not Phase.INSUFFICIENT or refusal.lendable > 0) and room >= need
@@ -72,6 +72,9 @@ def refused_by(
         for one in (*refusals, *others)
     )
     numbers = _numbers(refusal) if _may_see(refusal, limits.get(refusal.account), policy, caller) else ""
+    if refusal.reason is Reason.ENDED:
+        message = f"{refusal.ref} has no room in this window, which has just ended. Retry in 1 s."
+        return RequestRefused(Denial.CONTENDED, message, retry_after=1, limits=told)
     if refusal.reason is Reason.CONTENDED:
         wait = _retry_after(refusal, now)
         why = "what is left is held by requests in flight" if refusal.held_by_others else f"it {_gone(refusal)}"

@@ -84,7 +84,7 @@ class Standing:
     """How a limit stood when it was asked for `need`. Amounts are integers of `unit`; what is borrowed is in the balance.
 
     `available` is what could be set aside, `lendable` what a loan would still add once others give back what they hold of
-    the lender's room. `resets` is the end of the account's window, `None` where there is none.
+    the lender's room, or what it lent them for. `resets` is the end of the account's window, `None` where there is none.
     """
 
     account: str
@@ -104,10 +104,12 @@ class Standing:
 class Refusal(Standing):
     """A limit that refused: the answer to "why" is data.
 
+    `lent_to` are the accounts that borrowed what it lacks, for what is held there: with that it may come back (`lendable`).
     `fault` is for those who run this, where the reason is one: what is wrong with this account alone. It may tell amounts.
     """
 
     reason: Reason
+    lent_to: tuple[str, ...] = ()
     fault: str = ""
 
     @property

@@ -6,6 +6,7 @@ every account: those near their cap, with loans, with grants whose time may be o
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -131,11 +132,12 @@ def _whole(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime
     limit, account = found
     if has_handed_on(work, limit, account, now):
         return too_late(limit, account, want)
-    account, lendable = before_grant(work, policy, holder, limit, account, want, now)
-    amount = decide(limit, account, want, now, lendable)
-    if isinstance(amount, int):
-        work.put(rules.hold(account, amount), limit.unit)
-        work.put_lease(work.lease(holder, want.account).grown(amount))
+    account, later = before_grant(work, policy, holder, limit, account, want, now)
+    amount = decide(limit, account, want, now, later.lendable)
+    if isinstance(amount, Refusal):
+        return replace(amount, lent_to=later.lent_to) if later.lent_to else amount
+    work.put(rules.hold(account, amount), limit.unit)
+    work.put_lease(work.lease(holder, want.account).grown(amount))
     return amount
 
 

@@ -1,5 +1,7 @@
 """Who is asked for leftovers, how often, and for how long somebody waits for the answers (H4)."""
 
+from dataclasses import replace
+
 from tests.core.test_accounts import budget, opened
 from tests.core.test_leases import NOW
 from tests.model.board import Board
@@ -58,6 +60,32 @@ def test_nobody_is_asked_for_leftovers_of_a_window_that_has_ended() -> None:
     office = Office("g1", "g2")
     assert office.refuse("g1", LeaseReply(refused=(late,)), 0.0) == (frozenset(), frozenset())
     assert office.looked_up == 0
+
+
+def lacking_a_loan(*lent_to: str) -> LeaseReply:
+    verdict = decide(LIMIT, opened(LIMIT, id="a", spent=1000), Want("a", 100, 100), NOW, lendable=100)
+    assert isinstance(verdict, Refusal)
+    return LeaseReply(refused=(replace(verdict, lent_to=lent_to),))
+
+
+def test_for_a_loan_those_are_asked_that_hold_what_others_borrowed_whoever_was_refused() -> None:
+    office = Office("g1")
+    assert office.refuse("g1", lacking_a_loan("sibling"), 0.0) == (frozenset({"g1"}), frozenset("a"))
+    assert office.recalls.take("g1") == {"sibling"}
+    office.answer("g1", 0.1, "sibling")
+    assert office.refuse("g1", lacking_a_loan("sibling"), 0.2) == (frozenset(), frozenset())
+
+
+def test_for_a_loan_those_are_asked_too_that_were_refused_there_themselves() -> None:
+    office = Office("g1")
+    assert office.refuse("g1", refusal("sibling"), 0.0)[0] == frozenset()
+    assert office.refuse("g2", lacking_a_loan("sibling"), 0.1) == (frozenset({"g1"}), frozenset("a"))
+
+
+def test_for_the_loan_of_a_caller_that_gives_up_nobody_is_asked() -> None:
+    office = Office("g1")
+    office.recalls.heard(LeaseRequest("g1", 1, last=frozenset("a")), lacking_a_loan("sibling"), 0.0)
+    assert office.recalls.unknown == frozenset()
 
 
 def test_whoever_was_refused_first_is_asked_when_another_is_refused() -> None:

@@ -149,10 +149,13 @@ CREATE TABLE recalls (
 """
 """What authorities ask of holders that talk to others: see `board`. It says nothing of the books."""
 
+LENDERS = "CREATE INDEX accounts_by_lender ON accounts (lender) WHERE lender <> '';"
+"""Who borrows of an account, of all that there ever were: few do at a time."""
+
 Step = str | Callable[[Session], None]
 """Statements of SQL, or a function that executes some."""
 
-MIGRATIONS: tuple[Step, ...] = (VERSION_1, version_2.apply, RECALLS)
+MIGRATIONS: tuple[Step, ...] = (VERSION_1, version_2.apply, RECALLS, LENDERS)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 _ATTEMPTS = 5

@@ -19,6 +19,7 @@ from tollkeeper.usage import Charge
 from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger import bookkeeping, granting
 from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
+from tollkeeper_ledger.lending import NOTHING_LATER
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 from tollkeeper_ledger.work import Work
 
@@ -91,7 +92,7 @@ def test_a_defect_met_after_an_account_was_changed_leaves_it_unchanged(desk: Des
     def spoilt(_work: Work, _policy: PolicySet, _holder: str, limit: Limit, account: Account, *_: object) -> Any:
         if limit == OTHER:
             raise KeyError("a defect")
-        return account, 0
+        return account, NOTHING_LATER
 
     with patch.object(granting, "before_grant", spoilt):
         reply = lease_apart(desk, Want(ACCOUNT, 7, 7), Want(account_of(OTHER), 5, 5), Want(NO_ACCOUNT, 0, 0))

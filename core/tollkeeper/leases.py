@@ -114,8 +114,8 @@ class Refusal(Standing):
 
     @property
     def held_by_others(self) -> bool:
-        """Whether there is room for what is needed once others give back what they hold."""
-        if self.reason is Reason.ENDED:
+        """Whether there is room for what is needed once others give back what they hold; nothing is needed by nobody."""
+        if self.reason is Reason.ENDED or not self.need:
             return False
         is_open = self.phase is not Phase.INSUFFICIENT or self.lendable > 0
         return is_open and self.balance - self.minimum + self.lendable >= self.need

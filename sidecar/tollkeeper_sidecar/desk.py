@@ -43,6 +43,9 @@ SAFETY_SECONDS = 5.0
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 3.0
 
+_NONE = frozenset[str]()
+_NOTHING: Mapping[str, int] = {}
+
 
 @dataclass(slots=True)
 class _Call:
@@ -117,14 +120,16 @@ class Desk:
         if self._call is not None or mono < self._retry_at:
             return None
         returns = self._returns(now, mono)
-        wants, last = self._wants(mono, returns)
+        wants = self._wants(mono, returns)
         answers = self._shortages.unanswered
         if not (wants or returns or answers or (mono >= self._renew_at and self.pools.outstanding())):
             return None
         self._sequence += 1
         self._shortages.answer(answers)
         self._call = _Call(mono, returns, answers)
-        return LeaseRequest(self._holder, self._sequence, wants, returns, answers, last)
+        return LeaseRequest(
+            self._holder, self._sequence, wants, returns, answers, self._last(mono) if self._queue else _NONE
+        )
 
     def answered(self, reply: LeaseReply, now: datetime, mono: float) -> None:
         """The authority answered the call under way."""
@@ -188,7 +193,7 @@ class Desk:
             return self.pools.withdraw_all()
         returns = self.pools.withdraw_all(self._shortages) if self._shortages else {}
         if new_round:
-            returns |= self.pools.withdraw_idle(now, self._awaited())
+            returns |= self.pools.withdraw_idle(now, self._awaited() if self._queue else _NOTHING)
         return returns
 
     def _awaited(self) -> Counter[str]:
@@ -199,20 +204,15 @@ class Desk:
                 awaited[need.id] += need.most
         return awaited
 
-    def _wants(self, mono: float, returns: Mapping[str, int]) -> tuple[tuple[Want, ...], frozenset[str]]:
-        """One want for each account that is short: for the first who waits, for all, and ahead. And for which of these
-        accounts nobody will wait any longer."""
-        patient = set[str]()
+    def _wants(self, mono: float, returns: Mapping[str, int]) -> tuple[Want, ...]:
+        """One want for each account that is short: for the first who waits, for all, and ahead."""
         first: dict[str, AccountNeed] = {}
         total: dict[str, int] = {}
         for waiting in self._queue:
             if waiting.parked_until > mono:
                 continue
             waiting.asking = True
-            is_patient = waiting.patient_until is None or mono < waiting.patient_until
             for need in waiting.needs:
-                if is_patient:
-                    patient.add(need.id)
                 first.setdefault(need.id, need)
                 total[need.id] = total.get(need.id, 0) + need.most
                 self.pools.opened(need)
@@ -222,8 +222,17 @@ class Desk:
         self.pools.low.clear()
         ahead = [self._want(account, 0, 0) for account in low if account not in first and account not in returns]
         # Who waits and needs nothing (a model that is free) asks all the same: else nobody would answer.
-        asked = tuple(wants + [want for want in ahead if want.ahead])
-        return asked, frozenset([want.account for want in asked if want.account not in patient])
+        return tuple(wants + [want for want in ahead if want.ahead])
+
+    def _last(self, mono: float) -> frozenset[str]:
+        """The accounts that are asked for by those alone who give up when they are refused now."""
+        leaving = [
+            one for one in self._queue if one.asking and one.patient_until is not None and one.patient_until <= mono
+        ]
+        if not leaving:
+            return _NONE
+        staying = [one for one in self._queue if one not in leaving]
+        return frozenset(_accounts_of(leaving) - _accounts_of(staying))
 
     def _want(self, account: str, least: int, total: int) -> Want:
         pool = self.pools.of(account)
@@ -308,6 +317,10 @@ class Desk:
         self._queue.remove(waiting)
         self._wanted.subtract(need.id for need in waiting.needs)
         self._wanted += Counter()
+
+
+def _accounts_of(some: Iterable[Waiting]) -> set[str]:
+    return {need.id for one in some for need in one.needs}
 
 
 def _refuses(refusal: Refusal, missing: int) -> bool:

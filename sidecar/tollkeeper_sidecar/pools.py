@@ -72,7 +72,10 @@ class Pool:
 
     def surplus(self, now: datetime, awaited: int = 0) -> int:
         """What is idle: free beyond recent demand, or all of it once the window has ended; but not what is `awaited`."""
-        return max(0, self.free - awaited - (0 if self.has_ended(now) else self.demand))
+        left = self.free - awaited
+        if left <= 0:
+            return 0
+        return left if self.has_ended(now) else max(0, left - self.demand)
 
 
 Path = tuple[tuple[Pool, int], ...]

@@ -54,6 +54,12 @@ def test_nobody_is_asked_for_what_comes_when_nobody_waits_any_longer() -> None:
     assert office.refuse("g1", refusal(), 0.1)[0] == {"g2"}, "it is asked for whoever waits"
 
 
+def test_nobody_is_asked_for_what_is_leased_ahead_of_need() -> None:
+    blocked = decide(LIMIT, opened(LIMIT, id="a", spent=1000), Want("a", 0, 0, 50), NOW, lendable=100)
+    assert isinstance(blocked, Refusal)
+    assert Office("g1", "g2").refuse("g1", LeaseReply(refused=(blocked,)), 0.0) == (frozenset(), frozenset())
+
+
 def test_nobody_is_asked_for_leftovers_of_a_window_that_has_ended() -> None:
     """What is left there counts in the next one."""
     late = too_late(LIMIT, opened(LIMIT, id="a", held=950), Want("a", 100, 100))

@@ -57,6 +57,7 @@ class LeaseRequest:
     """One batch of a holder. `sequence` grows with each; `returns` are unused amounts by account.
 
     `answers` are the accounts whose recall was heard before the call was made: all that was free there is in `returns`.
+    Of the wants, `last` are those that nobody waits for once this is answered: what is recalled for them comes too late.
     """
 
     holder: str
@@ -64,14 +65,18 @@ class LeaseRequest:
     wants: tuple[Want, ...] = ()
     returns: Mapping[str, int] = field(default_factory=dict)
     answers: frozenset[str] = frozenset()
+    last: frozenset[str] = frozenset()
 
 
 class Reason(StrEnum):
-    """Why a limit refuses."""
+    """Why a limit refuses: the first two are F1's, and so is `ENDED`: its window is over, and who tries again counts in the
+    next one. `UNKNOWN_ACCOUNT` and `FAULT` are no caller's fault."""
 
     CONTENDED = "contended"
     USED_UP = "used_up"
+    ENDED = "ended"
     UNKNOWN_ACCOUNT = "unknown_account"
+    FAULT = "fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class Standing:
     """How a limit stood when it was asked for `need`. Amounts are integers of `unit`; what is borrowed is in the balance.
 
     `available` is what could be set aside, `lendable` what a loan would still add once others give back what they hold of
-    the lender's room. `resets` is the end of the account's window, `None` where there is none.
+    the lender's room, or what it lent them for. `resets` is the end of the account's window, `None` where there is none.
     """
 
     account: str
@@ -97,13 +102,21 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal(Standing):
-    """A limit that refused: the answer to "why" is data."""
+    """A limit that refused: the answer to "why" is data.
+
+    `lent_to` are the accounts that borrowed what it lacks, for what is held there: with that it may come back (`lendable`).
+    `fault` is for those who run this, where the reason is one: what is wrong with this account alone. It may tell amounts.
+    """
 
     reason: Reason
+    lent_to: tuple[str, ...] = ()
+    fault: str = ""
 
     @property
     def held_by_others(self) -> bool:
-        """Whether there is room for what is needed once others give back what they hold."""
+        """Whether there is room for what is needed once others give back what they hold; nothing is needed by nobody."""
+        if self.reason is Reason.ENDED or not self.need:
+            return False
         is_open = self.phase is not Phase.INSUFFICIENT or self.lendable > 0
         return is_open and self.balance - self.minimum + self.lendable >= self.need
 
@@ -118,7 +131,7 @@ class Granted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeaseReply:
-    """The answer to one batch, want by want: granted or refused.
+    """The answer to one batch, want by want: granted or refused. A fault with one account refuses that want alone.
 
     Where anything was refused, `others` says how the limits stood that granted: every limit that was looked at has its numbers.
     On the accounts of `recalling` other holders were asked for what they have left over, and have not all answered yet.
@@ -184,7 +197,25 @@ def sized(want: Want, available: int) -> int:
 
 def too_late(limit: Limit, account: Account, want: Want) -> Refusal:
     """The refusal of a window that has ended and handed on what it had left: who tries again counts in the next one."""
-    return _refused(replace(standing_of(limit, account, want.need), available=0), Reason.CONTENDED)
+    return _refused(replace(standing_of(limit, account, want.need), available=0), Reason.ENDED)
+
+
+def unanswerable(account: str, ref: LimitRef, need: int, reason: Reason, fault: str = "") -> Refusal:
+    """The refusal of an account of which nothing can be told: it is not known, or there is a fault with it."""
+    return Refusal(
+        account=account,
+        ref=ref,
+        tenants=frozenset(),
+        unit=Unit.REQUESTS,
+        phase=Phase.INSUFFICIENT,
+        balance=0,
+        minimum=0,
+        available=0,
+        need=need,
+        resets=None,
+        reason=reason,
+        fault=fault,
+    )
 
 
 def _refused(standing: Standing, reason: Reason) -> Refusal:

@@ -20,6 +20,10 @@ from tollkeeper.windows import Calendar, Window
 
 _UNITS = frozenset(unit.value for unit in Unit)
 
+LONGEST_ACCOUNT = 2400
+"""An account's text has at most so many characters, all of them ASCII: no index of PostgreSQL takes a row of more than
+2704 bytes, and there a holder's name, a mark or a limit's own names stand beside it."""
+
 NO_KEY = "(none)"
 """The key that callers without one share (B9)."""
 

@@ -12,12 +12,17 @@ count twice; the lender only counts it in `lent`. What follows:
 - A loan lives within one window of its lender and ends with the borrower's; what was spent of it stays lent in that window.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from heapq import nlargest
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.leases import SHARE_AHEAD
 from tollkeeper.limits import AccountId, Limit
 from tollkeeper.policy import PolicySet
+
+MOST_ASKED = 16
+"""So many other borrowers are asked, at once, for what stands for a loan."""
 
 SPARE_REQUESTS = 4
 """For how many mean requests more than it needs at the moment an account borrows."""
@@ -66,6 +71,15 @@ def lendable(limit: Limit, account: Account, most: int) -> int:
     """What a loan may add once others give back what they hold, when `most` is possible then; 0 if it would not reopen the
     account (B3)."""
     return most if account.room(limit) + most >= account.mean_cost else 0
+
+
+def lent_elsewhere(account: str, held_out_of: Mapping[str, int]) -> dict[str, int]:
+    """Of what a lender's borrowers hold out of their loans, by account: what of it may come back to be lent to this one.
+
+    It is at most what these hold and at most what they borrowed. Of many, those that hold most.
+    """
+    others = [(amount, one) for one, amount in held_out_of.items() if one != account and amount > 0]
+    return {one: amount for amount, one in nlargest(MOST_ASKED, others)}
 
 
 def goes_on(account: Account, now: datetime) -> bool:

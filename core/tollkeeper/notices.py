@@ -4,16 +4,27 @@ Pure: a notice follows from two statuses of one object, the one before and the o
 the same change is seen again, after a restart too, so that it becomes one Event.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
+from heapq import nlargest
 from typing import Any
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import format_amount
 from tollkeeper.conditions import message_of, status_of
+from tollkeeper.counted import is_keyed
 from tollkeeper.limits import AccountId, Limit
-from tollkeeper.windows import format_column_time
+from tollkeeper.windows import format_column_time, format_time
+
+NAMED_KEYS = 3
+"""So many keys are named that used most of what they may; the rest are counted."""
+
+LONGEST_KEY = 100
+"""Of a key's names so much is told."""
+
+_HOUR = timedelta(hours=1)
 
 
 class Reason(StrEnum):
@@ -47,11 +58,21 @@ _WARNINGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to tell about an object: `identity` makes it unique among all that is told about that object."""
+    """One thing to tell about an object: `identity` makes it unique among all that is told about that object.
+
+    One with `times` stands for a series: so often it happened since it was told last. Its Event counts them, and where
+    there is a word for what it `counts`, its message does so too.
+    """
 
     reason: Reason
     message: str
     identity: str
+    times: int | None = None
+    counts: str = ""
+
+    def says(self, count: int) -> str:
+        """The message of an Event that happened so often in all."""
+        return f"{self.message}; {count} {self.counts}" if self.counts and count > 1 else self.message
 
     @property
     def type(self) -> str:
@@ -107,14 +128,82 @@ def thresholds_reached(limit: Limit, account: Account) -> frozenset[int]:
 
 def threshold_notice(threshold: int, limit: Limit, account: Account) -> Notice:
     """That so many percent of what may be spent are gone, of which limit, for whom, and how much is left (R8)."""
-    name = f" of {limit.ref.limit}" if limit.ref.limit else ""
-    key = AccountId.parse(account.id).key
-    whose = f" for {','.join(key)}" if key else ""
+    return Notice(Reason.THRESHOLD_CROSSED, _one_reached(threshold, limit, account), f"{account.id}/{threshold}")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What is told of a threshold as one: of all keys of a window, and of all windows of an hour. `begins` is that hour's.
+
+    As Kubernetes' own recorders do, one Event stands for what differs by its message alone, and counts it.
+    """
+
+    limit: Limit
+    threshold: int
+    account: str
+    begins: datetime | None
+
+    @property
+    def identity(self) -> str:
+        """The notices' identity."""
+        return f"{self.account}/{self.threshold}"
+
+    def notice(self, latest: Account, accounts: Sequence[Account], times: int) -> Notice:
+        """What is to be told now: it was reached so often since it was told last, by `latest` in the end, and `accounts` are
+        the limit's in the same window."""
+        reached = [one for one in accounts if self.threshold in thresholds_reached(self.limit, one)]
+        if len(reached) > 1:
+            message = _many_reached(self.threshold, self.limit, reached)
+        else:
+            message = _one_reached(self.threshold, self.limit, latest)
+        return Notice(Reason.THRESHOLD_CROSSED, message, self.identity, times, self._counts())
+
+    def _counts(self) -> str:
+        if self.begins is None:
+            return ""
+        whose = "windows of its keys" if is_keyed(self.limit) else "windows"
+        zone = self.limit.calendar.zone
+        return f"{whose} reached it in the hour from {format_column_time(self.begins, zone)} {zone}"
+
+
+def series_of(threshold: int, limit: Limit, account: Account) -> Series | None:
+    """The series that an account's crossing belongs to; None where it is told by itself."""
+    start, end = account.window_start, account.window_end
+    is_short = start is not None and end is not None and end - start < _HOUR
+    if not is_short and not is_keyed(limit):
+        return None
+    identity = AccountId.parse(account.id)
+    begins = start.replace(minute=0, second=0, microsecond=0) if is_short and start else None
+    window = format_time(begins) if begins else identity.window
+    return Series(limit, threshold, AccountId(limit.ref, (), window, limit.unit).text, begins)
+
+
+def _one_reached(threshold: int, limit: Limit, account: Account) -> str:
+    key = _key_of(account)
     left, credit = format_amount(account.balance, limit.unit), format_amount(account.credit, limit.unit)
+    whose = f" for {key}" if key else ""
+    return f"{_used(threshold, limit)}{whose}: {left} {limit.unit} is left of {credit}{_until(limit, account)}"
+
+
+def _many_reached(threshold: int, limit: Limit, reached: Sequence[Account]) -> str:
+    worst = nlargest(NAMED_KEYS, reached, key=lambda one: (one.utilization(limit), one.id))
+    named = ", ".join(f"{_key_of(one)} ({one.utilization(limit)}%)" for one in worst)
+    more = f" and {len(reached) - len(worst)} more" if len(reached) > len(worst) else ""
+    return f"{_used(threshold, limit)} for {len(reached)} keys{_until(limit, worst[0])}: {named}{more}"
+
+
+def _used(threshold: int, limit: Limit) -> str:
+    return f"{threshold}% of {limit.ref.limit} is used" if limit.ref.limit else f"{threshold}% is used"
+
+
+def _until(limit: Limit, account: Account) -> str:
     zone = limit.calendar.zone
-    until = f" until {format_column_time(account.window_end, zone)} {zone}" if account.window_end else ""
-    message = f"{threshold}%{name} is used{whose}: {left} {limit.unit} is left of {credit}{until}"
-    return Notice(Reason.THRESHOLD_CROSSED, message, f"{account.id}/{threshold}")
+    return f" until {format_column_time(account.window_end, zone)} {zone}" if account.window_end else ""
+
+
+def _key_of(account: Account) -> str:
+    key = ",".join(AccountId.parse(account.id).key)
+    return key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
 
 
 def _phase_notice(before: Status, now: Status) -> Iterator[Notice]:

@@ -2,7 +2,9 @@
 
 An account is short for a recall time after a holder was refused what others hold. Meanwhile each holder that has a lease
 on it is asked once to give back what it has free there; what it holds for requests in flight stays with it. It answers
-with a later call, in which that comes back. Whoever was refused waits while somebody owes an answer.
+with a later call, in which that comes back. Whoever was refused waits while somebody owes an answer. For those who would
+wait no longer, and in a window that has ended, nobody is asked. An account that lacks a loan is short together with those
+that have borrowed of its lender for what is held there: what comes back to them is lent to it (`Refusal.lent_to`).
 
 Authorities that share a ledger also share a board. An authority puts on it what it asks of holders that do not listen to
 it, and looks at it again and again: what stands there for its own holders it tells them, and what they have answered it
@@ -13,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tollkeeper.leases import RECALL_SECONDS, LeaseReply, LeaseRequest
+from tollkeeper.leases import RECALL_SECONDS, LeaseReply, LeaseRequest, Refusal
 
 LOOK_SECONDS = 0.25
 """How often an authority looks at the board when it has nothing to say."""
@@ -46,10 +48,11 @@ class Posting:
 @dataclass(slots=True)
 class _Shortage:
     """Who was refused on a short account, and who has leases on it; of those who was asked, has not heard of it yet, has
-    not answered, and is asked on the board."""
+    not answered, and is asked on the board. `is_lent`: another account lacks the loan that stands for what is held here."""
 
     until: float
     is_known: bool = False
+    is_lent: bool = False
     refused: set[str] = field(default_factory=set)
     holders: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
@@ -59,7 +62,8 @@ class _Shortage:
 
     def ask(self) -> set[str]:
         """Ask whoever was not asked yet, but not for its own sake; who that is."""
-        newly = self.holders - self.asked - (self.refused if len(self.refused) == 1 else set())
+        for_itself = self.refused if len(self.refused) == 1 and not self.is_lent else set[str]()
+        newly = self.holders - self.asked - for_itself
         for known in (self.asked, self.untold, self.owing):
             known.update(newly)
         return newly
@@ -92,12 +96,21 @@ class Recalls:
         for granted in reply.granted:
             if granted.amount and granted.account in self._short:
                 self._short[granted.account].holders.add(request.holder)
-        for account in short_of(reply):
-            if account not in self._short:
-                self._short[account] = _Shortage(mono + RECALL_SECONDS)
-                self._unknown.add(account)
-            self._short[account].refused.add(request.holder)
-            self._news |= self._short[account].ask()
+        for refusal in _contended(reply):
+            if refusal.account in request.last:
+                continue
+            self._make_short(refusal.account, mono).refused.add(request.holder)
+            self._news |= self._short[refusal.account].ask()
+            # Whoever was refused may hold itself what others' loans stand for: it is asked as all are.
+            for account in refusal.lent_to:
+                self._make_short(account, mono).is_lent = True
+                self._news |= self._short[account].ask()
+
+    def _make_short(self, account: str, mono: float) -> _Shortage:
+        if account not in self._short:
+            self._short[account] = _Shortage(mono + RECALL_SECONDS)
+            self._unknown.add(account)
+        return self._short[account]
 
     @property
     def unknown(self) -> frozenset[str]:
@@ -122,10 +135,14 @@ class Recalls:
     def awaited(self, holder: str, reply: LeaseReply) -> frozenset[str]:
         """For a holder that was refused: the accounts on which others owe an answer, or may."""
         return frozenset(
-            account
-            for account in self._short.keys() & short_of(reply)
-            if not self._short[account].is_known or self._short[account].owing - {holder}
+            refusal.account
+            for refusal in _contended(reply)
+            if self._is_owed(refusal.account, {holder}) or any(self._is_owed(one, set()) for one in refusal.lent_to)
         )
+
+    def _is_owed(self, account: str, by_others_than: set[str]) -> bool:
+        shortage = self._short.get(account)
+        return shortage is not None and (not shortage.is_known or bool(shortage.owing - by_others_than))
 
     def news(self) -> frozenset[str]:
         """The holders that have something to be told since this was asked last: `take` says what."""
@@ -200,6 +217,6 @@ class Recalls:
             self._unknown.discard(account)
 
 
-def short_of(reply: LeaseReply) -> set[str]:
-    """The accounts on which a reply refuses what others hold."""
-    return {refusal.account for refusal in reply.refused if refusal.held_by_others}
+def _contended(reply: LeaseReply) -> Iterable[Refusal]:
+    """The refusals of what others hold."""
+    return (refusal for refusal in reply.refused if refusal.held_by_others)

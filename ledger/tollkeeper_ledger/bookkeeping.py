@@ -13,20 +13,25 @@ from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
-from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Standing, standing_of
+from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Standing, standing_of
 from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.charging import charge_all as charge_all
-from tollkeeper_ledger.granting import grant_all
+from tollkeeper_ledger.granting import grant_all, grant_apart
 from tollkeeper_ledger.lending import generation, settle
 from tollkeeper_ledger.limiting import limit_of
 from tollkeeper_ledger.opening import settle_carry
 from tollkeeper_ledger.work import Booking, Holder, Lease, Work
 
 
-def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime) -> LeaseReply:
-    """Take back what is returned; then grant or refuse want by want (I1). A batch that was heard before does neither (I3)."""
+def lease(
+    work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, expires: datetime, *, apart: bool = False
+) -> LeaseReply:
+    """Take back what is returned; then grant or refuse want by want (I1). A batch that was heard before does neither (I3).
+
+    A want that raises takes all others along, unless they stand `apart`: then it is refused for its fault.
+    """
     holder = request.holder
     known = work.holder(holder)
     if known.closed:
@@ -38,9 +43,14 @@ def lease(work: Work, policy: PolicySet, request: LeaseRequest, now: datetime, e
     if known.lapsed:
         revive(work, policy, holder, now)
     work.holders[holder] = Holder(holder, request.sequence)
-    wants = sorted(request.wants, key=lambda want: generation(policy, want.account)) if policy.lends else request.wants
-    granted, refused = grant_all(work, policy, holder, wants, now, expires)
-    settle(work, policy, now, also=[refusal.account for refusal in refused])
+    if apart:
+        granted, refused = grant_apart(work, policy, holder, request.wants, now, expires)
+    else:
+        in_turn = (
+            sorted(request.wants, key=lambda want: generation(policy, want.account)) if policy.lends else request.wants
+        )
+        granted, refused = grant_all(work, policy, holder, in_turn, now, expires)
+    settle(work, policy, now, also=[refusal.account for refusal in refused if refusal.reason is not Reason.FAULT])
     others = _standings(work, policy, request, granted) if refused else ()
     return LeaseReply(tuple(granted), tuple(refused), others)
 

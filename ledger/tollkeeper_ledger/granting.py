@@ -6,17 +6,17 @@ every account: those near their cap, with loans, with grants whose time may be o
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account, Phase
-from tollkeeper.amounts import Unit
-from tollkeeper.errors import InvalidValue
-from tollkeeper.leases import Granted, Reason, Refusal, Want, decide, sized, too_late
-from tollkeeper.limits import Limit
+from tollkeeper.errors import InvalidValue, TollkeeperError, Unavailable
+from tollkeeper.leases import Granted, Reason, Refusal, Want, decide, sized, too_late, unanswerable
+from tollkeeper.limits import LONGEST_ACCOUNT, Limit, LimitRef
 from tollkeeper.policy import PolicySet
-from tollkeeper_ledger.lending import before_grant
+from tollkeeper_ledger.lending import before_grant, generation, settle
 from tollkeeper_ledger.limiting import parse_account
 from tollkeeper_ledger.opening import first_expiry, has_handed_on, kept_up, open_account
 from tollkeeper_ledger.work import Lease, Work
@@ -98,48 +98,86 @@ def _earlier(*times: datetime | None) -> datetime:
     return min((time for time in times if time), default=_NEVER)
 
 
+def grant_apart(
+    work: Work, policy: PolicySet, holder: str, wants: Iterable[Want], now: datetime, expires: datetime
+) -> tuple[list[Granted], list[Refusal]]:
+    """What `grant_all` does, each want on a work of its own with the loans that follow from it.
+
+    One that raises is refused by itself and leaves nothing behind; only what the storage raises ends them all. It costs
+    more, so it is for calls of which one want has raised.
+    """
+    granted, refused = list[Granted](), list[Refusal]()
+    for want in sorted(wants, key=lambda want: _turn(policy, want.account)):
+        own = Work(work)
+        try:
+            grants, refusals = grant_all(own, policy, holder, (want,), now, expires)
+            settle(own, policy, now, also=[one.account for one in refusals if one.reason is not Reason.FAULT])
+        except Unavailable:
+            raise
+        except Exception as fault:  # noqa: BLE001 - told of this account, for the others to be answered
+            refused.append(_faulty(want, fault))
+            continue
+        work.absorb(own)
+        granted += grants
+        refused += refusals
+    return granted, refused
+
+
+def _turn(policy: PolicySet, account: str) -> int:
+    try:
+        return generation(policy, account)
+    except InvalidValue:
+        return 0  # it is no account's name, which is told when its turn comes
+
+
 def _whole(work: Work, policy: PolicySet, holder: str, want: Want, now: datetime) -> int | Refusal:
-    found = _asked(work, policy, want.account, now)
+    try:
+        found = _asked(work, policy, want.account, now)
+    except InvalidValue as fault:
+        # One tenant's amounts that fit no column must not take the batch of all others along.
+        return _faulty(want, fault)
     if found is None:
-        return _unknown(want)
+        return unanswerable(want.account, parse_account(want.account).ref, want.need, Reason.UNKNOWN_ACCOUNT)
     limit, account = found
     if has_handed_on(work, limit, account, now):
         return too_late(limit, account, want)
-    account, lendable = before_grant(work, policy, holder, limit, account, want, now)
-    amount = decide(limit, account, want, now, lendable)
-    if isinstance(amount, int):
-        work.put(rules.hold(account, amount), limit.unit)
-        work.put_lease(work.lease(holder, want.account).grown(amount))
+    account, later = before_grant(work, policy, holder, limit, account, want, now)
+    amount = decide(limit, account, want, now, later.lendable)
+    if isinstance(amount, Refusal):
+        return replace(amount, lent_to=later.lent_to) if later.lent_to else amount
+    work.put(rules.hold(account, amount), limit.unit)
+    work.put_lease(work.lease(holder, want.account).grown(amount))
     return amount
 
 
 def _asked(work: Work, policy: PolicySet, name: str, now: datetime) -> tuple[Limit, Account] | None:
-    """An account and its limit: of the window that is now, opened if need be; of another only if it was opened then."""
+    """An account and its limit: of the window that is now, opened if need be; of another only if it was opened then.
+
+    Raises `InvalidValue`, and changes nothing by halves, where that cannot be stored.
+    """
     counting, known = policy.counting(name, now), work.account(name)
-    try:
-        if counting is not None and known is not None:
-            return counting.limit, kept_up(work, counting.limit, known[0], counting.window, now)
-        if counting is not None:
-            return counting.limit, open_account(work, counting.limit, counting.account.key, now)
-    except InvalidValue:
-        # One tenant's amounts that fit no column must not take the batch of all others along.
-        return None
+    if counting is not None and known is not None and known[0].window_end == counting.window.end:
+        return counting.limit, kept_up(work, counting.limit, known[0], counting.window, now)
+    if counting is not None:
+        if known is None and len(name) > LONGEST_ACCOUNT:
+            raise InvalidValue(
+                f"{counting.limit.ref}: the names that it counts by make an account of {len(name)} characters, "
+                f"and at most {LONGEST_ACCOUNT} can be stored; use shorter names"
+            )
+        # Several accounts take part where one goes on with another (B7): all of that is done, or nothing.
+        own = Work(work)
+        opened = open_account(own, counting.limit, counting.account.key, now)
+        work.absorb(own)
+        return counting.limit, opened
     limit = policy.limit(parse_account(name).ref)
     # The limit may be gone since the holder asked, or count in another unit.
     return (limit, known[0]) if known and limit and limit.unit == known[1] else None
 
 
-def _unknown(want: Want) -> Refusal:
-    return Refusal(
-        account=want.account,
-        ref=parse_account(want.account).ref,
-        tenants=frozenset(),
-        unit=Unit.REQUESTS,
-        reason=Reason.UNKNOWN_ACCOUNT,
-        phase=rules.Phase.INSUFFICIENT,
-        balance=0,
-        minimum=0,
-        available=0,
-        need=want.need,
-        resets=None,
-    )
+def _faulty(want: Want, fault: Exception) -> Refusal:
+    try:
+        ref = parse_account(want.account).ref
+    except InvalidValue:
+        ref = LimitRef("Account", "", want.account)
+    told = str(fault) if isinstance(fault, TollkeeperError) else f"{want.account}: {fault!r}, which is a defect"
+    return unanswerable(want.account, ref, want.need, Reason.FAULT, told)

@@ -7,10 +7,11 @@ back what is not needed any more and borrows what keeps an account open (B3).
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 from tollkeeper import accounts as rules
 from tollkeeper import loans
-from tollkeeper.accounts import Account
+from tollkeeper.accounts import Account, Phase
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Want
@@ -24,27 +25,51 @@ from tollkeeper_ledger.work import Booking, Work
 LOAN, REPAY = "loan", "repay"
 
 
+class Later(NamedTuple):
+    """What no loan can add now but may soon: so much, once others give back what they hold; `lent_to` are those of them that
+    borrowed for it."""
+
+    lendable: int = 0
+    lent_to: tuple[str, ...] = ()
+
+
+NOTHING_LATER = Later()
+
+
 def before_grant(
     work: Work, policy: PolicySet, holder: str, limit: Limit, account: Account, want: Want, now: datetime
-) -> tuple[Account, int]:
-    """The account after it borrowed for a want what it is short of, and what no loan can add now but may soon.
+) -> tuple[Account, Later]:
+    """The account after it borrowed for a want what it is short of, and what may be had later.
 
     What the same holder has set aside on the lender counts as free there: it is set aside for the same requests.
     """
     if not limit.borrowing or loans.needed(limit, account, holding=want.desired) <= account.borrowed:
-        return account, 0
+        return account, NOTHING_LATER
     found = _lender_of(work, policy, limit, account, now)
     if found is None:
-        return account, 0
+        return account, NOTHING_LATER
     lender_limit, lender = found
     lease = work.lease(holder, lender.id)
     room = lender.available(lender_limit) + (0 if lease.lapsed else lease.outstanding)
     most = loans.possible(limit, account, lender_limit, lender, room=room)
     amount = loans.more(limit, account, most, need=want.need, desired=want.desired)
     if amount:
-        return _book(work, limit, account, lender, amount, now), 0
-    later = loans.possible(limit, account, lender_limit, lender, room=lender.room(lender_limit))
-    return account, loans.lendable(limit, account, later)
+        return _book(work, limit, account, lender, amount, now), NOTHING_LATER
+    return account, _later(work, limit, account, lender_limit, lender, want)
+
+
+def _later(work: Work, limit: Limit, account: Account, lender_limit: Limit, lender: Account, want: Want) -> Later:
+    """What the lender's room may yield, and where that does not do, what it lent to others for what they hold."""
+    room = lender.room(lender_limit)
+    most = loans.possible(limit, account, lender_limit, lender, room=room)
+    lendable = loans.lendable(limit, account, most)
+    may_open = lendable > 0 or account.phase(limit) is not Phase.INSUFFICIENT
+    if not lender.lent or (may_open and account.room(limit) + lendable >= want.need):
+        return Later(lendable)
+    elsewhere = loans.lent_elsewhere(account.id, work.held_out_of_loans(lender.id))
+    back = rules.lend(lender, -min(lender.lent, sum(elsewhere.values())))
+    more = loans.lendable(limit, account, loans.possible(limit, account, lender_limit, back, room=room))
+    return Later(more, tuple(elsewhere)) if more > lendable else Later(lendable)
 
 
 def settle(work: Work, policy: PolicySet, now: datetime, *, also: Collection[str] = ()) -> None:

@@ -190,6 +190,11 @@ class SqliteStore:
         known = self.account(row[0]) if row else None
         return known[0] if known else None
 
+    def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
+        """See `State`."""
+        sql = "SELECT id, min(held, borrowed) FROM accounts WHERE lender = ? AND lender <> '' AND held > 0"
+        return dict(self._connection.execute(sql, (lender,)).fetchall())
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
         return self._leases.get(holder, {})

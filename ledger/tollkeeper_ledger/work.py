@@ -142,6 +142,13 @@ class State(Protocol):
         """
         ...
 
+    def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
+        """What the accounts that borrow of a lender hold out of their loans: what is held, as far as it was borrowed.
+
+        It says what may come back, and no decision rests on it: where there are several writers it may be out of date.
+        """
+        ...
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """A holder's leases, by account."""
         ...
@@ -259,6 +266,12 @@ class Work:
         if known and known[0].holds(now):
             return known[0]
         return own[-1] if own else None
+
+    def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
+        """See `State`."""
+        found = {name: held for name, held in self.below.held_out_of_loans(lender).items() if name not in self.accounts}
+        own = (account for account, _ in self.accounts.values() if account.lender == lender)
+        return found | {account.id: min(account.held, account.borrowed) for account in own}
 
     def _beside(self, account: str) -> list[Account]:
         """The accounts of the same limit, key and unit that changed, in the order in which they first did."""

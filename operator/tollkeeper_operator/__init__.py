@@ -1,7 +1,7 @@
 """The operator: reads the cluster's objects into the policy in force, and writes balances back as statuses.
 
 - `watches`, `kopf_watch`, `feed`: gathering; `gathered`: what it amounts to.
-- `decisions`, `balances`, `grant_desk`: deciding.
+- `decisions`, `balances`, `grant_desk`, `threshold_events`: deciding.
 - `writing`, `status_writer`, `event_log`, `schedule`, `desired`: applying.
 - `operator`: the three together, with `health` and `metrics`.
 

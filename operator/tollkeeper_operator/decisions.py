@@ -16,7 +16,7 @@ from tollkeeper.books import Books
 from tollkeeper.errors import Unavailable
 from tollkeeper.gates import GateVerdict, accounts_gating, verdict
 from tollkeeper.limits import Limit, LimitRef
-from tollkeeper.notices import threshold_notice, thresholds_reached
+from tollkeeper.notices import thresholds_reached
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper.prices import PriceList
 from tollkeeper.problems import ObjectRef
@@ -30,6 +30,7 @@ from tollkeeper_operator.grant_desk import GrantDesk
 from tollkeeper_operator.metrics import Metrics
 from tollkeeper_operator.schedule import Schedule
 from tollkeeper_operator.settings import OperatorSettings
+from tollkeeper_operator.threshold_events import ThresholdEvents
 
 _log = structlog.get_logger("tollkeeper.operator")
 
@@ -51,6 +52,7 @@ class Decisions:
     prices: PriceList
     oldest_unreported: Callable[[], datetime | None] = lambda: None
     """When the oldest request ended that a gateway of this process could not report yet."""
+    thresholds: ThresholdEvents = field(default_factory=ThresholdEvents)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     gathered: Gathered | None = None
     verdicts: dict[str, GateVerdict] = field(default_factory=dict)
@@ -97,7 +99,7 @@ class Decisions:
         try:
             await self._read(now)
             await self._look_at_grants(now)
-            await self._tell_thresholds(now)
+            await self._look_for_crossed(now)
         except Unavailable as fault:
             self._ledger_failed(str(fault))
             return
@@ -194,23 +196,36 @@ class Decisions:
             if await self.grants.look(ref, self.policy.value, now):
                 self.schedule.soon(ref)
 
-    async def _tell_thresholds(self, now: datetime) -> None:
+    async def _look_for_crossed(self, now: datetime) -> None:
+        try:
+            await self._note_crossed()
+        finally:
+            # What the ledger knows as crossed is never crossed again.
+            self._tell_crossed(now)
+
+    async def _note_crossed(self) -> None:
         for one in self._moved:
             known = self._crossed.setdefault(one.after.id, set())
             for threshold in sorted(thresholds_reached(one.limit, one.after) - known):
                 if await self.books.first_crossing(one.after.id, threshold):
-                    self._tell_threshold(threshold, one.limit, one.after, now)
+                    self.thresholds.crossed(threshold, one.limit, one.after)
+                    self.schedule.soon(owner_ref(one.limit))
                 known.add(threshold)
             if not known:
                 del self._crossed[one.after.id]
         if len(self._crossed) > 2 * self.balances.count():
             self._crossed = {id_: told for id_, told in self._crossed.items() if self.balances.account(id_)}
 
-    def _tell_threshold(self, threshold: int, limit: Limit, account: Account, now: datetime) -> None:
-        owner = self.feed.get(owner_ref(limit))
-        if owner is not None:
-            self.events.tell(threshold_notice(threshold, limit, account), owner, now)
-            self.schedule.soon(owner_ref(limit))
+    def _tell_crossed(self, now: datetime) -> None:
+        for ref, notice in self.thresholds.due(asyncio.get_running_loop().time(), self._accounts_beside):
+            owner = self.feed.get(ObjectRef(ref.kind, ref.namespace, ref.name))
+            if owner is not None:
+                self.events.tell(notice, owner, now)
+
+    def _accounts_beside(self, limit: Limit, account: Account) -> Sequence[Account]:
+        """The accounts of a limit in the same window, as far as it is the one of now."""
+        counted = self.balances.counted(limit.ref)
+        return [one for one in counted.accounts if one.window_start == account.window_start] if counted else ()
 
     def _judge(self, now: datetime) -> None:
         if self.gathered is None:

@@ -1,8 +1,9 @@
 """Events: notices written where `kubectl describe` shows them, each once, at a bounded rate.
 
 An Event's name is made of its object and its notice's identity, so a notice that is told twice, by a restarted operator
-too, is refused by the API server as existing already. What exceeds the rate or cannot be written is dropped and counted:
-Events are for people, the status is the truth.
+too, is refused by the API server as existing already. One of a series is counted there instead, as client-go's recorder
+does: `count` grows, `lastTimestamp` and message are the newest. What exceeds the rate or cannot be written is dropped and
+counted: Events are for people, the status is the truth.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import structlog
 from tollkeeper.conditions import to_second
 from tollkeeper.notices import Notice
 from tollkeeper_kube import AlreadyExists, ApiUnreachable, Kube, KubeError
+from tollkeeper_kube.kinds import EVENT
 from tollkeeper_operator.feed import Raw
 from tollkeeper_operator.metrics import Metrics
 
@@ -59,14 +61,17 @@ class EventLog:
                 self._wake.clear()
                 await self._wake.wait()
             notice, manifest = self._waiting.popleft()
-            self.metrics.events.labels(notice.reason, await self._write(manifest)).inc()
+            self.metrics.events.labels(notice.reason, await self._write(notice, manifest)).inc()
 
-    async def _write(self, manifest: dict[str, Any]) -> str:
+    async def _write(self, notice: Notice, manifest: dict[str, Any]) -> str:
         for attempt in range(ATTEMPTS):
             try:
                 await self.kube.create(manifest)
             except AlreadyExists:
-                return "known"
+                if notice.times is None:
+                    return "known"
+                if await self._count(notice, notice.times, manifest):
+                    return "counted"
             except ApiUnreachable:
                 await asyncio.sleep(2**attempt)
             except KubeError as fault:
@@ -75,6 +80,17 @@ class EventLog:
             else:
                 return "written"
         return "dropped"
+
+    async def _count(self, notice: Notice, times: int, manifest: dict[str, Any]) -> bool:
+        """Count a notice in the Event that tells its series; whether that is still there: Events go after an hour."""
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+        stands = await self.kube.find(EVENT, name, namespace)
+        if stands is None:
+            return False
+        count = int(stands.get("count") or 1) + times
+        newest = {"count": count, "lastTimestamp": manifest["lastTimestamp"], "message": _short(notice.says(count))}
+        await self.kube.patch(EVENT, name, newest, namespace)
+        return True
 
     def _permitted(self) -> bool:
         now = time.monotonic()
@@ -90,7 +106,6 @@ def event_of(notice: Notice, about: Raw, now: datetime, instance: str) -> dict[s
     """The Event of a notice. Objects of the whole cluster have theirs in the namespace `default`, as Kubernetes wants it."""
     metadata = about["metadata"]
     namespace = metadata.get("namespace")
-    message = notice.message if len(notice.message) <= LONGEST_MESSAGE else notice.message[: LONGEST_MESSAGE - 1] + "…"
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -104,14 +119,18 @@ def event_of(notice: Notice, about: Raw, now: datetime, instance: str) -> dict[s
         },
         "type": notice.type,
         "reason": str(notice.reason),
-        "message": message,
+        "message": _short(notice.says(notice.times or 1)),
         "source": {"component": COMPONENT},
         "reportingComponent": COMPONENT,
         "reportingInstance": instance,
         "firstTimestamp": to_second(now),
         "lastTimestamp": to_second(now),
-        "count": 1,
+        "count": notice.times or 1,
     }
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 1] + "…"
 
 
 def event_name(notice: Notice, metadata: Mapping[str, Any]) -> str:

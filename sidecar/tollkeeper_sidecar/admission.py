@@ -7,7 +7,7 @@ from typing import Final
 
 from tollkeeper.amounts import Unit
 from tollkeeper.keys import ApiKey
-from tollkeeper.limits import Limit, Target
+from tollkeeper.limits import LONGEST_ACCOUNT, Limit, Target
 from tollkeeper.policy import PolicySet, TenantNode
 from tollkeeper.prices import Price
 from tollkeeper.usage import Caller
@@ -110,6 +110,8 @@ def _find(policy: PolicySet, target: Target, now: datetime) -> _Found:
     bound, refused = policy.accounts_for(target, now)
     if refused:
         raise refusals.not_named(refused[0])
+    if long := next((one.limit for one in bound if len(one.account.text) > LONGEST_ACCOUNT), None):
+        raise refusals.named_at_length(long)
     hard = [one for one in bound if one.limit.is_hard]
     return _Found(
         policy,

@@ -7,9 +7,10 @@ Rules:
   each account: enough for the first who waits for it, if possible in full for all of them, and some ahead.
 - Those whom an answer covers in part get a lower output limit; those whom it does not cover are refused. A refusal that
   waiting may heal is taken to the authority once more, after a short patience in which requests in flight here may
-  give back what they do not use (F1); and again while other holders are asked for what they have left over (H4).
-- A pool that runs dry is filled ahead of need, once a round for each account. What is idle goes back with the next call.
-  A lease that was not renewed in time is not used any more.
+  give back what they do not use (F1); and again, for a recall time in all, while other holders are asked for what they
+  have left over (H4).
+- A pool that runs dry is filled ahead of need, once a round for each account. What is idle, and not for those who wait,
+  goes back with the next call. A lease that was not renewed in time is not used any more.
 - Where others are short, all that is free goes back at once, and with every call and round of the recall time that
   follows; nothing is leased ahead meanwhile. Who waits parked does not keep it.
 - While the authority cannot be reached, live leases are used up; then each limit's `whenStale` decides.
@@ -41,6 +42,9 @@ SAFETY_SECONDS = 5.0
 
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 3.0
+
+_NONE = frozenset[str]()
+_NOTHING: Mapping[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -123,7 +127,9 @@ class Desk:
         self._sequence += 1
         self._shortages.answer(answers)
         self._call = _Call(mono, returns, answers)
-        return LeaseRequest(self._holder, self._sequence, wants, returns, answers)
+        return LeaseRequest(
+            self._holder, self._sequence, wants, returns, answers, self._last(mono) if self._queue else _NONE
+        )
 
     def answered(self, reply: LeaseReply, now: datetime, mono: float) -> None:
         """The authority answered the call under way."""
@@ -186,9 +192,17 @@ class Desk:
         if mono >= self._leased_until:
             return self.pools.withdraw_all()
         returns = self.pools.withdraw_all(self._shortages) if self._shortages else {}
-        if new_round and not self._queue:
-            returns |= self.pools.withdraw_idle(now)
+        if new_round:
+            returns |= self.pools.withdraw_idle(now, self._awaited() if self._queue else _NOTHING)
         return returns
+
+    def _awaited(self) -> Counter[str]:
+        """What those who wait may take of each account."""
+        awaited = Counter[str]()
+        for waiting in self._queue:
+            for need in waiting.needs:
+                awaited[need.id] += need.most
+        return awaited
 
     def _wants(self, mono: float, returns: Mapping[str, int]) -> tuple[Want, ...]:
         """One want for each account that is short: for the first who waits, for all, and ahead."""
@@ -209,6 +223,16 @@ class Desk:
         ahead = [self._want(account, 0, 0) for account in low if account not in first and account not in returns]
         # Who waits and needs nothing (a model that is free) asks all the same: else nobody would answer.
         return tuple(wants + [want for want in ahead if want.ahead])
+
+    def _last(self, mono: float) -> frozenset[str]:
+        """The accounts that are asked for by those alone who give up when they are refused now."""
+        leaving = [
+            one for one in self._queue if one.asking and one.patient_until is not None and one.patient_until <= mono
+        ]
+        if not leaving:
+            return _NONE
+        staying = [one for one in self._queue if one not in leaving]
+        return frozenset(_accounts_of(leaving) - _accounts_of(staying))
 
     def _want(self, account: str, least: int, total: int) -> Want:
         pool = self.pools.of(account)
@@ -247,7 +271,7 @@ class Desk:
         waiting.patient_until = waiting.patient_until or mono + RECALL_SECONDS
         may_come = first or (mono < waiting.patient_until and any(refusal.account in recalling for refusal in refusals))
         if may_come and all(refusal.reason is Reason.CONTENDED for refusal in refusals):
-            waiting.parked_until = mono + PATIENCE_SECONDS
+            waiting.parked_until = min(mono + PATIENCE_SECONDS, waiting.patient_until)
         else:
             self._resolve(waiting, Refused(refusals, self._others(waiting, heard, refusals)))
 
@@ -293,6 +317,10 @@ class Desk:
         self._queue.remove(waiting)
         self._wanted.subtract(need.id for need in waiting.needs)
         self._wanted += Counter()
+
+
+def _accounts_of(some: Iterable[Waiting]) -> set[str]:
+    return {need.id for one in some for need in one.needs}
 
 
 def _refuses(refusal: Refusal, missing: int) -> bool:

@@ -70,11 +70,12 @@ class Pool:
         """Whether its account counts no more."""
         return self.window_end is not None and now >= self.window_end
 
-    def surplus(self, now: datetime) -> int:
-        """What is idle: free beyond recent demand, or all of it once the window has ended."""
-        if self.free <= 0:
+    def surplus(self, now: datetime, awaited: int = 0) -> int:
+        """What is idle: free beyond recent demand, or all of it once the window has ended; but not what is `awaited`."""
+        left = self.free - awaited
+        if left <= 0:
             return 0
-        return self.free if self.has_ended(now) else max(0, self.free - self.demand)
+        return left if self.has_ended(now) else max(0, left - self.demand)
 
 
 Path = tuple[tuple[Pool, int], ...]
@@ -186,9 +187,10 @@ class Pools:
         if pool := self._pools.get(account):
             pool.add(amount)
 
-    def withdraw_idle(self, now: datetime) -> dict[str, int]:
-        """Take out what is idle, to be returned to the authority."""
-        return self._withdraw({account: pool.surplus(now) for account, pool in self._pools.items()})
+    def withdraw_idle(self, now: datetime, awaited: Mapping[str, int]) -> dict[str, int]:
+        """Take out what is idle, to be returned to the authority; `awaited` is what those may take who wait."""
+        idle = {account: pool.surplus(now, awaited.get(account, 0)) for account, pool in self._pools.items()}
+        return self._withdraw(idle)
 
     def withdraw_all(self, accounts: Iterable[str] | None = None) -> dict[str, int]:
         """Take out everything that is free on these accounts, or on all, to be returned to the authority."""

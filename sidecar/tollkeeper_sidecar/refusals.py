@@ -7,13 +7,22 @@ from datetime import datetime, timedelta
 from tollkeeper.accounts import Phase
 from tollkeeper.amounts import Unit, format_amount
 from tollkeeper.leases import CONTENDED_WITHIN, Reason, Refusal, Standing, deciding
-from tollkeeper.limits import AccountId, Limit
+from tollkeeper.limits import LONGEST_ACCOUNT, AccountId, Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Caller
 from tollkeeper.windows import format_time
 from tollkeeper_sidecar.errors import Denial, RequestRefused
 
 LONGEST_RETRY_SECONDS = 60
+_OURS = {
+    Reason.UNKNOWN_ACCOUNT: "is not known to the authority yet: its policy is being published",
+    Reason.FAULT: (
+        "cannot be counted for this request: the authority met a fault with this account, and with no other. "
+        "Its log says which; whoever runs the gateway has to see to it"
+    ),
+}
+"""Reasons for which a limit refuses that are no caller's fault, as they go on after the limit's name (F2)."""
+
 _NOUNS = {
     Unit.USD: "USD",
     Unit.TOKENS: "tokens",
@@ -29,7 +38,7 @@ def judged(refusal: Refusal, need: int, unreported: int, now: datetime) -> Refus
 
     The authority saw only what was missing here. Room that others hold helps if it is enough for the whole request.
     """
-    if refusal.reason is Reason.UNKNOWN_ACCOUNT:
+    if refusal.reason in _OURS or refusal.reason is Reason.ENDED:
         return replace(refusal, need=need)
     room = refusal.balance - refusal.minimum - unreported + refusal.lendable
     may_come_back = (refusal.phase is not Phase.INSUFFICIENT or refusal.lendable > 0) and room >= need
@@ -56,17 +65,16 @@ def refused_by(
     Every limit that was looked at goes with it as data, `others` too, which do not refuse.
     """
     refusal = deciding(refusals)
-    if refusal.reason is Reason.UNKNOWN_ACCOUNT:
-        return RequestRefused(
-            Denial.OURS,
-            f"{refusal.ref} is not known to the authority yet: its policy is being published",
-            retry_after=1,
-        )
+    if (why := _OURS.get(refusal.reason)) is not None:
+        return RequestRefused(Denial.OURS, f"{refusal.ref} {why}", retry_after=1)
     told = tuple(
         looked_at(one, decides=one is refusal, amounts=_may_see(one, limits.get(one.account), policy, caller))
         for one in (*refusals, *others)
     )
     numbers = _numbers(refusal) if _may_see(refusal, limits.get(refusal.account), policy, caller) else ""
+    if refusal.reason is Reason.ENDED:
+        message = f"{refusal.ref} has no room in this window, which has just ended. Retry in 1 s."
+        return RequestRefused(Denial.CONTENDED, message, retry_after=1, limits=told)
     if refusal.reason is Reason.CONTENDED:
         wait = _retry_after(refusal, now)
         why = "what is left is held by requests in flight" if refusal.held_by_others else f"it {_gone(refusal)}"
@@ -109,6 +117,17 @@ def not_named(limit: Limit) -> RequestRefused:
         Denial.NOT_PERMITTED,
         f"{limit.ref} counts per {per} and takes no request without: name it in the Tollkeeper- headers, or use a key that does",
         code="caller_not_named",
+    )
+
+
+def named_at_length(limit: Limit) -> RequestRefused:
+    """What a limit counts by has names so long that no ledger can keep an account for them."""
+    per = " and ".join(dimension.value for dimension in limit.per)
+    return RequestRefused(
+        Denial.BAD_REQUEST,
+        f"{limit.ref} counts per {per}, and the names of this request are too long together: "
+        f"percent-encoded they make an account of more than {LONGEST_ACCOUNT} characters. Use shorter names",
+        code="names_too_long",
     )
 
 

@@ -8,13 +8,14 @@ import pytest
 
 from tollkeeper.accounts import Account
 from tollkeeper.amounts import Unit
-from tollkeeper.limits import AccountId, Limit, LimitRef
+from tollkeeper.limits import AccountId, Dimension, Limit, LimitRef
 from tollkeeper.notices import (
     Reason,
     budget_notices,
     gate_notices,
     grant_notices,
     quota_notices,
+    series_of,
     threshold_notice,
     thresholds_reached,
 )
@@ -104,6 +105,81 @@ def test_every_threshold_that_is_reached_is_its_own_notice() -> None:
     notices = [threshold_notice(threshold, limit, account) for threshold in (50, 80)]
     assert len({notice.identity for notice in notices}) == 2
     assert notices[1].message == "80% of daily is used for ada: 200 Tokens is left of 1000"
+
+
+def quota(every: Every, *per: Dimension, zone: str = "UTC") -> Limit:
+    ref = LimitRef("TokenQuota", "research", "fair-use", "each")
+    calendar = Calendar.every(every, zone)
+    return Limit(ref, frozenset({"research"}), Unit.TOKENS, calendar, 1000, per=per, thresholds=(50, 80))
+
+
+def used_by(limit: Limit, at: datetime, spent: int, *key: str) -> Account:
+    identity, window = limit.account_at(key, at)
+    return Account(identity.text, window.start, window.end, allocation=1000, spent=spent)
+
+
+def identity(
+    limit: Limit, day: int, hour: int, minute: int = 0, *, key: tuple[str, ...] = (), threshold: int = 50
+) -> str | None:
+    at = datetime(2026, 11, day, hour, minute, tzinfo=UTC)
+    series = series_of(threshold, limit, used_by(limit, at, 500, *key))
+    return series.identity if series else None
+
+
+def test_a_threshold_of_all_keys_of_a_window_is_one_series() -> None:
+    daily = quota(Every.DAY, Dimension.USER)
+    ada = identity(daily, 21, 12, key=("ada",))
+    assert ada is not None
+    assert ada == identity(daily, 21, 13, key=("bob",))
+    assert ada not in (identity(daily, 22, 12, key=("ada",)), identity(daily, 21, 12, key=("ada",), threshold=80))
+
+
+@pytest.mark.parametrize("per", [(), (Dimension.USER,)])
+def test_a_threshold_of_all_windows_of_an_hour_is_one_series(per: tuple[Dimension, ...]) -> None:
+    by_the_minute, keys = quota(Every.MINUTE, *per), [(f"user-{number}",) if per else () for number in range(2)]
+    first = identity(by_the_minute, 21, 12, 0, key=keys[0])
+    assert first is not None
+    assert first == identity(by_the_minute, 21, 12, 59, key=keys[1])
+    assert first != identity(by_the_minute, 21, 13, 0, key=keys[0])
+
+
+@pytest.mark.parametrize("every", [Every.HOUR, Every.DAY, Every.MONTH])
+def test_a_threshold_of_one_account_for_an_hour_or_longer_is_told_by_itself(every: Every) -> None:
+    """R8: once a window."""
+    assert identity(quota(every), 21, 12) is None
+
+
+def test_a_series_of_keys_names_those_that_used_most_and_counts_the_rest() -> None:
+    daily, at = quota(Every.DAY, Dimension.USER), datetime(2026, 11, 21, tzinfo=UTC)
+    spent = {"ada": 510, "bob": 1300, "cyd": 499, "dan": 970, "eve": 700, "fay": 500}
+    accounts = [used_by(daily, at, amount, user) for user, amount in spent.items()]
+    series = series_of(50, daily, accounts[0])
+    assert series is not None
+    told = series.notice(accounts[0], accounts, 5)
+    assert told.says(5) == (
+        "50% of each is used for 5 keys until 2026-11-22 00:00 UTC: bob (130%), dan (97%), eve (70%) and 2 more"
+    )
+    first = series.notice(accounts[0], accounts[:1], 1)
+    assert first.says(1) == "50% of each is used for ada: 490 Tokens is left of 1000 until 2026-11-22 00:00 UTC"
+
+
+def test_a_name_of_any_length_leaves_room_for_the_others() -> None:
+    daily, at = quota(Every.DAY, Dimension.USER), datetime(2026, 11, 21, tzinfo=UTC)
+    accounts = [used_by(daily, at, 900 - number, f"{number}" * 256) for number in range(4)]
+    series = series_of(50, daily, accounts[0])
+    assert series is not None
+    assert series.notice(accounts[0], accounts, 4).message.endswith("… (89%) and 1 more")
+
+
+def test_a_series_of_windows_says_how_many_reached_it_in_which_hour_on_the_limits_own_clock() -> None:
+    by_the_minute = quota(Every.MINUTE, zone="Europe/Madrid")
+    account = used_by(by_the_minute, datetime(2026, 11, 21, 12, 7, tzinfo=UTC), 800)
+    series = series_of(80, by_the_minute, account)
+    assert series is not None
+    told = series.notice(account, [account], 36)
+    one = "80% of each is used: 200 Tokens is left of 1000 until 2026-11-21 13:08 Europe/Madrid"
+    assert told.says(1) == one
+    assert told.says(37) == f"{one}; 37 windows reached it in the hour from 2026-11-21 13:00 Europe/Madrid"
 
 
 def test_a_budget_without_a_grant_tells_no_threshold_and_its_first_spending_does() -> None:

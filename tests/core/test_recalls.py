@@ -1,9 +1,11 @@
 """Who is asked for leftovers, how often, and for how long somebody waits for the answers (H4)."""
 
+from dataclasses import replace
+
 from tests.core.test_accounts import budget, opened
 from tests.core.test_leases import NOW
 from tests.model.board import Board
-from tollkeeper.leases import RECALL_SECONDS, Granted, LeaseReply, LeaseRequest, Refusal, Want, decide
+from tollkeeper.leases import RECALL_SECONDS, Granted, LeaseReply, LeaseRequest, Refusal, Want, decide, too_late
 from tollkeeper.recalls import Recalls
 
 LIMIT = budget(1000)
@@ -43,6 +45,53 @@ def test_each_holder_of_a_short_account_is_asked_once_in_a_recall_time_however_m
     assert [office.refuse("g1", refusal(), moment / 10)[0] for moment in range(1, 20)] == [frozenset()] * 19
     assert office.looked_up == 1
     assert office.refuse("g1", refusal(), RECALL_SECONDS)[0] == {"g2", "g3"}
+
+
+def test_nobody_is_asked_for_what_comes_when_nobody_waits_any_longer() -> None:
+    office, last = Office("g1", "g2"), LeaseRequest("g1", 1, last=frozenset("a"))
+    office.recalls.heard(last, refusal(), 0.0)
+    assert (office.recalls.unknown, office.recalls.news()) == (frozenset(), frozenset())
+    assert office.refuse("g1", refusal(), 0.1)[0] == {"g2"}, "it is asked for whoever waits"
+
+
+def test_nobody_is_asked_for_what_is_leased_ahead_of_need() -> None:
+    blocked = decide(LIMIT, opened(LIMIT, id="a", spent=1000), Want("a", 0, 0, 50), NOW, lendable=100)
+    assert isinstance(blocked, Refusal)
+    assert Office("g1", "g2").refuse("g1", LeaseReply(refused=(blocked,)), 0.0) == (frozenset(), frozenset())
+
+
+def test_nobody_is_asked_for_leftovers_of_a_window_that_has_ended() -> None:
+    """What is left there counts in the next one."""
+    late = too_late(LIMIT, opened(LIMIT, id="a", held=950), Want("a", 100, 100))
+    office = Office("g1", "g2")
+    assert office.refuse("g1", LeaseReply(refused=(late,)), 0.0) == (frozenset(), frozenset())
+    assert office.looked_up == 0
+
+
+def lacking_a_loan(*lent_to: str) -> LeaseReply:
+    verdict = decide(LIMIT, opened(LIMIT, id="a", spent=1000), Want("a", 100, 100), NOW, lendable=100)
+    assert isinstance(verdict, Refusal)
+    return LeaseReply(refused=(replace(verdict, lent_to=lent_to),))
+
+
+def test_for_a_loan_those_are_asked_that_hold_what_others_borrowed_whoever_was_refused() -> None:
+    office = Office("g1")
+    assert office.refuse("g1", lacking_a_loan("sibling"), 0.0) == (frozenset({"g1"}), frozenset("a"))
+    assert office.recalls.take("g1") == {"sibling"}
+    office.answer("g1", 0.1, "sibling")
+    assert office.refuse("g1", lacking_a_loan("sibling"), 0.2) == (frozenset(), frozenset())
+
+
+def test_for_a_loan_those_are_asked_too_that_were_refused_there_themselves() -> None:
+    office = Office("g1")
+    assert office.refuse("g1", refusal("sibling"), 0.0)[0] == frozenset()
+    assert office.refuse("g2", lacking_a_loan("sibling"), 0.1) == (frozenset({"g1"}), frozenset("a"))
+
+
+def test_for_the_loan_of_a_caller_that_gives_up_nobody_is_asked() -> None:
+    office = Office("g1")
+    office.recalls.heard(LeaseRequest("g1", 1, last=frozenset("a")), lacking_a_loan("sibling"), 0.0)
+    assert office.recalls.unknown == frozenset()
 
 
 def test_whoever_was_refused_first_is_asked_when_another_is_refused() -> None:

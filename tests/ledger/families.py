@@ -42,6 +42,13 @@ def root_of(account: str) -> str:
     return node(account.split("/")[1]).root
 
 
+def policy_of(*limits: Limit) -> PolicySet:
+    """These budgets in force, each with its lenders."""
+    tenants = {name: node(name) for name in PARENTS}
+    found, _ = with_lenders(limits, tenants)
+    return PolicySet(1, tenants, found, PriceList.bundled())
+
+
 class Family:
     """A ledger under these budgets, by tenant; accounts are known by tenant and time."""
 
@@ -51,10 +58,8 @@ class Family:
 
     def within(self, *limits: Limit) -> None:
         """Put budgets in force."""
-        found, _ = with_lenders(limits, {name: node(name) for name in PARENTS})
-        tenants = {name: node(name) for name in PARENTS}
-        self.desk.policy = PolicySet(1, tenants, found, PriceList.bundled())
-        self.limits = {limit.ref.name: limit for limit in found}
+        self.desk.policy = policy_of(*limits)
+        self.limits = {limit.ref.name: limit for limit in self.desk.policy.limits}
 
     def id(self, tenant: str, now: datetime = NOW) -> str:
         return account_of(self.limits[tenant], now)

@@ -71,7 +71,7 @@ def test_a_window_that_has_handed_on_what_it_had_left_grants_nothing_more(desk: 
     desk.open(LIMIT, DECEMBER)
     before = carried(desk, IN_DECEMBER)
     late = desk.lease("g1", Want(IN_NOVEMBER, 500, 500), now=DECEMBER)
-    assert [(one.reason, one.available) for one in late.refused] == [(Reason.CONTENDED, 0)]
+    assert [(one.reason, one.available) for one in late.refused] == [(Reason.ENDED, 0)]
     desk.lease("g1", returns={IN_NOVEMBER: 600}, now=DECEMBER)
     assert desk.account(IN_NOVEMBER).held == 0
     assert carried(desk, IN_DECEMBER) == (250, 0) >= before

@@ -43,6 +43,9 @@ class Memory:
     def overlapping(self, account: str, now: datetime) -> Account | None:
         return None
 
+    def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
+        return {}
+
     def next_account(self, account: Account) -> Account | None:
         return None
 

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.builders import account_of, budget
+from tests.ledger.families import of_tenant, policy_of
 from tests.model.timeline import SLOWEST_MESSAGE_SECONDS, Timeline
+from tollkeeper import loans
 from tollkeeper.amounts import Unit
-from tollkeeper.leases import RECALL_SECONDS
+from tollkeeper.leases import RECALL_SECONDS, Reason
 from tollkeeper.limits import Limit
 from tollkeeper.recalls import Posting, Recalls
 from tollkeeper_sidecar.demand import Hold
@@ -147,6 +149,84 @@ def test_for_the_holders_of_an_authority_that_died_callers_wait_no_longer_than_t
     longest = RECALL_SECONDS + PATIENCE_SECONDS + 2 * LONGEST_CALL_SECONDS
     assert RECALL_SECONDS <= max(one.patient for one in refused) <= longest
     assert len(timeline.board.until) == 1
+
+
+def loans_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(loans, "lent_elsewhere", lambda *_: {})
+
+
+@pytest.mark.parametrize("plant", [None, loans_are_forgotten, none_is_told, none_listens])
+@pytest.mark.parametrize(("authorities", "holders"), [(1, 1), (1, 2), (2, 2)])
+def test_a_caller_gets_the_loan_that_stands_for_what_a_sibling_has_left_over(
+    plant: Callable[[pytest.MonkeyPatch], None] | None,
+    authorities: int,
+    holders: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may lie at the same holder, which does not know what it stands for."""
+    if plant is not None:
+        plant(monkeypatch)
+    in_force = policy_of(
+        of_tenant("top", 100_000, lending=4000), *(of_tenant(name, 0, borrowing=4000) for name in ("one", "two"))
+    )
+    top, one, two = in_force.limits
+    timeline = Timeline(in_force.limits, holders, authorities=authorities, in_force=in_force)
+    for number in range(70):
+        seconds = 0.5 if number < 10 else 0.0  # many at once, and then few that keep busy what these left over
+        timeline.come(number / 20, 0, timeline.request(300, 100, one, top, seconds=seconds, percent=1))
+    timeline.run(until=1.1)
+    assert timeline.account(account_of(top)).lent > 3000
+    assert timeline.free(account_of(one))["g0"] > 2000
+    timeline.come(1.1, holders - 1, timeline.request(1000, 500, two, top))
+    timeline.run(until=4.0)
+    (ended,) = [one for one in timeline.ended if not isinstance(one.outcome, Hold) or one.outcome.output_limit == 500]
+    assert isinstance(ended.outcome, Hold) == (plant is None)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    authorities=st.sampled_from([1, 2]), holders=st.integers(1, 4), top=st.integers(1000, 8000), lending=st.integers(500, 4000),
+    own=st.integers(0, 1000), seed=st.integers(0, 10**6),
+    callers=st.lists(
+        st.tuples(
+            st.floats(0, 12), st.integers(0, 3), st.integers(1, 400), st.integers(16, 600), st.booleans(),
+            st.sampled_from([0.0, 0.3, 2.0, 8.0]), st.sampled_from([0, 5, 20, 100]), st.booleans(),
+        ), min_size=20, max_size=50,
+    ),
+)  # fmt: skip
+def test_no_caller_is_refused_while_a_loan_has_stood_for_leftovers_for_longer_than_the_recall_time(
+    authorities: int, holders: int, top: int, lending: int, own: int, seed: int,
+    callers: list[tuple[float, int, int, int, bool, float, int, bool]],
+) -> None:  # fmt: skip
+    borrowers = (of_tenant(name, own, borrowing=4000) for name in ("one", "two"))
+    in_force = policy_of(of_tenant("top", top, lending=lending), *borrowers)
+    lender, *below = in_force.limits
+    timeline = Timeline(in_force.limits, holders, seed, authorities=authorities, in_force=in_force)
+    for at, which, prompt, output, first, seconds, percent, lower in callers:
+        request = timeline.request(prompt, output, below[first], lender, seconds=seconds, percent=percent, lower=lower)
+        timeline.come(at, which % holders, request)
+    timeline.run(until=30.0)
+    assert len(timeline.ended) == len(callers)
+    assert max(one.idle for one in timeline.ended) <= RECALL_SECONDS
+    assert all(timeline.account(name).held == 0 for name in timeline.accounts)
+    borrowed = sum(timeline.account(account_of(one)).borrowed for one in below)
+    assert timeline.account(account_of(lender)).lent == borrowed <= lending
+
+
+def test_a_loan_that_is_spent_comes_back_from_nobody_and_who_lacks_it_is_refused_at_once() -> None:
+    in_force = policy_of(
+        of_tenant("top", 100_000, lending=4000), *(of_tenant(name, 0, borrowing=4000) for name in ("one", "two"))
+    )
+    top, one, two = in_force.limits
+    timeline = Timeline(in_force.limits, 2, in_force=in_force)
+    timeline.come(0.0, 0, timeline.request(3000, 900, one, top))
+    timeline.run(until=4.0)
+    timeline.come(4.0, 1, timeline.request(1000, 500, two, top))
+    timeline.run(until=6.0)
+    ended = timeline.ended[-1]
+    assert isinstance(ended.outcome, Refused)
+    assert [refusal.reason for refusal in ended.outcome.refusals] == [Reason.USED_UP]
+    assert ended.at - 4.0 <= LONGEST_CALL_SECONDS
 
 
 def test_what_stands_for_requests_in_flight_is_not_recalled() -> None:

@@ -16,7 +16,7 @@ from tests.model.office import Office
 from tollkeeper.accounts import Account
 from tollkeeper.leases import LEASE_TIME, RECALL_SECONDS, LeaseReply, LeaseRequest, Reason
 from tollkeeper.limits import Limit
-from tollkeeper.policy import BoundAccount
+from tollkeeper.policy import BoundAccount, PolicySet
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
@@ -45,6 +45,9 @@ class Nothing:
 
     def overlapping(self, account: str, now: datetime) -> Account | None:
         return None
+
+    def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
+        return {}
 
     def next_account(self, account: Account) -> Account | None:
         return None
@@ -97,7 +100,8 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How one request was answered, and when. Of one that was refused as contended: how long after its first refusal by the
-    authority (`patient`), and for how long others have had something free where it was refused, at most (`idle`)."""
+    authority (`patient`), and for how long others have had something free where it was refused, or anybody something that
+    a loan stands for which it lacks, at most (`idle`)."""
 
     member: str
     outcome: object
@@ -110,8 +114,16 @@ class Timeline:
     """Holders of authorities that share a ledger, dealt to them in turn. `come` says who comes when; `run` lets time pass,
     and checks I1 after everything that happens."""
 
-    def __init__(self, limits: Sequence[Limit], holders: int, seed: int = 0, *, authorities: int = 1) -> None:
-        self.policy = policy(*limits)
+    def __init__(
+        self,
+        limits: Sequence[Limit],
+        holders: int,
+        seed: int = 0,
+        *,
+        authorities: int = 1,
+        in_force: PolicySet | None = None,
+    ) -> None:
+        self.policy = in_force or policy(*limits)
         self.accounts = {limit.account_at((), NOW)[0].text: limit for limit in limits}
         self.work = Work(Nothing())
         self.mono = 0.0
@@ -245,8 +257,11 @@ class Timeline:
         assert waiting.patient_until is not None
         patient = self.mono - waiting.patient_until + RECALL_SECONDS
         contended = all(one.reason is Reason.CONTENDED for one in refused.refusals)
-        where = [one.account for one in refused.refusals if contended and one.held_by_others]
-        since = [one.free_since.get(name, self.mono) for one in self.members for name in where if one is not member]
+        where = [one for one in refused.refusals if contended and one.held_by_others]
+        looked_at = [(other, one.account) for other in self.members for one in where if other is not member]
+        # A loan stands for what its own holder has left over, too.
+        looked_at += [(other, name) for other in self.members for one in where for name in one.lent_to]
+        since = [other.free_since.get(name, self.mono) for other, name in looked_at]
         return Ended(member.name, refused, self.mono, patient, self.mono - min(since, default=self.mono))
 
     def _settle(self, member: Member, request: Request, hold: Hold) -> None:

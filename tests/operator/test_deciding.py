@@ -24,7 +24,7 @@ from tollkeeper_kube.kinds import NAMESPACE
 from tollkeeper_operator.balances import Balances
 from tollkeeper_operator.decisions import Decisions
 from tollkeeper_operator.event_log import EventLog
-from tollkeeper_operator.feed import Feed
+from tollkeeper_operator.feed import Change, Feed
 from tollkeeper_operator.gathered import gather
 from tollkeeper_operator.grant_desk import GrantDesk
 from tollkeeper_operator.metrics import Metrics
@@ -119,6 +119,36 @@ async def test_a_budget_that_is_used_up_has_its_own_tenant_written_and_nobody_el
             ObjectRef("WorkloadGate", "t1", "tollkeeper"),
         ]
         assert tenants.walked == beneath.walked == 0
+
+
+USERS = 30
+EACH_USER = """---
+apiVersion: tollkeeper.dev/v1alpha1
+kind: TokenQuota
+metadata: {name: each, namespace: t0}
+spec:
+  tenantRef: {name: t0}
+  limits: [{name: daily, unit: Requests, amount: 2, window: {every: Day}, per: [User], thresholds: [50]}]
+"""
+
+
+async def test_a_threshold_that_many_users_reach_at_once_is_one_event_that_names_the_worst(tmp_path: Path) -> None:
+    async with deciding(tmp_path, 1) as (decisions, running):
+        note(decisions.feed, EACH_USER)
+        decisions.heard(ObjectRef("TokenQuota", "t0", "each"), Change.POLICY)
+        await decisions.decide()
+        for number in range(USERS):
+            await running.spend("t0", 0, user=f"user-{number:02}", times=2 if number == 7 else 1)
+        async with asyncio.timeout(5):
+            while len(decisions.events._waiting) == 0 or decisions._changed:
+                decisions.wake.clear()
+                await decisions.decide()
+        ((notice, event),) = decisions.events._waiting
+        assert notice.times == event["count"] == USERS
+        assert event["involvedObject"]["name"] == "each"
+        assert f"for {USERS} keys" in event["message"]
+        assert "user-07 (100%)" in event["message"]
+        assert f"and {USERS - 3} more" in event["message"]
 
 
 @settings(max_examples=25, deadline=None)

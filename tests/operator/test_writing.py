@@ -1,6 +1,7 @@
 """Writing: Events once and in bounds, statuses only where they differ, grants only where nothing stands in the way."""
 
-from datetime import UTC, datetime
+import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,13 +11,15 @@ from tests.operator.conftest import Start, eventually
 from tests.operator.test_reconciling import budget, tenant
 
 from tollkeeper.amounts import Unit
+from tollkeeper.conditions import to_second
 from tollkeeper.limits import Limit, LimitRef
 from tollkeeper.notices import Notice, Reason
 from tollkeeper.resources import TokenGrant, parse
 from tollkeeper.windows import Calendar
-from tollkeeper_kube.kinds import TOKEN_BUDGET
-from tollkeeper_operator.event_log import event_name, event_of
+from tollkeeper_kube.kinds import EVENT, TOKEN_BUDGET
+from tollkeeper_operator.event_log import EventLog, event_name, event_of
 from tollkeeper_operator.grant_desk import obstacle
+from tollkeeper_operator.metrics import Metrics
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ABOUT: dict[str, Any] = {
@@ -103,3 +106,37 @@ async def test_a_field_that_somebody_else_holds_in_a_status_starts_no_endless_wr
         await running.apply(budget(namespace, allocation="11.00"))
         await running.until(TOKEN_BUDGET, "monthly", namespace, allocation="11.00")
         assert written() - once <= 2
+
+
+@pytest.mark.cluster
+async def test_what_happens_again_in_a_series_is_counted_in_its_event_and_by_a_new_one_when_that_is_gone(
+    start: Start, namespace: str
+) -> None:
+    """As client-go's recorder does it, so that kubectl shows `x5 over 2m`; after a restart as well."""
+    about = {**ABOUT, "metadata": {"name": "monthly", "namespace": namespace, "uid": "u-1"}}
+    name = event_name(Notice(Reason.THRESHOLD_CROSSED, "", "series"), about["metadata"])
+
+    async with start() as running:
+
+        async def told(times: int, at: datetime) -> dict[str, Any]:
+            log = EventLog(running.kube, Metrics())
+            log.tell(Notice(Reason.THRESHOLD_CROSSED, f"at {at:%H:%M}", "series", times, "windows"), about, at)
+            writing = asyncio.create_task(log.run())
+
+            async def written() -> dict[str, Any] | None:
+                found = await running.kube.find(EVENT, name, namespace)
+                return found if found and found["lastTimestamp"] == to_second(at) else None
+
+            event: dict[str, Any] = await eventually(written)
+            writing.cancel()
+            return event
+
+        first = await told(2, NOW)
+        assert (first["count"], first["message"]) == (2, "at 12:00; 2 windows")
+        again = await told(3, NOW + timedelta(minutes=2))
+        assert (again["count"], again["message"]) == (5, "at 12:02; 5 windows")
+        assert again["firstTimestamp"] == first["firstTimestamp"] == to_second(NOW)
+        assert again["metadata"]["uid"] == first["metadata"]["uid"]
+        await running.kube.delete(EVENT, name, namespace)
+        anew = await told(1, NOW + timedelta(hours=2))
+        assert (anew["count"], anew["message"]) == (1, "at 14:00")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.sidecar.builders import NOW, PRICES, account_of, limit
 from tests.sidecar.reference import ReferenceAuthority
 from tollkeeper.amounts import Unit
-from tollkeeper.leases import RECALL_SECONDS, LeaseReply, LeaseRequest, Want
+from tollkeeper.leases import RECALL_SECONDS, LeaseReply, LeaseRequest, Want, too_late
 from tollkeeper.limits import Limit, WhenStale
 from tollkeeper.policy import BoundAccount
 from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
@@ -353,6 +354,54 @@ def test_while_others_owe_an_answer_a_refused_request_asks_again_for_a_recall_ti
     assert mono == 1.0 + RECALL_SECONDS + PATIENCE_SECONDS
 
 
+def test_a_refused_request_waits_no_longer_than_a_recall_time_whenever_its_answers_come() -> None:
+    """Its last call is made when the time is over: what came back until then is had."""
+    quota = limit("tokens", 100, Unit.TOKENS)
+    authority = ReferenceAuthority([quota])
+    authority.lease_now(LeaseRequest("two", 1, (Want(account_of(quota), 100, 100),)), NOW)
+    desk, mono, slow = Desk("one", 10), 1.0, 0.2
+    place = desk.arrive(demand(50, 16, quota), mono)
+    assert isinstance(place, Waiting)
+    asked, last = list[float](), list[bool]()
+    while place.outcome is None:
+        request = desk.next_request(NOW, mono)
+        if request is None:
+            mono += desk.next_due(mono) or 0.0
+            continue
+        asked.append(mono)
+        last.append(account_of(quota) in request.last)
+        mono += slow
+        reply = replace(authority.lease_now(request, NOW), recalling=frozenset({account_of(quota)}))
+        desk.answered(reply, NOW, mono)
+    assert isinstance(place.outcome, Refused)
+    assert asked[-1] == pytest.approx(1.0 + slow + RECALL_SECONDS)
+    assert last == [False] * (len(last) - 1) + [True], "a recall that this one starts would come too late"
+
+
+def test_a_recall_is_not_too_late_as_long_as_one_of_those_who_ask_goes_on_waiting() -> None:
+    quota = limit("tokens", 100, Unit.TOKENS)
+    authority = ReferenceAuthority([quota])
+    authority.lease_now(LeaseRequest("two", 1, (Want(account_of(quota), 100, 100),)), NOW)
+    desk = Desk("one", 10)
+    desk.arrive(demand(50, 16, quota), 1.0)
+    answered(desk, authority, 1.0)
+    desk.arrive(demand(50, 16, quota), 1.0 + RECALL_SECONDS)
+    request = desk.next_request(NOW, 1.0 + RECALL_SECONDS)
+    assert request is not None
+    assert (len(request.wants), request.last) == (1, frozenset())
+
+
+def test_a_request_of_a_window_that_has_ended_does_not_wait_for_what_is_left_there() -> None:
+    quota = limit("tokens", 100, Unit.TOKENS)
+    desk, account = Desk("one", 10), ReferenceAuthority([quota]).accounts[account_of(quota)]
+    place = desk.arrive(demand(50, 16, quota), 1.0)
+    request = desk.next_request(NOW, 1.0)
+    assert request is not None
+    desk.answered(LeaseReply(refused=(too_late(quota, account, request.wants[0]),)), NOW, 1.0)
+    assert isinstance(place, Waiting)
+    assert isinstance(place.outcome, Refused)
+
+
 def test_idle_leases_go_back_within_two_seconds() -> None:
     quota = limit("tokens", 10_000, Unit.TOKENS)
     desk, authority = Desk("one", 10), ReferenceAuthority([quota])
@@ -365,6 +414,43 @@ def test_idle_leases_go_back_within_two_seconds() -> None:
         if (request := desk.next_request(NOW, tenths / 10)) is not None:
             desk.answered(authority.lease_now(request, NOW), NOW, tenths / 10)
     assert authority.outstanding("one", account_of(quota)) == 0
+
+
+def test_idle_leases_go_back_within_two_seconds_although_somebody_always_waits_for_other_accounts() -> None:
+    """As where each user has an account of its own: somebody comes anew all the time."""
+    idle, *new = [limit(f"of-{number}", 10_000, Unit.TOKENS) for number in range(31)]
+    desk, authority = Desk("one", 100), ReferenceAuthority([idle, *new])
+    place = desk.arrive(demand(100, 100, idle), 1.0)
+    answered(desk, authority, 1.0)
+    assert isinstance(place, Waiting)
+    assert isinstance(place.outcome, Hold)
+    desk.settle(place.outcome, place.outcome.unused, 1.1)
+    assert authority.outstanding("one", account_of(idle)) > 0
+    for tenths in range(11, 31):
+        desk.arrive(demand(100, 100, new[tenths - 1]), tenths / 10)
+        assert desk.waiting
+        answered(desk, authority, tenths / 10)
+    assert authority.outstanding("one", account_of(idle)) == 0
+
+
+def test_what_is_idle_is_kept_for_those_who_wait_as_far_as_they_may_take_it() -> None:
+    plenty, short = limit("plenty", 10_000, Unit.TOKENS), limit("short", 100, Unit.TOKENS)
+    authority = ReferenceAuthority([plenty, short])
+    authority.lease_now(LeaseRequest("two", 1, (Want(account_of(short), 100, 100),)), NOW)
+    desk = Desk("one", 10)
+    taken = desk.arrive(demand(900, 100, plenty), 1.0)
+    answered(desk, authority, 1.0)
+    assert isinstance(taken, Waiting)
+    assert isinstance(taken.outcome, Hold)
+    desk.settle(taken.outcome, taken.outcome.unused, 1.0)
+    for mono in (1.6, 2.2):
+        desk.next_request(NOW, mono)
+        desk.answered(LeaseReply(), NOW, mono)
+    desk.arrive(demand(50, 16, plenty, short), 2.3)
+    answered(desk, authority, 2.3)
+    request = desk.next_request(NOW, 2.8)
+    assert request is not None
+    assert desk.pools.free(account_of(plenty)) == 66
 
 
 def test_leases_of_a_window_that_ended_go_back_at_once() -> None:

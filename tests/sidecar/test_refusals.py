@@ -121,8 +121,23 @@ def test_a_limit_for_each_of_many_tenants_tells_a_tenant_its_own_amounts() -> No
         assert ("USD" in refused.message) is told_amounts
 
 
-def test_an_account_that_the_authority_does_not_know_is_our_fault() -> None:
-    assert told(refusal(limit(), reason=Reason.UNKNOWN_ACCOUNT)).denial is Denial.OURS
+def test_a_window_that_has_ended_is_told_as_one_and_refuses_for_a_second() -> None:
+    """F1: it has reset."""
+    one = judged(refusal(limit(), reason=Reason.ENDED, balance=10**9, resets=NOW), 5, 0, NOW)
+    refused = told(one)
+    assert (refused.denial, refused.retry_after, one.reason) == (Denial.CONTENDED, 1, Reason.ENDED)
+    assert "which has just ended" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"), [(Reason.UNKNOWN_ACCOUNT, "is being published"), (Reason.FAULT, "Its log says which")]
+)
+def test_an_account_that_the_authority_cannot_grant_out_of_is_our_fault(reason: Reason, says: str) -> None:
+    one = judged(refusal(limit(), reason=reason, fault="1000 is too large"), 5, 0, NOW)
+    refused = told(one)
+    assert (refused.denial, refused.retry_after, one.reason) == (Denial.OURS, 1, reason)
+    assert says in refused.message
+    assert "too large" not in refused.message, "it may be an ancestor's amount (F4)"
 
 
 @pytest.mark.parametrize(

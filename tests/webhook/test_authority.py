@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.ledger.builders import NOW, Desk, account_of, budget, policy, record
 from tests.postgres_server import PostgresServer
 from tollkeeper.accounts import Account
-from tollkeeper.leases import LEASE_TIME, LeaseRequest, Want
+from tollkeeper.leases import LEASE_TIME, LeaseRequest, Reason, Want
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping
@@ -360,3 +360,30 @@ async def test_a_holder_without_leases_is_forgotten_when_it_was_quiet_for_an_hou
     await running.authority.forget_quiet(2 * QUIET_SECONDS)
     assert await known() == []
     assert running.account.unreconciled == 50
+
+
+async def test_a_want_that_raises_is_refused_by_itself_and_told_once_in_the_log(running: Running) -> None:
+    with capture_logs() as logs:
+        for sequence in (1, 2):
+            wants = (Want("nonsense", 1, 1), Want(ACCOUNT, 7, 7))
+            reply = await running.authority.lease(LeaseRequest("g", sequence, wants))
+            assert [(one.account, one.amount) for one in reply.granted] == [(ACCOUNT, 7)]
+            assert [(one.account, one.reason) for one in reply.refused] == [("nonsense", Reason.FAULT)]
+    assert running.account.held == 14
+    (told,) = [entry for entry in logs if entry["log_level"] == "error"]
+    assert "'nonsense' is not an account" in told["error"]
+
+
+async def test_a_ledger_that_cannot_be_written_fails_the_whole_call_as_ever(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[bool] = []
+
+    def fails(*_: object, apart: bool = False, **__: object) -> None:
+        ran.append(apart)
+        raise LedgerUnavailable("ledger: the disk is full")
+
+    monkeypatch.setattr(bookkeeping, "lease", fails)
+    with pytest.raises(LedgerUnavailable, match="the disk is full"):
+        await running.lease("g")
+    assert True not in ran

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.ledger.builders import account_of, budget, policy, record
+from tests.ledger.families import of_tenant, policy_of
 from tests.postgres_server import PostgresServer
 from tollkeeper.accounts import Account
 from tollkeeper.amounts import Unit
@@ -85,6 +86,22 @@ async def test_leftovers_of_one_holder_serve_a_caller_of_another_and_holds_in_fl
             assert isinstance(await two.hold(demand(6000)), Hold)
         assert account(authority).held == 10_000
         assert one.desk.pools.free(ACCOUNT) == 0
+
+
+async def test_what_stands_for_a_siblings_loan_is_recalled_from_the_same_holder_too(tmp_path: Path) -> None:
+    borrowers = (of_tenant(name, 0, borrowing=10_000) for name in ("one", "two"))
+    in_force = policy_of(of_tenant("top", 100_000, lending=8000), *borrowers)
+    _, one, two = in_force.limits
+    async with (
+        LedgerAuthority(tmp_path / "ledger.db", CurrentPolicy(in_force), Clock()) as authority,
+        LeaseHolder("both", authority, Clock()) as both,
+    ):
+        holds = [await both.hold(demand(4000, one)) for _ in range(2)]
+        assert isinstance(holds[0], Hold)
+        both.settle(holds[0], holds[0].unused)
+        async with asyncio.timeout(BEFORE_IT_IS_IDLE):
+            assert isinstance(await both.hold(demand(3000, two)), Hold)
+        assert account(authority, account_of(one)).held == 4000
 
 
 async def test_where_nothing_is_left_over_a_caller_is_refused_before_the_recall_time_is_over(

@@ -25,6 +25,7 @@ from tollkeeper_ledger import bookkeeping, handing, lending, opening
 from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader, open_board, open_reader, open_store
 from tollkeeper_ledger.work import Holder, Work
 from tollkeeper_ledger.writer import LedgerWriter
+from tollkeeper_webhook.account_faults import AccountFaults
 from tollkeeper_webhook.hearing import Hearing
 from tollkeeper_webhook.quiet import MOST_AT_ONCE, QuietHolders
 from tollkeeper_webhook.recalling import Recalling
@@ -61,6 +62,7 @@ class LedgerAuthority:
         board = open_board(ledger)
         self._is_alone = board is None
         self._recalling = Recalling(self._holders_of, board)
+        self._faults = AccountFaults()
         self._quiet = QuietHolders()
         self._looked_for_quiet = -LOOK_FOR_QUIET_SECONDS
         # Its own: whoever waits for an answer of this authority on the loop's own threads must not keep it from reading.
@@ -126,14 +128,23 @@ class LedgerAuthority:
         now, policy = self._clock(), self._in_force
         tells = self._hearing.called(request.holder, request.sequence, now)
         try:
-            reply = await self._submit(
-                lambda work: bookkeeping.lease(work, policy, request, now=now, expires=now + LEASE_TIME)
-            )
+            reply = await self._leased(policy, request, now)
         finally:
             if tells:
                 self._hearing.ended(request.holder, self._clock())
         self._hearing.booked(request.holder, request.sequence)
+        self._faults.tell(reply)
         return self._recalling.answered(request, reply)
+
+    async def _leased(self, policy: PolicySet, request: LeaseRequest, now: datetime) -> LeaseReply:
+        """The reply, once it is durable. Where a want raises, and not the storage, all are done over apart."""
+        lease = partial(bookkeeping.lease, policy=policy, request=request, now=now, expires=now + LEASE_TIME)
+        try:
+            return await self._submit(lease)
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001 - what is wrong is told with the want, or raised again
+            return await self._submit(partial(lease, apart=True))
 
     async def recalled(self, holder: str) -> Collection[str]:
         """See `Authority`."""

@@ -232,6 +232,11 @@ class Memory:
         rows = self._session.ask(OVERLAPPING.replace("?", "%s"), overlapping_values(account, micros))
         return next((str(found) for (found,) in rows if found not in apart_from), None)
 
+    def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
+        """See `State`; as of now, and not noted as looked at."""
+        sql = "SELECT id, least(held, borrowed) FROM accounts WHERE lender = %s AND lender <> '' AND held > 0"
+        return {str(account): int(held) for account, held in self._session.ask(sql, (lender,))}
+
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
         return self.known_holder(holder).leases

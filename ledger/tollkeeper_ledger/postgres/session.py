@@ -43,6 +43,7 @@ _NOT_ITS_STATE = (
     psycopg.errors.NumericValueOutOfRange,
     psycopg.errors.CharacterNotInRepertoire,
     psycopg.errors.NotNullViolation,
+    psycopg.errors.ProgramLimitExceeded,
 )
 """What PostgreSQL says of values, and not of itself: the same again would fail again."""
 

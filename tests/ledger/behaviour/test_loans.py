@@ -12,7 +12,8 @@ from tests.ledger.families import DAILY, Family, of_tenant
 from tests.ledger.test_replay import as_table
 from tollkeeper.accounts import Phase
 from tollkeeper.leases import LeaseReply, Reason, Refusal, Want
-from tollkeeper.limits import Enforcement
+from tollkeeper.limits import Dimension, Enforcement
+from tollkeeper.loans import MOST_ASKED
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import corrections, lending
 from tollkeeper_ledger.corrections import Change
@@ -115,6 +116,61 @@ def test_a_lender_without_free_room_lends_nothing_and_the_refusal_says_what_may_
     family.desk.charge(record("other", *spent_up))
     (refused,) = refusals(family, ask(family, "one", 160), "one")
     assert (refused.reason, refused.lendable) == (Reason.USED_UP, 0)
+
+
+def all_lent_to_one(family: Family) -> None:
+    """Nothing more is lent: one has 400 set aside, 300 of which it borrowed."""
+    assert len(ask(family, "one", 400).granted) == 2
+    assert owed(family) == (300, 300)
+
+
+LENT_OUT = (of_tenant("top", 1000, lending=300), of_tenant("one", 100, borrowing=300), TWO)
+
+
+def test_what_others_borrowed_for_what_they_hold_may_come_back_and_the_refusal_says_of_whom(make: Make) -> None:
+    family = make(*LENT_OUT)
+    all_lent_to_one(family)
+    (refused,) = refusals(family, ask(family, "two", 150, holder="h"), "two")
+    assert (refused.reason, refused.lendable, refused.lent_to) == (Reason.CONTENDED, 200, (family.id("one"),))
+    assert refused.held_by_others
+    family.desk.lease("g", returns={family.id("one"): 100})
+    assert len(ask(family, "two", 150, holder="h").granted) == 2
+    assert family.account("top").lent <= 300
+
+
+def test_what_others_borrowed_and_spent_does_not_come_back(make: Make) -> None:
+    family = make(*LENT_OUT)
+    all_lent_to_one(family)
+    spend(family, "one", 400)
+    (refused,) = refusals(family, ask(family, "two", 150, holder="h"), "two")
+    assert (refused.reason, refused.lendable, refused.lent_to) == (Reason.USED_UP, 0, ())
+
+
+def test_nobody_is_named_where_what_others_hold_of_a_loan_is_not_enough(make: Make) -> None:
+    family = make(*LENT_OUT)
+    all_lent_to_one(family)
+    spend(family, "one", 370)
+    (refused,) = refusals(family, ask(family, "two", 150, holder="h"), "two")
+    assert (refused.reason, refused.held_by_others) == (Reason.USED_UP, False)
+
+
+def test_what_is_lent_in_the_same_step_may_come_back_too(make: Make) -> None:
+    family = make(*LENT_OUT)
+    names = ("top", "one", "two")
+    wants = [Want(family.id(name), amount, amount) for name, amount in zip(names, (550, 400, 150), strict=True)]
+    (refused,) = family.desk.lease("g", *wants).refused
+    assert (refused.account, refused.lent_to) == (family.id("two"), (family.id("one"),))
+
+
+def test_loans_of_keys_may_come_back_and_of_many_those_are_named_that_hold_most(make: Make) -> None:
+    keyed = of_tenant("one", 0, borrowing=100, per=(Dimension.USER,))
+    family = make(of_tenant("top", 10_000, lending=290), keyed, of_tenant("two", 0, borrowing=200))
+    limit = family.limits["one"]
+    users = [limit.account_at((f"user-{number:02}",), NOW)[0].text for number in range(20)]
+    family.desk.lease("g", *(Want(user, 1 + number, 1 + number) for number, user in enumerate(users)))
+    assert family.account("top").lent == 290
+    (refused,) = refusals(family, family.desk.lease("h", Want(family.id("two"), 150, 150)), "two")
+    assert (refused.lendable, refused.lent_to) == (200, tuple(reversed(users[-MOST_ASKED:])))
 
 
 def test_what_the_same_holder_has_set_aside_on_the_lender_counts_as_free_there(make: Make) -> None:

@@ -99,7 +99,7 @@ def test_a_window_that_was_cut_off_grants_nothing_more(desk: Desk) -> None:
     desk.lease("g1", Want(old, 100, 100))
     write_again(desk, WEEK)
     refused = desk.lease("g1", Want(old, 1, 1)).refused
-    assert [one.reason for one in refused] == [Reason.CONTENDED]
+    assert [(one.reason, one.held_by_others) for one in refused] == [(Reason.ENDED, False)]
 
 
 def test_what_is_corrected_in_a_window_that_was_cut_off_is_corrected_where_it_goes_on(desk: Desk) -> None:

@@ -146,8 +146,25 @@ DROP TABLE leases;
 DROP TABLE holders_of_version_9;
 CREATE TABLE held (account INTEGER PRIMARY KEY, amount INTEGER NOT NULL);
 INSERT INTO held SELECT number, held FROM accounts WHERE held <> 0;
-ALTER TABLE accounts DROP COLUMN held;
-ALTER TABLE accounts RENAME TO account_rows;
+CREATE TABLE account_rows (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, limit_name TEXT NOT NULL, key TEXT NOT NULL,
+  window TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  window_start INTEGER, window_end INTEGER,
+  allocation INTEGER NOT NULL, rolled_over INTEGER NOT NULL, granted INTEGER NOT NULL, spent INTEGER NOT NULL,
+  unreconciled INTEGER NOT NULL, overshoot INTEGER NOT NULL, requests INTEGER NOT NULL,
+  blocked INTEGER NOT NULL, last_usage INTEGER, minimum INTEGER NOT NULL,
+  borrowed INTEGER NOT NULL, lent INTEGER NOT NULL, lender TEXT NOT NULL
+);
+INSERT INTO account_rows SELECT number, id, kind, namespace, name, limit_name, key, window, unit, window_start, window_end,
+  allocation, rolled_over, granted, spent, unreconciled, overshoot, requests, blocked, last_usage, minimum, borrowed, lent,
+  lender FROM accounts ORDER BY number;
+DROP TABLE accounts;
+CREATE INDEX accounts_by_limit ON account_rows (kind, namespace, name, limit_name, window);
+CREATE INDEX accounts_by_key ON account_rows (kind, namespace, name, limit_name, key, unit, window);
+CREATE INDEX accounts_by_lender ON account_rows (lender) WHERE lender <> '';
 CREATE VIEW accounts AS
   SELECT a.*, coalesce(h.amount, 0) AS held FROM account_rows a LEFT JOIN held h ON h.account = a.number;
 CREATE VIEW leases AS
@@ -159,6 +176,9 @@ _LOG = logging.getLogger("tollkeeper.ledger")
 
 Step = str | Callable[[sqlite3.Connection], None]
 """Statements of SQL, or a function that executes some."""
+
+OLDEST_SQLITE = (3, 33)
+"""The first that has `UPDATE … FROM`."""
 
 MIGRATIONS: tuple[Step, ...] = (
     VERSION_1,
@@ -179,9 +199,14 @@ MIGRATIONS: tuple[Step, ...] = (
 def migrate(connection: sqlite3.Connection, path: str) -> None:
     """Bring the database to the version in use, each step in a transaction of its own.
 
-    Raises `LedgerUnavailable` for a database that a newer release wrote, and for one whose rows cannot be carried over;
-    it then stays at the version it had.
+    Raises `LedgerUnavailable` for a database that a newer release wrote, for one whose rows cannot be carried over, and
+    where Python has a SQLite that is too old; it then stays at the version it had.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise LedgerUnavailable(
+            f"ledger {path}: this Python has SQLite {sqlite3.sqlite_version}, and {'.'.join(map(str, OLDEST_SQLITE))} or newer "
+            "is needed: use another Python, or PostgreSQL"
+        )
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(MIGRATIONS):
         raise LedgerUnavailable(

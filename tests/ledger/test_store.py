@@ -50,6 +50,14 @@ def test_a_ledger_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "ledger.db")
 
 
+def test_a_sqlite_that_is_too_old_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
+    with pytest.raises(LedgerUnavailable, match=r"3\.33 or newer is needed"):
+        SqliteStore(tmp_path / "ledger.db")
+    monkeypatch.undo()
+    SqliteStore(tmp_path / "ledger.db").close()
+
+
 def test_a_ledger_that_could_not_be_read_is_said_to_be_so_and_let_go_of(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     SqliteStore(path).close()

@@ -7,7 +7,7 @@ from typing import Any
 from tollkeeper.accounts import Account
 from tollkeeper.grants import Share
 from tollkeeper_ledger.limiting import parse_account
-from tollkeeper_ledger.work import LATEST_WINDOWS, BookedGrant, BookedShare, Booking
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -20,12 +20,6 @@ BALANCE_COLUMNS = (
     "id, window_start, window_end, allocation, rolled_over, granted, spent, held, unreconciled, overshoot, requests, "
     "blocked, last_usage, minimum, borrowed, lent, lender"
 )
-OVERLAPPING = (
-    "SELECT id FROM (SELECT id, number, window_start, window_end FROM accounts WHERE kind = ? AND namespace = ? AND name = ? "  # noqa: S608 - constants of this module
-    f'AND limit_name = ? AND key = ? AND unit = ? AND id <> ? ORDER BY "window" DESC LIMIT {LATEST_WINDOWS}) AS latest '
-    "WHERE (window_start IS NULL OR window_start <= ?) AND (window_end IS NULL OR window_end > ?) "
-    "ORDER BY number DESC"
-)
 
 
 def to_micros(time: datetime | None) -> int | None:
@@ -36,14 +30,6 @@ def to_micros(time: datetime | None) -> int | None:
 def to_time(micros: int | None) -> datetime | None:
     """The instant of `to_micros`."""
     return None if micros is None else EPOCH + timedelta(microseconds=micros)
-
-
-def overlapping_values(account: str, micros: int) -> tuple[Any, ...]:
-    """The values of `OVERLAPPING`: see `State.overlapping`."""
-    identity = parse_account(account)
-    ref = identity.ref
-    limit = ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit
-    return (*limit, account, micros, micros)
 
 
 def account_row(account: Account, unit: str) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ import orjson
 from tollkeeper.accounts import RECENT_REQUESTS, Account, holding
 from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
-from tollkeeper.windows import start_of
+from tollkeeper_ledger import neighbours
 from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.booked import LatelyBooked
 from tollkeeper_ledger.chain import GENESIS
@@ -28,9 +28,7 @@ from tollkeeper_ledger.numbering import RowNumbers
 from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.rows import (
     BALANCE_COLUMNS,
-    OVERLAPPING,
     account_of,
-    overlapping_values,
     share_of,
     to_micros,
     to_time,
@@ -38,7 +36,7 @@ from tollkeeper_ledger.rows import (
 from tollkeeper_ledger.schema import migrate
 from tollkeeper_ledger.sqlite_rows import SqliteRows, Written
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS, Change
-from tollkeeper_ledger.work import LATEST_WINDOWS, BookedGrant, BookedShare, Holder, Lease, Work
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 _ASKED_AT_ONCE = 500
 
@@ -151,42 +149,18 @@ class SqliteStore:
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
-        identity = AccountId.parse(account)
-        ref, starts = identity.ref, to_micros(start_of(identity.window))
-        row = self._connection.execute(
-            "SELECT id FROM (SELECT id, window, window_end FROM accounts WHERE kind = ? AND namespace = ? AND name = ? "
-            "AND limit_name = ? AND key = ? AND unit = ? AND window < ? AND window_end <= ? ORDER BY window DESC LIMIT ?) "
-            "ORDER BY window_end DESC, window DESC LIMIT 1",
-            (
-                ref.kind,
-                ref.namespace,
-                ref.name,
-                ref.limit,
-                identity.key_text,
-                identity.unit,
-                identity.window,
-                starts,
-                LATEST_WINDOWS,
-            ),
-        ).fetchone()
-        known = self.account(row[0]) if row else None
-        return known[0] if known else None
+        return self._first(neighbours.ended_before(account))
 
     def next_account(self, account: Account) -> Account | None:
         """See `State`."""
-        identity = AccountId.parse(account.id)
-        ref, ends = identity.ref, to_micros(account.window_end)
-        row = self._connection.execute(
-            "SELECT id FROM accounts WHERE kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? "
-            "AND unit = ? AND window > ? AND window_start >= ? ORDER BY window LIMIT 1",
-            (ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.unit, identity.window, ends),
-        ).fetchone()
-        known = self.account(row[0]) if row else None
-        return known[0] if known else None
+        return self._first(neighbours.begin_after(account.id, to_micros(account.window_end)))
 
     def overlapping(self, account: str, now: datetime) -> Account | None:
         """See `State`."""
-        row = self._connection.execute(OVERLAPPING, overlapping_values(account, to_micros(now) or 0)).fetchone()
+        return self._first(neighbours.hold(account, to_micros(now) or 0))
+
+    def _first(self, asked: neighbours.Question) -> Account | None:
+        row = self._connection.execute(*asked).fetchone()
         known = self.account(row[0]) if row else None
         return known[0] if known else None
 

@@ -6,35 +6,22 @@ an answer made from it is a guess. Everything that was looked at is noted, also 
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account, holding
 from tollkeeper.books import Grant
 from tollkeeper.limits import AccountId, LimitRef
-from tollkeeper.windows import start_of
 from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.postgres.arrays import integers, texts
+from tollkeeper_ledger.postgres.known import KnownAccount, KnownHolder, Neighbour, Numbers, Seen
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
-from tollkeeper_ledger.rows import (
-    BALANCE_COLUMNS,
-    OVERLAPPING,
-    account_of,
-    overlapping_values,
-    share_of,
-    to_micros,
-    to_time,
-)
+from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS
-from tollkeeper_ledger.work import LATEST_WINDOWS, BookedGrant, BookedShare, Holder, Lease, Work
-
-_AT, _AFTER = "at ", "after "
-"""How directions begin in which a window is looked for that holds an instant, or that begins at one or later; the rest is
-its microseconds."""
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
 
 _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
 _LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
@@ -42,63 +29,6 @@ _LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::b
 
 _row = tuple.__new__
 """What a named tuple's own constructor does, without its call."""
-
-
-class KnownAccount(NamedTuple):
-    """An account as of a version; version 0 is an account that did not exist.
-
-    What is `held` of it changes with every lease, and stands beside the value that says all else.
-    """
-
-    account: Account | None
-    unit: str = ""
-    version: int = 0
-    number: int = 0
-    held: int = 0
-
-
-class KnownHolder(NamedTuple):
-    """A holder and its leases as of a version; every change of a lease counts its holder's version up.
-
-    A holder that was forgotten may come again: its versions go on beyond all that it had (`first` is the time), so that
-    what another writer remembers of it is not taken for what is known now.
-    """
-
-    holder: Holder
-    leases: dict[str, Lease]
-    version: int = 0
-    first: int = 1
-    number: int = 0
-
-    @property
-    def next_version(self) -> int:
-        """The version that its next change has."""
-        return self.version + 1 if self.version else self.first
-
-
-class Numbers(NamedTuple):
-    """The row numbers of what a commit changed, by name."""
-
-    accounts: Mapping[str, int]
-    holders: Mapping[str, int]
-
-
-@dataclass(slots=True)
-class Seen:
-    """What the rules looked at."""
-
-    accounts: set[str] = field(default_factory=set)
-    holders: set[str] = field(default_factory=set)
-    names: set[str] = field(default_factory=set)
-    """Requests and marks that were asked for, and said to be free without asking the database."""
-    neighbours: dict[tuple[str, str], str | None] = field(default_factory=dict)
-    """The account next to one in time, by account and direction."""
-
-    def __bool__(self) -> bool:
-        return bool(self.accounts or self.holders or self.names or self.neighbours)
-
-    def __or__(self, other: "Seen") -> "Seen":
-        return Seen(self.accounts | other.accounts, self.holders | other.holders, self.names | other.names)
 
 
 class Memory:
@@ -182,54 +112,25 @@ class Memory:
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
-        return self._neighbour(account, "previous")
+        return self._neighbour(Neighbour(account, "before"))
 
     def next_account(self, account: Account) -> Account | None:
         """See `State`."""
         ends = to_micros(account.window_end)
-        return None if ends is None else self._neighbour(account.id, f"{_AFTER}{ends}")
+        return None if ends is None else self._neighbour(Neighbour(account.id, "after", ends))
 
     def overlapping(self, account: str, now: datetime) -> Account | None:
         """See `State`."""
-        return self._neighbour(account, f"{_AT}{to_micros(now)}")
+        return self._neighbour(Neighbour(account, "at", to_micros(now)))
 
-    def _neighbour(self, account: str, direction: str) -> Account | None:
-        found = self.seen.neighbours[account, direction] = self._find_neighbour(account, direction)
+    def _neighbour(self, wanted: Neighbour) -> Account | None:
+        found = self.seen.neighbours[wanted] = self._find(wanted)
         known = self.account(found) if found else None
         return known[0] if known else None
 
-    def _find_neighbour(self, account: str, direction: str, apart_from: Collection[str] = ()) -> str | None:
-        if direction.startswith(_AT):
-            return self._find_overlapping(account, int(direction.removeprefix(_AT)), apart_from)
-        identity = AccountId.parse(account)
-        ref = identity.ref
-        if direction == "previous":
-            edge = to_micros(start_of(identity.window))
-            beside, order = '"window" < %s AND window_end <= %s', "DESC"
-        else:
-            edge = int(direction.removeprefix(_AFTER))
-            beside, order = '"window" > %s AND window_start >= %s', "ASC"
-        nearest = 'window_end DESC, "window" DESC' if direction == "previous" else '"window"'
-        rows = self._session.ask(
-            'SELECT id FROM (SELECT id, "window", window_end FROM accounts WHERE kind = %s AND namespace = %s AND name = %s '  # noqa: S608 - constants
-            f"AND limit_name = %s AND key = %s AND unit = %s AND {beside} AND id <> ALL(%s) "
-            f'ORDER BY "window" {order} LIMIT {LATEST_WINDOWS}) AS nearby ORDER BY {nearest} LIMIT 1',
-            (
-                ref.kind,
-                ref.namespace,
-                ref.name,
-                ref.limit,
-                identity.key_text,
-                identity.unit,
-                identity.window,
-                edge,
-                list(apart_from),
-            ),
-        )
-        return str(rows[0][0]) if rows else None
-
-    def _find_overlapping(self, account: str, micros: int, apart_from: Collection[str]) -> str | None:
-        rows = self._session.ask(OVERLAPPING.replace("?", "%s"), overlapping_values(account, micros))
+    def _find(self, wanted: Neighbour, apart_from: Collection[str] = ()) -> str | None:
+        sql, values = wanted.question(len(apart_from))
+        rows = self._session.ask(sql.replace("?", "%s"), values)
         return next((str(found) for (found,) in rows if found not in apart_from), None)
 
     def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
@@ -341,10 +242,10 @@ class Memory:
 
         At the end of the chain, where commits pass one by one, two writers cannot each miss what the other opens.
         """
-        for (account, direction), found in self.seen.neighbours.items():
-            now = self._find_neighbour(account, direction, opened)
-            if now != found and not (direction.startswith(_AT) and self._is_older(now, found)):
-                raise self._outdated(f"a window next to {account} was opened")
+        for wanted, found in self.seen.neighbours.items():
+            now = self._find(wanted, opened)
+            if now != found and not (wanted.where == "at" and self._is_older(now, found)):
+                raise self._outdated(f"a window next to {wanted.account} was opened")
 
     def _is_older(self, now: str | None, found: str | None) -> bool:
         """Whether what overlaps now does so only because this commit, which has `found` locked, cut that off: the one that was

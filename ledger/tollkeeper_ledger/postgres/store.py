@@ -6,7 +6,8 @@ from tollkeeper.errors import OutcomeUnknown
 from tollkeeper.identity import new_id
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.postgres.arrays import integers, texts
-from tollkeeper_ledger.postgres.memory import Memory, Seen
+from tollkeeper_ledger.postgres.known import Seen
+from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.schema import MONTHS_AHEAD, make_partitions, migrate, month_of
 from tollkeeper_ledger.postgres.session import PATIENCE_SECONDS, Fault, Interrupted, Session
 from tollkeeper_ledger.postgres.writes import Commit

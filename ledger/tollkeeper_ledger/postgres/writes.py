@@ -12,7 +12,8 @@ from tollkeeper_ledger.columns import columns_of
 from tollkeeper_ledger.lines import Lines, Share, lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.postgres.arrays import integers, texts
-from tollkeeper_ledger.postgres.memory import KnownHolder, Memory, Numbers
+from tollkeeper_ledger.postgres.known import KnownHolder, Numbers
+from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, grant_row
 from tollkeeper_ledger.work import Work

@@ -1,0 +1,83 @@
+"""What a writer on PostgreSQL knows of accounts and holders, as of the versions that it read, and what its rules looked at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from tollkeeper.accounts import Account
+from tollkeeper_ledger import neighbours
+from tollkeeper_ledger.work import Holder, Lease
+
+
+class KnownAccount(NamedTuple):
+    """An account as of a version; version 0 is an account that did not exist.
+
+    What is `held` of it changes with every lease, and stands beside the value that says all else.
+    """
+
+    account: Account | None
+    unit: str = ""
+    version: int = 0
+    number: int = 0
+    held: int = 0
+
+
+class KnownHolder(NamedTuple):
+    """A holder and its leases as of a version; every change of a lease counts its holder's version up.
+
+    A holder that was forgotten may come again: its versions go on beyond all that it had (`first` is the time), so that
+    what another writer remembers of it is not taken for what is known now.
+    """
+
+    holder: Holder
+    leases: dict[str, Lease]
+    version: int = 0
+    first: int = 1
+    number: int = 0
+
+    @property
+    def next_version(self) -> int:
+        """The version that its next change has."""
+        return self.version + 1 if self.version else self.first
+
+
+class Numbers(NamedTuple):
+    """The row numbers of what a commit changed, by name."""
+
+    accounts: Mapping[str, int]
+    holders: Mapping[str, int]
+
+
+class Neighbour(NamedTuple):
+    """A window that is looked for next to an account's: that ended before it began, or begins after or holds an instant."""
+
+    account: str
+    where: Literal["before", "after", "at"]
+    instant: int | None = None
+    """In microseconds."""
+
+    def question(self, besides: int) -> neighbours.Question:
+        """What to ask the database, where so many accounts are left out of the answer."""
+        if self.where == "before":
+            return neighbours.ended_before(self.account, besides)
+        if self.where == "after":
+            return neighbours.begin_after(self.account, self.instant, besides)
+        return neighbours.hold(self.account, self.instant or 0, besides)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the rules looked at."""
+
+    accounts: set[str] = field(default_factory=set)
+    holders: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    """Requests and marks that were asked for, and said to be free without asking the database."""
+    neighbours: dict[Neighbour, str | None] = field(default_factory=dict)
+    """Windows that were looked for next to others, and which account was found."""
+
+    def __bool__(self) -> bool:
+        return bool(self.accounts or self.holders or self.names or self.neighbours)
+
+    def __or__(self, other: "Seen") -> "Seen":
+        return Seen(self.accounts | other.accounts, self.holders | other.holders, self.names | other.names)

@@ -96,7 +96,7 @@ class Carry:
     rolled_over: int
     shares: tuple[Share, ...]
     used: int = 0
-    """What is used up of it already: of a window that was cut off (`continued`)."""
+    """What is used up of it and of the allocation already: of a window that was cut off (`continued`)."""
 
     @property
     def amounts(self) -> dict[str, int]:
@@ -143,13 +143,15 @@ def rolled(limit: Limit, own: int, end: datetime | None, start: datetime | None)
 def continued(account: Account, shares: Iterable[Share], now: datetime) -> Carry:
     """What goes on in another account where a window is cut off by one that overlaps it (B7): everything.
 
-    What is left of grants goes over as ever; of the rest, what was put in beyond the allocation, and what is used up:
-    spent, unreconciled or held.
+    Grants go on whole, and what was burned of them in what is used (spent, unreconciled or held): so it burns in the other
+    account as it would have in this one, whatever comes late. What is held of a grant whose time is over goes on nowhere.
     """
     alive = tuple(shares)
     purse = Purse.of(account, alive, with_held=True)
-    used = purse.base - own_left(account, alive)
-    return Carry(purse.base - account.allocation, _going_on(purse, now), used)
+    left = purse.left()
+    over = sum(share.amount - left[share.grant] for share in alive if share.is_over(now))
+    unexpired = tuple(share for share in alive if not share.is_over(now))
+    return Carry(purse.base - account.allocation, unexpired, purse.used - over)
 
 
 def _going_on(purse: Purse, now: datetime) -> tuple[Share, ...]:

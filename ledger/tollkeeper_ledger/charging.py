@@ -20,7 +20,7 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
 from tollkeeper.usage import BUCKETS, UsageRecord
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
-from tollkeeper_ledger.handing import has_followers, settle_carry, settle_late_opening
+from tollkeeper_ledger.handing import has_handed_on, settle_carry, settle_late_opening
 from tollkeeper_ledger.lending import settle
 from tollkeeper_ledger.limiting import limit_of, parse_account
 from tollkeeper_ledger.opening import expire_due, open_account
@@ -150,7 +150,7 @@ def _book(work: Work, policy: PolicySet, records: list[UsageRecord], taken: dict
         before = expire_due(work, limit, account, now)
         after, freed, balances = _charge(work, limit, before, of, now)
         work.put(after, unit)
-        if has_followers(work, after, now):
+        if has_handed_on(work, limit, after, now):
             late.append((limit, before if known else None, after))
         if opens:
             # The next one may be opened out of what this one has left, and is given nothing of it twice.

@@ -16,9 +16,10 @@ from tollkeeper.errors import InvalidValue, TollkeeperError, Unavailable
 from tollkeeper.leases import Granted, Reason, Refusal, Want, decide, sized, too_late, unanswerable
 from tollkeeper.limits import LONGEST_ACCOUNT, Limit, LimitRef
 from tollkeeper.policy import PolicySet
+from tollkeeper_ledger.handing import has_handed_on
 from tollkeeper_ledger.lending import before_grant, generation, settle
 from tollkeeper_ledger.limiting import parse_account
-from tollkeeper_ledger.opening import first_expiry, has_handed_on, kept_up, open_account
+from tollkeeper_ledger.opening import first_expiry, kept_up, open_account
 from tollkeeper_ledger.work import Lease, Work
 
 _TERMS = "terms"

@@ -11,6 +11,8 @@ and goes at once.
 
 A window that was cut off by one that overlaps it (B7) hands on everything, what is used up as well: `go_on`, and again
 `settle_carry` for what is late, by a `continue` transaction.
+
+Who has what an account had left is for `heirs` to say.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,16 +21,29 @@ from datetime import datetime, timedelta
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
-from tollkeeper.grants import Carry, Share, carry, continued, own_left, rolled
+from tollkeeper.grants import Carry, Share, carries, carry, continued, own_left, rolled
 from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
-from tollkeeper.windows import format_time
 from tollkeeper_ledger.chain import Entry, Transaction, transfer
+from tollkeeper_ledger.heirs import (
+    CARRY,
+    CONTINUE,
+    GRANTS_ONLY,
+    Heir,
+    as_it_was,
+    before,
+    cut_into,
+    cut_mark,
+    follow_mark,
+    heir_of,
+    last_ended,
+    next_back_mark,
+)
 from tollkeeper_ledger.limiting import NotInForce, parse_account
 from tollkeeper_ledger.work import BookedShare, Booking, Work
 
-CARRY, CONTINUE, OWE = "carry", "continue", "owe"
+OWE = "owe"
 OWED, PAID = "owed/", "paid/"
 """What the marks of what is owed, and of what was handed on of that, begin with; the rest is the account that owes, and
 the transaction that says so."""
@@ -57,11 +72,11 @@ def settle_carry(work: Work, limit: Limit, before: Account, after: Account, now:
         _hand_on(work, limit, (before, shares), (after, shares), now)
 
 
-def has_followers(work: Work, account: Account, now: datetime) -> bool:
-    """Whether an account has ended and another one has what it had left."""
+def has_handed_on(work: Work, limit: Limit, account: Account, now: datetime) -> bool:
+    """Whether an account has ended and another one has what it had left: what is set aside in it would be there twice."""
     if account.window_end is None or account.window_end > now:
         return False
-    return work.next_account(account) is not None or cut_into(work, account) is not None
+    return heir_of(work, limit, account) is not None
 
 
 def settle_late_opening(work: Work, limit: Limit, account: Account, now: datetime) -> None:
@@ -77,32 +92,24 @@ def settle_late_opening(work: Work, limit: Limit, account: Account, now: datetim
     _hand_on(work, limit, given, (account, alive(work, account)), now)
 
 
-def before(work: Work, account: Account) -> Account | None:
-    """The account whose window ended before this one's began; where it was cut off, the one in which it goes on."""
-    previous = work.previous_account(account.id)
-    while previous is not None and (into := cut_into(work, previous)):
-        known = work.account(into)
-        previous = known[0] if known else None
-    return previous
-
-
 def _hand_on(work: Work, limit: Limit, before: Holding | None, after: Holding, now: datetime) -> None:
     account = after[0]
-    if account.window_end is None or account.window_end > now:
+    heir = heir_of(work, limit, account) if account.window_end and account.window_end <= now else None
+    if heir is None:
         return
-    if into := cut_into(work, account):
-        was, is_now = (continued(*holding, now) if holding else Carry(0, ()) for holding in (before, after))
-        if known := work.account(into):
-            _give(work, limit, known[0], was, is_now, now, _transaction(CONTINUE, account, now))
-        return
-    following = work.next_account(account)
-    if following is None:
-        return
-    if isinstance(limit, NotInForce) and before:
-        _owe(work, before, after, following, now)
-    was = carry(limit, *before, following.window_start, now) if before else Carry(0, ())
-    is_now = carry(limit, *after, following.window_start, now)
-    _give(work, limit, following, was, is_now, now, _transaction(CARRY, account, now))
+    if not heir.is_cut and not heir.grants_only and isinstance(limit, NotInForce) and before:
+        _owe(work, before, after, heir.account, now)
+    was = _inherited(limit, heir, before, now) if before else Carry(0, ())
+    is_now = _inherited(limit, heir, after, now)
+    transaction = _transaction(CONTINUE if heir.is_cut else CARRY, account, now)
+    _give(work, limit, heir.account, was, is_now, now, transaction)
+
+
+def _inherited(limit: Limit, heir: Heir, of: Holding, now: datetime) -> Carry:
+    if heir.is_cut and not heir.grants_only:
+        return continued(*of, now)
+    given = carry(limit, *of, heir.start, now)
+    return Carry(0, given.shares) if heir.grants_only else given
 
 
 def _transaction(kind: str, account: Account, now: datetime, **details: object) -> Transaction:
@@ -152,45 +159,129 @@ def _changed_shares(work: Work, following: Account, was: Carry, is_now: Carry) -
 # Windows that overlap (B7).
 
 
-def cut_into(work: Work, account: Account) -> str | None:
-    """The account in which one goes on whose window was cut off where it ends now; `None` for one that ended by itself."""
-    if account.window_end is None:
-        return None
-    booked = work.transaction(_cut_mark(account.id, account.window_end))
-    return str(booked["usage"]["into"]) if booked else None
+def counting_until(work: Work, limit: Limit, account: Account, end: datetime | None) -> Account:
+    """The account, as one whose window ends then."""
+    until = replace(account, window_end=end)
+    work.put(until, limit.unit)
+    return until
 
 
-def _cut_mark(account: str, end: datetime) -> str:
-    return f"{CONTINUE}/{account}/{format_time(end)}"
+def go_on(work: Work, limit: Limit, old: Account, new: Account, now: datetime) -> Account:
+    """Let what is in `old`, which counted until now, go on in `new`, which was opened and counts from now on."""
+    return _cut_off(work, limit, old, new, Carry(0, ()), now)
 
 
-def go_on(work: Work, limit: Limit, old: Account, new: Account, now: datetime, was: Carry | None = None) -> Account:
-    """Let what is in `old`, which ends now, go on in `new`, which counts from now on.
+def come_back(
+    work: Work, limit: Limit, overlapped: Account | None, account: Account, end: datetime | None, now: datetime
+) -> Account:
+    """An account that has ended counts again, until its window ends, and goes on with the one that counts until now.
 
-    `was` is what `new` handed on itself when it was cut off; without, nothing in it is from the other one but its grants.
+    Where none does, the last one has ended by itself: then it has of its own what it had left when it ended, as that is known
+    now, and of grants what the last one left.
     """
+    _take_home(work, limit, account, now)
+    if overlapped is None:
+        return _take_up(work, limit, account, end, now)
+    overlapped, was = _known(work, overlapped), continued(_without_held(account), alive(work, account), now)
+    mark, was_cut = next_back_mark(work, account), _where_it_went_on(work, account, now)
+    back = counting_until(work, limit, account, end)
+    return _cut_off(work, limit, overlapped, back, was, now, (mark,), **was_cut)
+
+
+def _where_it_went_on(work: Work, account: Account, now: datetime) -> dict[str, str | None]:
+    return {"former": cut_into(work, account), "until": (account.window_end or now).isoformat()}
+
+
+def _known(work: Work, account: Account) -> Account:
+    known = work.account(account.id)
+    return known[0] if known else account
+
+
+def _take_home(work: Work, limit: Limit, account: Account, now: datetime) -> None:
+    """What an account that comes back holds itself stands as used where it was handed on: it is given back there."""
+    if account.held or account.unreconciled:
+        shares = alive(work, account)
+        _hand_on(work, limit, (account, shares), (_without_held(account), shares), now)
+
+
+def _without_held(account: Account) -> Account:
+    return replace(account, held=0, unreconciled=0)
+
+
+def _cut_off(
+    work: Work,
+    limit: Limit,
+    old: Account,
+    new: Account,
+    was: Carry,
+    now: datetime,
+    marks: Iterable[str] = (),
+    **details: object,
+) -> Account:
+    """End `old`, and give `new` what is in it instead of what it `was` given."""
     is_now, end = continued(old, alive(work, old), now), now
-    if was is None:
-        was = Carry(0, continued(new, alive(work, new), now).shares)
-        if work.below.account(new.id) is not None:
-            # Its own windows may have rolled the same over before: what was put in is not given twice, what is used counts.
-            is_now = replace(is_now, rolled_over=0)
-    while work.booked_among([_cut_mark(old.id, end)]):
+    while work.booked_among([cut_mark(old.id, end)]):
         end += _TICK
     work.put(replace(old, window_end=end), limit.unit)
-    transaction = _transaction(CONTINUE, old, now, into=new.id)
-    return _give(work, limit, new, was, is_now, now, transaction, (_cut_mark(old.id, end),))
+    transaction = _transaction(CONTINUE, old, now, into=new.id, **details)
+    return _give(work, limit, new, was, is_now, now, transaction, (cut_mark(old.id, end), *marks))
 
 
-def take_up(work: Work, limit: Limit, account: Account, was: Carry, now: datetime) -> Account:
-    """An account comes back that handed on `was` when it was cut off, and what took it has ended by itself since: of its
-    grants there is what the last one left."""
-    head, _, unit = account.id.rsplit("@", 2)
-    last = work.previous_account(f"{head}@{format_time(now)}@{unit}")
+def follow(work: Work, limit: Limit, last: Account, account: Account, now: datetime) -> Account:
+    """An account was opened whose window began before that of the `last` one ended by itself: it is its heir all the same."""
+    is_now = carry(limit, last, alive(work, last), account.window_start, now)
+    return _inherit(work, limit, last, account, Carry(0, ()), is_now, now)
+
+
+def keep_heir(work: Work, fresh: Account, now: datetime) -> None:
+    """An account is to be opened whose window begins between that of one that ended by itself and that of its heir: who the
+    heir is, is written down, for it is the next window's no longer."""
+    ended = work.previous_account(fresh.id)
+    heir = work.next_account(ended) if ended else None
+    if ended is None or heir is None or not _begins_before(fresh, heir) or cut_into(work, ended):
+        return
+    since = ended.window_end or now
+    mark = follow_mark(ended.id, since)
+    if work.transaction(mark) is None:
+        transaction = _transaction(CARRY, ended, now, into=heir.id, since=since.isoformat())
+        work.book(Booking(transaction, marks=(mark,)))
+
+
+def _begins_before(one: Account, other: Account) -> bool:
+    return bool(one.window_start and other.window_start and one.window_start < other.window_start)
+
+
+def _take_up(work: Work, limit: Limit, account: Account, end: datetime | None, now: datetime) -> Account:
+    last = last_ended(work, account, now) if carries(limit) else None
     if last is None or last.id == account.id:
-        return account
-    left = carry(limit, last, alive(work, last), now, now).shares
-    return _give(work, limit, account, Carry(0, was.shares), Carry(0, left), now, _transaction(CARRY, last, now))
+        return counting_until(work, limit, account, end)
+    mark, was_cut = next_back_mark(work, account), _where_it_went_on(work, account, now)
+    own, shares = _without_held(account), alive(work, account)
+    was, left = continued(own, shares, now), carry(limit, last, alive(work, last), now, now).shares
+    # What it had overdrawn was handed on, and grants have paid for it there: they do not pay for it again.
+    used = own.allocation + was.rolled_over - max(own_left(own, shares), -own.borrowed)
+    back = counting_until(work, limit, account, end)
+    is_now = Carry(was.rolled_over, left, used)
+    return _inherit(work, limit, last, back, was, is_now, now, (mark,), only=GRANTS_ONLY, **was_cut)
+
+
+def _inherit(
+    work: Work,
+    limit: Limit,
+    last: Account,
+    account: Account,
+    was: Carry,
+    is_now: Carry,
+    now: datetime,
+    marks: Iterable[str] = (),
+    **details: object,
+) -> Account:
+    if last.borrowed:
+        # Its loan ends where it is followed: `lending.settle` looks at what was put.
+        work.put(last, limit.unit)
+    transaction = _transaction(CARRY, last, now, into=account.id, **details)
+    mark = follow_mark(last.id, last.window_end or now)
+    return _give(work, limit, account, was, is_now, now, transaction, (mark, *marks))
 
 
 # What is owed.
@@ -223,8 +314,9 @@ def settle_owed(work: Work, policy: PolicySet, mark: str, now: datetime) -> bool
     closed, following = work.account(told["from"]), work.account(told["to"])
     if closed is None or following is None:
         return False
-    ends, starts = closed[0].window_end, following[0].window_start
-    was, is_now = (Carry(rolled(limit, own, ends, starts), ()) for own in told["own"])
+    ends, begins = closed[0].window_end, following[0].window_start
+    heir = as_it_was(work, Heir(following[0], begins), since=datetime.fromisoformat(owed["time"]))
+    was, is_now = (Carry(0 if heir.grants_only else rolled(limit, own, ends, heir.start), ()) for own in told["own"])
     transaction = _transaction(CARRY, closed[0], now, owed=owed["id"])
-    _give(work, limit, following[0], was, is_now, now, transaction, (paid,))
+    _give(work, limit, heir.account, was, is_now, now, transaction, (paid,))
     return True

@@ -13,13 +13,22 @@ from tollkeeper.accounts import Account
 from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.books import Grant, GrantState
 from tollkeeper.errors import InvalidValue
-from tollkeeper.grants import Carry, Purse, Share, carries, carry, continued
+from tollkeeper.grants import Carry, Purse, Share, carries, carry
 from tollkeeper.identity import new_id
 from tollkeeper.limits import Limit
 from tollkeeper.windows import Window
 from tollkeeper_ledger.chain import Transaction, transfer
-from tollkeeper_ledger.handing import alive, before, credited_entries, cut_into, go_on, take_up
+from tollkeeper_ledger.handing import (
+    alive,
+    come_back,
+    counting_until,
+    credited_entries,
+    follow,
+    go_on,
+    keep_heir,
+)
 from tollkeeper_ledger.handing import settle_carry as settle_carry
+from tollkeeper_ledger.heirs import before, cut_into, last_ended
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
 
 MOST_CREDIT = LARGEST // 2
@@ -36,12 +45,38 @@ def open_account(work: Work, limit: Limit, key: tuple[str, ...], now: datetime, 
     if known is None:
         begins = window.start if window.end else None
         fresh = Account(identity.text, begins, window.end, allocation=0, minimum=limit.minimum)
-        if overlapped := _cut_off_by(work, fresh, now) if cuts else None:
-            opened = _credit(work, limit, fresh, allocation=limit.allocation, now=now)
-            return go_on(work, limit, expire_due(work, limit, overlapped, now), opened, now)
-        carried = _carried(work, limit, fresh, now) if carries(limit) else Carry(0, ())
-        return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
+        return _opened_now(work, limit, fresh, now) if cuts else _opened_late(work, limit, fresh, now)
     return kept_up(work, limit, known[0], window, now)
+
+
+def _opened_now(work: Work, limit: Limit, fresh: Account, now: datetime) -> Account:
+    if limit.rollover:
+        keep_heir(work, fresh, now)
+    if overlapped := _cut_off_by(work, fresh, now):
+        opened = _credit(work, limit, fresh, allocation=limit.allocation, now=now)
+        return go_on(work, limit, expire_due(work, limit, overlapped, now), opened, now)
+    last = last_ended(work, fresh, now) if carries(limit) else None
+    if last is None or not _began_before_the_end(fresh, last):
+        return _opened_in_turn(work, limit, fresh, last, now)
+    opened = _credit(work, limit, fresh, allocation=limit.allocation, now=now)
+    return follow(work, limit, expire_due(work, limit, last, now), opened, now)
+
+
+def _opened_late(work: Work, limit: Limit, fresh: Account, now: datetime) -> Account:
+    return _opened_in_turn(work, limit, fresh, before(work, fresh) if carries(limit) else None, now)
+
+
+def _opened_in_turn(work: Work, limit: Limit, fresh: Account, previous: Account | None, now: datetime) -> Account:
+    carried = None
+    if previous is not None:
+        previous = expire_due(work, limit, previous, now)
+        carried = carry(limit, previous, alive(work, previous), fresh.window_start, now)
+    return _credit(work, limit, fresh, allocation=limit.allocation, carried=carried, now=now)
+
+
+def _began_before_the_end(account: Account, last: Account) -> bool:
+    """Whether a window began before that of the last account ended: so it is where its object had another window then."""
+    return account.window_start is None or last.window_end is None or account.window_start < last.window_end
 
 
 def kept_up(work: Work, limit: Limit, account: Account, window: Window, now: datetime) -> Account:
@@ -60,13 +95,12 @@ def kept_up(work: Work, limit: Limit, account: Account, window: Window, now: dat
 
 
 def _counting_again(work: Work, limit: Limit, account: Account, window: Window, now: datetime) -> Account:
-    was = continued(account, alive(work, account), now) if cut_into(work, account) else None
-    account = replace(account, window_end=window.end)
-    work.put(account, limit.unit)
     overlapped = _cut_off_by(work, account, now)
-    if overlapped is None:
-        return take_up(work, limit, account, was, now) if was else account
-    return go_on(work, limit, expire_due(work, limit, overlapped, now), account, now, was)
+    if overlapped:
+        overlapped = expire_due(work, limit, overlapped, now)
+    elif account.holds(now) and not cut_into(work, account):
+        return counting_until(work, limit, account, window.end)
+    return come_back(work, limit, overlapped, account, window.end, now)
 
 
 def _cut_off_by(work: Work, account: Account, now: datetime) -> Account | None:
@@ -74,22 +108,6 @@ def _cut_off_by(work: Work, account: Account, now: datetime) -> Account | None:
     here where the window that is opened is a past one, for a usage that comes late."""
     overlapped = work.overlapping(account.id, now)
     return overlapped if overlapped and not cut_into(work, overlapped) else None
-
-
-def has_handed_on(work: Work, limit: Limit, account: Account, now: datetime) -> bool:
-    """Whether what an account had left stands in the next window by now: what is set aside here would be there twice."""
-    ended = account.window_end is not None and account.window_end <= now
-    if not ended:
-        return False
-    return cut_into(work, account) is not None or (carries(limit) and work.next_account(account) is not None)
-
-
-def _carried(work: Work, limit: Limit, fresh: Account, now: datetime) -> Carry:
-    previous = before(work, fresh)
-    if previous is None:
-        return Carry(0, ())
-    previous = expire_due(work, limit, previous, now)
-    return carry(limit, previous, alive(work, previous), fresh.window_start, now)
 
 
 def remaining_of(work: Work, account: Account) -> dict[str, int]:

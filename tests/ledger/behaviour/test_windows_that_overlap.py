@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, policy, record
 from tests.ledger.conftest import NewLedger
+from tests.ledger.stints import Left, Stints
+from tollkeeper.grants import own_left
 from tollkeeper.leases import Reason, Want
 from tollkeeper.limits import Enforcement, Limit
 from tollkeeper.usage import Charge, UsageRecord
 from tollkeeper.windows import Calendar, Every
-from tollkeeper_ledger import corrections
+from tollkeeper_ledger import corrections, handing
 from tollkeeper_ledger.corrections import Change
 from tollkeeper_ledger.export import verify
+from tollkeeper_ledger.replay import replay
 from tollkeeper_ledger.storage import LedgerAt
 
 TODAY = datetime(2026, 11, 21, tzinfo=UTC)
@@ -129,8 +132,8 @@ def test_what_is_left_of_grants_and_what_rolled_over_goes_on_too(desk: Desk) -> 
     desk.book_grant(grant(500), rolling)
     spend(desk, account_of(MONTH), 1300)
     known = desk.account(write_again(desk, replace(WEEK, rollover=200)))
-    assert (known.allocation, known.rolled_over, known.granted, known.spent) == (1000, 200, 400, 1200)
-    assert known.balance == 400
+    assert (known.allocation, known.rolled_over, known.granted, known.spent) == (1000, 200, 500, 1300)
+    assert left_in(desk, known.id) == (0, 400)
 
 
 def test_the_next_window_after_it_begins_as_ever(desk: Desk) -> None:
@@ -198,6 +201,55 @@ def test_a_grant_goes_from_the_window_that_ended_last_into_the_next_one(desk: De
     spend(desk, week, 1500, thursday)
     desk.open(WEEK, monday)
     assert desk.account(account_of(WEEK, monday)).granted == 0
+
+
+def test_a_window_that_began_before_the_last_one_ended_goes_on_with_what_that_one_left(desk: Desk) -> None:
+    tuesday, thursday = (datetime(2026, 11, day, 12, tzinfo=UTC) for day in (17, 19))
+    write_again(desk, replace(DAY, rollover=200), tuesday)
+    desk.book_grant(grant(500), desk.policy.limits[0], tuesday)
+    spend(desk, account_of(DAY, tuesday), 900, tuesday)
+    week = write_again(desk, replace(WEEK, rollover=200), thursday)
+    assert left_in(desk, week) == (1100, 500)
+
+
+def test_a_prepaid_window_goes_on_with_the_grants_that_the_last_one_left(desk: Desk) -> None:
+    desk.book_grant(grant(500), MONTH)
+    known = desk.account(write_again(desk, PREPAID, NOW + timedelta(days=14)))
+    assert known.granted == 500
+
+
+def test_what_comes_back_late_goes_on_in_a_window_that_began_before_its_own_ended(desk: Desk) -> None:
+    tuesday, thursday = (datetime(2026, 11, day, 12, tzinfo=UTC) for day in (17, 19))
+    day = write_again(desk, DAY, tuesday)
+    desk.book_grant(grant(500), DAY, tuesday)
+    desk.lease("g1", Want(day, 1300, 1300), now=tuesday)
+    week = write_again(desk, WEEK, thursday)
+    assert desk.account(week).granted == 200
+    desk.lease("g1", returns={day: 250}, now=thursday)
+    assert (desk.account(week).granted, desk.lease("g1", Want(day, 1, 1), now=thursday).granted) == (450, ())
+
+
+def test_a_day_that_ended_and_goes_on_as_a_week_has_what_the_days_after_it_left(desk: Desk) -> None:
+    monday, wednesday = (datetime(2026, 11, day, 12, tzinfo=UTC) for day in (16, 18))
+    week = write_again(desk, DAY, monday)
+    desk.book_grant(grant(500), DAY, monday)
+    spend(desk, write_again(desk, DAY, wednesday), 1400, wednesday)
+    assert write_again(desk, WEEK, wednesday) == week
+    assert left_in(desk, week) == (0, 100)
+
+
+def test_what_a_window_holds_itself_counts_in_it_alone_when_it_comes_back(desk: Desk) -> None:
+    tuesday, wednesday, monday = (datetime(2026, 11, day, 12, tzinfo=UTC) for day in (17, 18, 23))
+    month = write_again(desk, MONTH, tuesday)
+    desk.book_grant(grant(500), MONTH, tuesday)
+    desk.lease("g1", Want(month, 1200, 1200), now=tuesday)
+    write_again(desk, WEEK, wednesday)
+    week = write_again(desk, WEEK, monday)
+    assert left_in(desk, week) == (1000, 300)
+    write_again(desk, MONTH, monday)
+    assert left_in(desk, month) == (0, 300), "1200 of the week's 1000 and of the grant's 500 are held"
+    desk.lease("g1", returns={month: 1200}, now=monday)
+    assert left_in(desk, month) == (1000, 500)
 
 
 def test_a_late_usage_of_a_window_that_is_over_cuts_off_none_that_counts(desk: Desk) -> None:
@@ -284,3 +336,112 @@ def test_whatever_windows_a_budget_has_had_it_has_left_what_was_put_in_less_what
             known = desk.account(current)
             assert known.balance - known.held == left
         verify(desk.export())
+
+
+DAY_ELSEWHERE = budget(calendar=Calendar.every(Every.DAY, "Asia/Kolkata"))
+OF_OTHER_STARTS = (MONTH, WEEK, DAY_ELSEWHERE, OTHER_ZONE, FROM_TODAY, PREPAID)
+"""No day begins with a week or a month. Where one that had ended goes on as another from the same start, what comes late for
+the day is not handed on anew: with `EVERY_WINDOW`, nothing comes late."""
+ROLLING = tuple(replace(one, rollover=300) for one in OF_OTHER_STARTS)
+
+USES = ("lease", "charge", "return", "lapse", "grant", "adjust")
+writing_again = st.tuples(st.just("write again"), st.integers(0, 6))
+days = st.lists(
+    st.one_of(
+        writing_again,
+        writing_again,
+        st.tuples(st.just("wait"), st.integers(12, 72)),
+        st.tuples(st.sampled_from(USES), st.integers(1, 700)),
+    ),
+    min_size=8,
+    max_size=30,
+)
+
+
+def use(desk: Desk, stints: Stints, step: str, account: str, amount: int, now: datetime) -> None:
+    """One of `USES` of an account, in the ledger and in what it is compared with."""
+    if step == "lease":
+        stints.held[account] += sum(one.amount for one in desk.lease("g", Want(account, 1, amount), now=now).granted)
+    elif step == "charge":
+        desk.charge(record("g", Charge(account, amount, amount)), now=now)
+        stints.use(account, amount)
+    elif step == "return":
+        desk.lease("g", returns={account: amount}, now=now)
+        stints.held[account] -= min(amount, stints.held[account])
+    elif step == "lapse":
+        desk.lapse("g", now=now)
+    elif step == "grant":
+        desk.book_grant(grant(amount, now.isoformat()), desk.policy.limits[0], now)
+        stints.grant(amount)
+    else:
+        adjust(desk, account, -amount, now)
+        stints.adjust(account, amount)
+
+
+def left_in(desk: Desk, name: str) -> Left:
+    """What an account has left of its own and of grants; what is held is used."""
+    account = desk.account(name)
+    own = own_left(account, desk.do(lambda work: handing.alive(work, account)))
+    return Left(own, account.balance - account.held - own)
+
+
+def check_books(desk: Desk) -> None:
+    """The chain holds, and balances are the sums of its entries."""
+    verify(desk.export())
+    balances = {name: known.balance for name, known in replay(desk.export()).items()}
+    assert balances == {name: desk.account(name).balance for name in balances}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(days, st.sampled_from((OF_OTHER_STARTS, ROLLING, EVERY_WINDOW)), st.integers(0, 9), st.data())
+def test_from_day_to_day_whatever_windows_a_budget_has_no_grant_is_lost_or_there_twice(
+    new_ledger: NewLedger, steps: list[tuple[str, int]], windows: tuple[Limit, ...], start: int, data: st.DataObject
+) -> None:
+    desk, stints, now = Desk(new_ledger()), Stints(), NOW + timedelta(days=start)
+    with closing(desk.store):
+        limit = windows[0]
+        for step, amount in [("write again", 0), ("grant", 500), *steps]:
+            now += timedelta(hours=amount) if step == "wait" else timedelta(minutes=1)
+            if step == "wait":
+                continue
+            limit = windows[amount % len(windows)] if step == "write again" else limit
+            current = write_again(desk, limit, now)
+            assert stints.count(limit, now) == current
+            if step == "lease" and windows is EVERY_WINDOW:
+                step = "adjust"
+            if step in USES:
+                named = current
+                if step in ("charge", "return", "adjust"):
+                    named = data.draw(st.sampled_from(sorted({current, *+stints.held})))
+                if named != current and step != "return":
+                    amount = min(amount, stints.spare + (stints.held[named] if step == "charge" else 0))
+                if amount:
+                    use(desk, stints, step, named, amount, now)
+            assert left_in(desk, current) == stints.left
+        check_books(desk)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(days, st.integers(0, 9))
+def test_a_grant_that_nothing_burns_is_there_once_until_it_expires_whatever_windows_a_budget_has(
+    new_ledger: NewLedger, steps: list[tuple[str, int]], start: int
+) -> None:
+    desk, now = Desk(new_ledger()), NOW + timedelta(days=start)
+    granted: list[tuple[datetime, int]] = []
+    with closing(desk.store):
+        limit = MONTH
+        for step, amount in [("write again", 0), ("grant", 500), *steps]:
+            now += timedelta(hours=amount) if step == "wait" else timedelta(minutes=1)
+            if step == "wait":
+                continue
+            limit = EVERY_WINDOW[amount % len(EVERY_WINDOW)] if step == "write again" else limit
+            current = write_again(desk, limit, now)
+            if step == "grant":
+                granted.append((now + timedelta(hours=amount), amount))
+                desk.book_grant(grant(amount, now.isoformat(), expires_at=granted[-1][0]), limit, now)
+            elif step == "lease":
+                desk.lease("g", Want(current, 1, 1 + amount % 30), now=now)
+            elif step in ("charge", "return"):
+                desk.lease("g", returns={current: amount % 20}, now=now)
+            assert left_in(desk, current).grants == sum(amount for until, amount in granted if now < until)
+        check_books(desk)

@@ -21,7 +21,7 @@ from tollkeeper_ledger.postgres import schema as schema_module
 from tollkeeper_ledger.postgres import session as session_module
 from tollkeeper_ledger.postgres import store as store_module
 from tollkeeper_ledger.postgres.schema import MIGRATIONS
-from tollkeeper_ledger.postgres.session import Fault, Interrupted
+from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
 from tollkeeper_ledger.postgres.store import PostgresStore
 from tollkeeper_ledger.storage import PostgresLedger
 from tollkeeper_ledger.work import Work
@@ -145,6 +145,13 @@ def test_writers_that_start_at_once_on_an_empty_database_make_its_tables_once(le
         store.close()  # type: ignore[attr-defined]
     with psycopg.connect(ledger.dsn) as connection:
         assert connection.execute("SELECT version FROM ledger_schema").fetchone() == (len(MIGRATIONS),)
+
+
+@pytest.mark.parametrize(
+    "error", [psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation]
+)
+def test_what_another_writer_made_first_is_a_reason_to_look_again(error: type[psycopg.Error]) -> None:
+    assert Session("host=nowhere").interrupted(error("it exists")).fault is Fault.CONTENDED
 
 
 def test_a_step_forward_is_taken_once_while_another_writer_goes_on(

@@ -30,6 +30,8 @@ _CONTENDED = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.UniqueViolation,
     psycopg.errors.DuplicateTable,
+    # A table that another writer made between the look for its name and the look for its row type's.
+    psycopg.errors.DuplicateObject,
 )
 _LOST = (
     psycopg.errors.AdminShutdown,

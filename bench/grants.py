@@ -99,7 +99,7 @@ def all_granted(wants: Sequence[Want], reply: LeaseReply) -> bool:
 
 def calls_per_second(holders: Holders, seconds: float) -> float:
     """How many calls are answered while every holder asks again as soon as it has its answer."""
-    done, until, answered, asking = Event(), time.perf_counter() + seconds, 0, HOLDERS
+    done, until, answered, asking = Event(), 0.0, 0, HOLDERS
     unlike: list[object] = []
 
     def again(batch: Sequence[tuple[Waiting, LeaseReply, BaseException | None]]) -> None:
@@ -117,8 +117,12 @@ def calls_per_second(holders: Holders, seconds: float) -> float:
         if not asking:
             done.set()
 
+    # The windows are opened before the clock starts: that happens once in each.
+    for opened in [holders.ask(number) for number in range(HOLDERS)]:
+        granted(opened.result(LONGEST_SECONDS))
     with settled():
         began = time.perf_counter()
+        until = began + seconds
         for number in range(HOLDERS):
             holders.writer.enqueue(holders.next_step(number), Waiting(number), again)
         if not done.wait(LONGEST_SECONDS):

@@ -66,6 +66,8 @@ class PolicySet:
     """Namespace → the tenant that owns it."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
     """API keys in force, by the hash of their secret (`tollkeeper.keys.fingerprint`)."""
+    mark: object = field(init=False, repr=False, compare=False, default_factory=object)
+    """Stands for this policy where something is remembered for as long as it is in force, and must not keep it alive."""
     lends: bool = field(init=False, repr=False, compare=False)
     """Whether any limit borrows: where none does, nobody needs to look for loans."""
     _by_ref: Mapping[LimitRef, Limit] = field(init=False, repr=False, compare=False)

@@ -142,7 +142,7 @@ def forget(work: Work, known: Holder) -> bool:
     """
     if known == Holder(known.holder) or work.holder(known.holder) != known or work.leases_of(known.holder):
         return False
-    work.forgotten.add(known.holder)
+    work.forget(known.holder)
     return True
 
 

@@ -31,13 +31,12 @@ _row = tuple.__new__
 class Terms(NamedTuple):
     """What an account grants out of by itself, while nothing of it changes but what is held (I1): `room - held` at most.
 
-    So it is under one policy, `since` a time and before `until`: the account's window, or until the first grant in it
-    expires. Without a `room` more must be looked at.
+    So it is under one policy, by its `mark`, and before `until`: the end of the account's window, or when the first grant
+    in it expires. Without a `room` more must be looked at.
     """
 
-    policy: PolicySet
+    mark: object
     room: int | None
-    since: datetime
     until: datetime
 
 
@@ -47,7 +46,7 @@ def grant_all(
     """Set aside what each want gets, at least its need (I1), or say why nothing; in this order."""
     granted, refused = list[Granted](), list[Refusal]()
     known_below = work.below.with_held
-    accounts, held = work.accounts, work.held
+    accounts, held, mark = work.accounts, work.held, policy.mark
     leases, leases_below = work.leases.setdefault(holder, {}), work.below.leases_of(holder)
     for want in wants:
         name = want.account
@@ -56,7 +55,7 @@ def grant_all(
         if known is not None:
             account, unit, before = known
             terms: Terms | None = account.__dict__.get(_TERMS)
-            if terms is None or terms[0] is not policy or not terms[2] <= now < terms[3]:
+            if terms is None or terms[0] is not mark or now >= terms[2]:
                 terms = account.__dict__[_TERMS] = _terms(work, policy, account, now)
             room = terms[1]
             if own is None:
@@ -85,14 +84,14 @@ def grant_all(
 def _terms(work: Work, policy: PolicySet, account: Account, now: datetime) -> Terms:
     bound = policy.counting(account.id, now)
     if bound is None:
-        return Terms(policy, None, now, now)
+        return Terms(policy.mark, None, now)
     limit, window = bound.limit, bound.window
     until = _earlier(window.end, first_expiry(work, account))
     if until <= now or limit.borrowing or account.borrowed or account.phase(limit) is Phase.INSUFFICIENT:
-        return Terms(policy, None, now, now)
+        return Terms(policy.mark, None, now)
     if (account.window_end, account.minimum, account.allocation) != (window.end, limit.minimum, limit.allocation):
-        return Terms(policy, None, now, now)
-    return Terms(policy, account.room(limit), window.start, until)
+        return Terms(policy.mark, None, now)
+    return Terms(policy.mark, account.room(limit), until)
 
 
 def _earlier(*times: datetime | None) -> datetime:

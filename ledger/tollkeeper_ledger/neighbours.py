@@ -1,9 +1,10 @@
 """Which accounts of a limit, key and unit have windows next to another one's: the questions, in SQL that both storages know.
 
-Each answers with names, the one that is looked for first; `besides` is how many of them the caller leaves out. Values stand
-as `?`.
+Each answers with names, the one that is looked for first. `besides` are accounts of the same limit, key and unit that are not
+looked at. Values stand as `?`.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from tollkeeper.windows import start_of
@@ -11,17 +12,17 @@ from tollkeeper_ledger.limiting import parse_account
 from tollkeeper_ledger.rows import to_micros
 from tollkeeper_ledger.work import LATEST_WINDOWS
 
-_OF_KEY = "kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? AND unit = ?"
+_OF_KEY = "kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? AND unit = ?{but}"
 _ENDED_BEFORE = (
     f'SELECT id FROM (SELECT id, "window", window_end FROM accounts WHERE {_OF_KEY} AND "window" < ? AND window_end <= ? '  # noqa: S608 - constants
-    'ORDER BY "window" DESC LIMIT ?) AS nearby ORDER BY window_end DESC, "window" DESC'
+    f'ORDER BY "window" DESC LIMIT {LATEST_WINDOWS}) AS nearby ORDER BY window_end DESC, "window" DESC'
 )
 _BEGIN_AFTER = (
-    f'SELECT id FROM accounts WHERE {_OF_KEY} AND "window" > ? AND window_start >= ? ORDER BY "window" LIMIT ?'  # noqa: S608 - constants
+    f'SELECT id FROM accounts WHERE {_OF_KEY} AND "window" > ? AND window_start >= ? ORDER BY "window" LIMIT 1'  # noqa: S608 - constants
 )
 _HOLD = (
-    f"SELECT id FROM (SELECT id, number, window_start, window_end FROM accounts WHERE {_OF_KEY} AND id <> ? "  # noqa: S608 - constants
-    'ORDER BY "window" DESC LIMIT ?) AS latest '
+    f"SELECT id FROM (SELECT id, number, window_start, window_end FROM accounts WHERE {_OF_KEY} "  # noqa: S608 - constants
+    f'ORDER BY "window" DESC LIMIT {LATEST_WINDOWS}) AS latest '
     "WHERE (window_start IS NULL OR window_start <= ?) AND (window_end IS NULL OR window_end > ?) ORDER BY number DESC"
 )
 
@@ -33,22 +34,28 @@ class Question(NamedTuple):
     values: tuple[Any, ...]
 
 
-def ended_before(account: str, besides: int = 0) -> Question:
+def ended_before(account: str, besides: Collection[str] = ()) -> Question:
     """Those whose windows ended before an account's begins, the last to end first: see `State.previous_account`."""
     *key, window = _key_and_window(account)
-    return Question(_ENDED_BEFORE, (*key, window, to_micros(start_of(window)), LATEST_WINDOWS + besides))
+    return _asked(_ENDED_BEFORE, (*key, *besides, window, to_micros(start_of(window))), besides)
 
 
-def begin_after(account: str, ends: int | None, besides: int = 0) -> Question:
+def begin_after(account: str, ends: int | None, besides: Collection[str] = ()) -> Question:
     """Those whose windows begin at an instant (in microseconds) or later, the first to begin first: see `State.next_account`."""
     *key, window = _key_and_window(account)
-    return Question(_BEGIN_AFTER, (*key, window, ends, 1 + besides))
+    return _asked(_BEGIN_AFTER, (*key, *besides, window, ends), besides)
 
 
-def hold(account: str, instant: int, besides: int = 0) -> Question:
+def hold(account: str, instant: int, besides: Collection[str] = ()) -> Question:
     """Others whose windows hold an instant (in microseconds), the last to be opened first: see `State.overlapping`."""
     *key, _ = _key_and_window(account)
-    return Question(_HOLD, (*key, account, LATEST_WINDOWS + besides, instant, instant))
+    others = (account, *besides)
+    return _asked(_HOLD, (*key, *others, instant, instant), others)
+
+
+def _asked(sql: str, values: tuple[Any, ...], besides: Collection[str]) -> Question:
+    but = f" AND id NOT IN ({', '.join('?' * len(besides))})" if besides else ""
+    return Question(sql.format(but=but), values)
 
 
 def _key_and_window(account: str) -> tuple[str, ...]:

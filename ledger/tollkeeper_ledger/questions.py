@@ -3,7 +3,7 @@
 Values stand as `?`; a storage lends an `Asking` that knows its own sign for them.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -47,6 +47,10 @@ EXPIRED = "Expired"
 """What a payment is called that takes out what was left of a grant."""
 
 
+_HOLDERS_OF = (
+    "SELECT a.id, h.holder FROM accounts a JOIN lease_rows l ON l.account = a.number JOIN holders h ON h.number = l.holder "
+    "WHERE a.id IN ({signs}) AND l.outstanding > 0 AND l.lapsed = 0 AND h.closed = 0"
+)
 _AFTER_OWED = OWED[:-1] + chr(ord(OWED[-1]) + 1)
 
 
@@ -94,8 +98,9 @@ class Questions:
         """See `LedgerStoreReader`."""
         with self._lent() as snapshot:
             rows = snapshot.rows(
-                "SELECT holder FROM leases WHERE account = ? AND lapsed = 1 AND outstanding > 0 ORDER BY holder",
-                (account,),
+                "SELECT h.holder FROM lease_rows l JOIN holders h ON h.number = l.holder "
+                "WHERE l.account = ? AND l.lapsed = 1 AND l.outstanding > 0 ORDER BY h.holder",
+                (_number(snapshot, account),),
             )
             return [holder for (holder,) in rows]
 
@@ -104,7 +109,7 @@ class Questions:
         with self._lent() as snapshot:
             rows = snapshot.rows(
                 "SELECT holder, sequence, closed FROM holders h WHERE NOT EXISTS "
-                "(SELECT 1 FROM leases l WHERE l.holder = h.holder) ORDER BY holder LIMIT ?",
+                "(SELECT 1 FROM lease_rows l WHERE l.holder = h.number) ORDER BY holder LIMIT ?",
                 (most,),
             )
             return [Holder(holder, sequence, bool(closed)) for holder, sequence, closed in rows]
@@ -202,17 +207,20 @@ class Questions:
         with self._lent() as snapshot:
             rows = snapshot.rows(
                 "SELECT holder, sequence FROM holders h WHERE EXISTS "
-                "(SELECT 1 FROM leases l WHERE l.holder = h.holder AND l.outstanding > 0 AND l.lapsed = 0) ORDER BY holder"
+                "(SELECT 1 FROM lease_rows l WHERE l.holder = h.number AND l.outstanding > 0 AND l.lapsed = 0) ORDER BY holder"
             )
             return {holder: int(sequence) for holder, sequence in rows}
 
     def holders_of(self, accounts: Collection[str], among: Collection[str] | None) -> Mapping[str, Collection[str]]:
         """See `LedgerStoreReader`."""
         found: dict[str, list[str]] = {account: [] for account in accounts}
+        named, wanted = tuple(found), None if among is None else frozenset(among)
         with self._lent() as snapshot:
-            for sql, values in _asked_of_holders(accounts, among):
-                for account, holder in snapshot.rows(sql, values):
-                    found[account].append(holder)
+            for start in range(0, len(named), _MOST_NAMED):
+                part = named[start : start + _MOST_NAMED]
+                for account, holder in snapshot.rows(_HOLDERS_OF.format(signs=_signs(part)), part):
+                    if wanted is None or holder in wanted:
+                        found[account].append(holder)
         return found
 
     def spend(self, account: str, *, slice_seconds: int, since: datetime, until: datetime) -> Sequence[SpendPoint]:
@@ -233,20 +241,6 @@ class Questions:
         """See `LedgerReader`."""
         with self._lent() as snapshot:
             return breakdown_of(snapshot, dimension, tenants, to_micros(since) or 0, to_micros(until) or 0)
-
-
-def _asked_of_holders(accounts: Collection[str], among: Collection[str] | None) -> Iterator[tuple[str, Sequence[str]]]:
-    """The questions of `holders_of`: leases are found by their holders, and those that have ended have none."""
-    live = f"l.account IN ({_signs(accounts)}) AND l.outstanding > 0 AND l.lapsed = 0"
-    if among is None:
-        holders = "holders h JOIN leases l ON l.holder = h.holder"
-        yield f"SELECT l.account, l.holder FROM {holders} WHERE h.closed = 0 AND {live}", (*accounts,)  # noqa: S608 - signs
-        return
-    names = tuple(among)
-    for start in range(0, len(names), _MOST_NAMED):
-        part = names[start : start + _MOST_NAMED]
-        sql = f"SELECT l.account, l.holder FROM leases l WHERE l.holder IN ({_signs(part)}) AND {live}"  # noqa: S608 - signs
-        yield sql, (*part, *accounts)
 
 
 def _signs(values: Collection[str]) -> str:

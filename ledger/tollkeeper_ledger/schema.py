@@ -124,14 +124,14 @@ VERSION_10 = "CREATE INDEX accounts_by_lender ON accounts (lender) WHERE lender 
 # What changes with every lease lies in narrow rows that name others by number: a thousand of them are on few pages. `accounts`
 # and `leases` are what is read, under the names that they have on PostgreSQL too.
 VERSION_11 = """
-ALTER TABLE holders RENAME TO holders_of_version_9;
+ALTER TABLE holders RENAME TO holders_before;
 CREATE TABLE holders (
   number INTEGER PRIMARY KEY,
   holder TEXT NOT NULL UNIQUE,
   sequence INTEGER NOT NULL,
   closed INTEGER NOT NULL
 );
-INSERT INTO holders (holder, sequence, closed) SELECT holder, sequence, closed FROM holders_of_version_9 ORDER BY holder;
+INSERT INTO holders (holder, sequence, closed) SELECT holder, sequence, closed FROM holders_before ORDER BY holder;
 INSERT OR IGNORE INTO holders (holder, sequence, closed) SELECT DISTINCT holder, 0, 0 FROM leases ORDER BY holder;
 CREATE TABLE lease_rows (
   holder INTEGER NOT NULL,
@@ -142,8 +142,9 @@ CREATE TABLE lease_rows (
 ) WITHOUT ROWID;
 INSERT INTO lease_rows SELECT h.number, a.number, l.outstanding, l.lapsed
   FROM leases l JOIN holders h ON h.holder = l.holder JOIN accounts a ON a.id = l.account;
+CREATE INDEX leases_by_account ON lease_rows (account);
 DROP TABLE leases;
-DROP TABLE holders_of_version_9;
+DROP TABLE holders_before;
 CREATE TABLE held (account INTEGER PRIMARY KEY, amount INTEGER NOT NULL);
 INSERT INTO held SELECT number, held FROM accounts WHERE held <> 0;
 CREATE TABLE account_rows (

@@ -102,8 +102,7 @@ class SqliteRows:
     def _write_holders(self, work: Work) -> None:
         numbers = self._holders
         self._connection.executemany("DELETE FROM holders WHERE holder = ?", [(holder,) for holder in work.forgotten])
-        for holder in work.forgotten:
-            numbers.pop(holder, None)
+        numbers.forget(work.forgotten)
         known = [
             (numbers[name], one.sequence, int(one.closed)) for name, one in work.holders.items() if name in numbers
         ]

@@ -186,10 +186,10 @@ def _window_of(account: str) -> str:
     return account.rsplit("@", 2)[1]
 
 
-def _limit_and_key(account: str) -> tuple[str, str]:
+def limit_and_key(account: str) -> tuple[str, str]:
     """What accounts of one limit, key and unit have in common."""
-    limit_and_key, _, unit = account.rsplit("@", 2)
-    return limit_and_key, unit
+    of, _, unit = account.rsplit("@", 2)
+    return of, unit
 
 
 @dataclass(slots=True)
@@ -275,11 +275,11 @@ class Work:
 
     def _beside(self, account: str) -> list[Account]:
         """The accounts of the same limit, key and unit that changed, in the order in which they first did."""
-        return [self.accounts[name][0] for name in self._windows.get(_limit_and_key(account), ())]
+        return [self.accounts[name][0] for name in self._windows.get(limit_and_key(account), ())]
 
     def _note_window(self, account: str) -> None:
         if account not in self.accounts:
-            self._windows.setdefault(_limit_and_key(account), []).append(account)
+            self._windows.setdefault(limit_and_key(account), []).append(account)
 
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
@@ -349,6 +349,13 @@ class Work:
         """Change a lease."""
         self.leases.setdefault(lease.holder, {})[lease.account] = lease
 
+    def forget(self, holder: str) -> None:
+        """A holder without leases: nothing needs to be known of it any more."""
+        self.holders.pop(holder, None)
+        self.leases.pop(holder, None)
+        if self.below.holder(holder) != Holder(holder):
+            self.forgotten.add(holder)
+
     def changed_holders(self) -> set[str]:
         """The holders of which anything changed, leases included."""
         return self.holders.keys() | {holder for holder, leases in self.leases.items() if leases}
@@ -371,6 +378,8 @@ class Work:
             self._note_window(account)
         self.accounts |= step.accounts
         self.touched |= step.touched
+        for holder in step.forgotten:
+            self.forget(holder)
         for lease in step.changed_leases():
             self.put_lease(lease)
         self.holders |= step.holders
@@ -379,7 +388,6 @@ class Work:
         self.crossings |= step.crossings
         self.bookings += step.bookings
         self.booked |= step.booked
-        self.forgotten |= step.forgotten
 
     @property
     def is_empty(self) -> bool:

@@ -172,7 +172,7 @@ happenings = st.one_of(
     charging(),
     granting_more(),
     changing_limits(),
-    st.sampled_from((1, 300)).map(passing),
+    st.sampled_from((1, 300, -600)).map(passing),
     st.sampled_from(HOLDERS).map(
         lambda holder: lambda ledger: bookkeeping.lapse(ledger.work, ledger.policy, holder, ledger.now)
     ),
@@ -187,7 +187,7 @@ def alike(what: Sequence[Happening]) -> list[Any]:
         told.append(happens(short))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                granting, "_terms", lambda _work, policy, _account, now: granting.Terms(policy, None, now, now)
+                granting, "_terms", lambda _work, policy, _account, now: granting.Terms(policy.mark, None, now)
             )
             assert happens(whole) == told[-1]
     assert short.books() == whole.books()
@@ -238,3 +238,12 @@ def test_a_grant_out_of_a_steady_account_changes_what_is_held_and_nothing_else()
         ledger.lease(holder, [Want(account, 10, 20, 16)], {})
     assert (ledger.work.accounts, ledger.work.held) == ({}, {account: 10 + 2 * (20 + 16)})
     assert [lease.outstanding for lease in ledger.work.changed_leases()] == [10 + 20 + 16, 20 + 16]
+
+
+def test_an_account_keeps_no_policy_alive_that_is_no_longer_in_force() -> None:
+    ledger = Ledger()
+    for _ in range(2):
+        asking(30)(ledger)
+        ledger.commit()
+    account, _ = ledger.state.accounts[account_of(LIMITS[0])]
+    assert not [part for part in vars(account)["terms"] if isinstance(part, PolicySet)]

@@ -1,21 +1,24 @@
 """What a writer on PostgreSQL remembers of grants, and how it writes names: another writer may have changed the one, and
 the other may hold any character."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.ledger.builders import NOW, Desk, account_of, budget, grant
+from tests.ledger.builders import NOW, Desk, account_of, budget, grant, policy
 from tests.postgres_server import PostgresServer
 from tollkeeper.leases import Want
+from tollkeeper.limits import Limit
 from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.postgres import store
 from tollkeeper_ledger.postgres.arrays import integers, texts
-from tollkeeper_ledger.postgres.session import Session
+from tollkeeper_ledger.postgres.memory import Memory
+from tollkeeper_ledger.postgres.session import Session, Statement
 from tollkeeper_ledger.postgres.store import PostgresStore
 from tollkeeper_ledger.storage import PostgresLedger
 from tollkeeper_ledger.work import Holder, Work
@@ -115,3 +118,49 @@ def test_any_names_come_as_they_are(session: Session, names: list[str]) -> None:
 @given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)))
 def test_any_integers_come_as_they_are(session: Session, numbers: list[int | None]) -> None:
     assert session.ask("SELECT %s::bigint[]", (integers(numbers),)) == [(numbers,)]
+
+
+def test_windows_far_in_the_past_are_no_other_writers_however_many_a_commit_opens(postgres: PostgresServer) -> None:
+    """A neighbour is looked for among the windows that began last, the second time as the first."""
+    day, minute = (budget(allocation=100, calendar=Calendar.every(every)) for every in (Every.DAY, Every.MINUTE))
+    others = [budget(f"other-{number}") for number in range(20)]
+    desk = Desk(PostgresLedger(postgres.new_database()), day)
+
+    def lease(now: datetime, limit: Limit, *more: Limit) -> int:
+        desk.policy = policy(limit, *more)
+        wants = [Want(account_of(one, now), 1, 1) for one in (limit, *more)]
+        return len(desk.lease("g", *wants, now=now).granted)
+
+    assert lease(NOW, day) == 1
+    for number in range(70):
+        assert lease(NOW + timedelta(minutes=number), minute) == 1
+    assert lease(NOW + timedelta(minutes=70), day) == 1
+    assert lease(NOW + timedelta(minutes=71), minute, *others) == 1 + len(others)
+    desk.store.close()
+
+
+@pytest.mark.parametrize("opened", [2, 40])
+def test_however_many_windows_a_commit_opens_they_are_looked_at_again_on_one_journey(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, opened: int
+) -> None:
+    """Nobody else commits meanwhile: it is at the end of the chain."""
+    limits = [budget(f"limit-{number}") for number in range(opened)]
+    desk = Desk(PostgresLedger(postgres.new_database()), *limits)
+    journeys, check = list[int](), Memory.check_neighbours
+
+    def counted(memory: Memory, opened: Collection[str]) -> None:
+        asked, ask_all = list[int](), Session.ask_all
+
+        def noted(session: Session, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
+            asked.append(len(statements))
+            return ask_all(session, statements)
+
+        with monkeypatch.context() as counting:
+            counting.setattr(Session, "ask_all", noted)
+            check(memory, opened)
+        journeys.append(len(asked))
+
+    monkeypatch.setattr(Memory, "check_neighbours", counted)
+    desk.lease("g", *(Want(account_of(limit), 1, 1) for limit in limits))
+    assert journeys == [1]
+    desk.store.close()

@@ -1,6 +1,6 @@
 """What a writer on PostgreSQL knows of accounts and holders, as of the versions that it read, and what its rules looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -56,8 +56,8 @@ class Neighbour(NamedTuple):
     instant: int | None = None
     """In microseconds."""
 
-    def question(self, besides: int) -> neighbours.Question:
-        """What to ask the database, where so many accounts are left out of the answer."""
+    def question(self, besides: Collection[str]) -> neighbours.Question:
+        """What to ask the database, which does not look at some accounts of the same limit and key."""
         if self.where == "before":
             return neighbours.ended_before(self.account, besides)
         if self.where == "after":

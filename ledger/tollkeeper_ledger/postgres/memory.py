@@ -5,6 +5,7 @@ an answer made from it is a guess. Everything that was looked at is noted, also 
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,7 @@ from tollkeeper_ledger.postgres.known import KnownAccount, KnownHolder, Neighbou
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work, limit_and_key
 
 _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
 _LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
@@ -124,14 +125,10 @@ class Memory:
         return self._neighbour(Neighbour(account, "at", to_micros(now)))
 
     def _neighbour(self, wanted: Neighbour) -> Account | None:
-        found = self.seen.neighbours[wanted] = self._find(wanted)
+        (rows,) = self._session.ask_all([_statement(wanted)])
+        found = self.seen.neighbours[wanted] = _first(rows)
         known = self.account(found) if found else None
         return known[0] if known else None
-
-    def _find(self, wanted: Neighbour, apart_from: Collection[str] = ()) -> str | None:
-        sql, values = wanted.question(len(apart_from))
-        rows = self._session.ask(sql.replace("?", "%s"), values)
-        return next((str(found) for (found,) in rows if found not in apart_from), None)
 
     def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
         """See `State`; as of now, and not noted as looked at."""
@@ -242,8 +239,15 @@ class Memory:
 
         At the end of the chain, where commits pass one by one, two writers cannot each miss what the other opens.
         """
-        for wanted, found in self.seen.neighbours.items():
-            now = self._find(wanted, opened)
+        own = defaultdict[tuple[str, str], list[str]](list)
+        for account in opened:
+            own[limit_and_key(account)].append(account)
+        looked = list(self.seen.neighbours.items())
+        answers = self._session.ask_all(
+            [_statement(wanted, own.get(limit_and_key(wanted.account), ())) for wanted, _ in looked]
+        )
+        for (wanted, found), rows in zip(looked, answers, strict=True):
+            now = _first(rows)
             if now != found and not (wanted.where == "at" and self._is_older(now, found)):
                 raise self._outdated(f"a window next to {wanted.account} was opened")
 
@@ -396,3 +400,12 @@ class Memory:
         self._accounts.clear()
         self._shares.clear()
         self._holders.clear()
+
+
+def _statement(wanted: Neighbour, besides: Collection[str] = ()) -> Statement:
+    sql, values = wanted.question(besides)
+    return sql.replace("?", "%s"), values
+
+
+def _first(rows: Sequence[tuple[Any, ...]]) -> str | None:
+    return str(rows[0][0]) if rows else None

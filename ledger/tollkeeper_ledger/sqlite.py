@@ -293,8 +293,9 @@ class SqliteStore:
         for holder, changed in work.leases.items():
             leases = self._leases.setdefault(holder, {})
             leases.update(changed)
-            for ended in [account for account, lease in changed.items() if lease.outstanding <= 0]:
-                del leases[ended]
+            if written.any_ended:
+                for ended in [account for account, lease in changed.items() if lease.outstanding <= 0]:
+                    del leases[ended]
 
 
 def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:

@@ -52,10 +52,11 @@ _ADD_TO_HOUR, _ADD_TO_DAY = _adding("hours"), _adding("days")
 
 
 class Written(NamedTuple):
-    """What a commit came to, for whoever remembers: new words' codes, and the chain's new rows."""
+    """What a commit came to, for whoever remembers: new words' codes, the chain's new rows, and whether any lease ended."""
 
     words: dict[str, int]
     chained: list[Linked]
+    any_ended: bool
 
 
 class SqliteRows:
@@ -83,12 +84,12 @@ class SqliteRows:
         chained = self._linking.begin(work.bookings, seq, head)
         self._write_accounts(work)
         self._write_holders(work)
-        self._write_leases(work)
+        any_ended = self._write_leases(work)
         self._write_grants(work)
         words = self._write_lines(work, range(seq + 1, seq + 1 + len(work.bookings))) if work.bookings else {}
         rows = chained()
         self._connection.executemany("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", rows)
-        return Written(words, rows)
+        return Written(words, rows, any_ended)
 
     def _write_accounts(self, work: Work) -> None:
         numbers = self._accounts
@@ -111,18 +112,18 @@ class SqliteRows:
         write_rows(self._connection, _ADD_HOLDERS, [(one.holder, one.sequence, int(one.closed)) for one in new])
         numbers.find(one.holder for one in new)
 
-    def _write_leases(self, work: Work) -> None:
-        """A lease of nothing is no lease: its row goes."""
-        numbers = self._accounts
-        stand, ended = list[tuple[int, ...]](), list[tuple[int, ...]]()
+    def _write_leases(self, work: Work) -> bool:
+        """A lease of nothing is no lease: its row goes. Whether there was one."""
+        numbers, rows = self._accounts, list[tuple[int, ...]]()
         for holder, leases in work.leases.items():
             if leases:
                 number = self._holders[holder]
                 # By their places: names of columns cost as much as the rest of it.
-                stand += [(number, numbers[name], one[2], one[3]) for name, one in leases.items() if one[2] > 0]
-                ended += [(number, numbers[name]) for name, one in leases.items() if one[2] <= 0]
-        write_rows(self._connection, _PUT_LEASES, stand)
+                rows += [(number, numbers[name], one[2], one[3]) for name, one in leases.items()]
+        ended = [row[:2] for row in rows if row[2] <= 0]
+        write_rows(self._connection, _PUT_LEASES, [row for row in rows if row[2] > 0] if ended else rows)
         self._connection.executemany("DELETE FROM lease_rows WHERE holder = ? AND account = ?", ended)
+        return bool(ended)
 
     def _write_grants(self, work: Work) -> None:
         many = self._connection.executemany

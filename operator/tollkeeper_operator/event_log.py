@@ -3,8 +3,8 @@
 An Event's name is made of its object and its notice's identity, so a notice that is told twice, by a restarted operator
 too, is refused by the API server as existing already. One of a series is counted there instead, as client-go's recorder
 does: `count` grows, `lastTimestamp` and message are the newest. A write that is not answered is looked for before it is done
-again, so that it counts once. What exceeds the rate or cannot be written is dropped and counted in the metrics: Events are
-for people, the status is the truth.
+again, so that it counts once. What exceeds the rate or cannot be written is dropped, counted in the metrics, and said to
+whoever told it: Events are for people, the status is the truth.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -32,8 +32,20 @@ PER_SECOND = 10.0
 LONGEST_MESSAGE = 1024
 ATTEMPTS = 3
 _NAME_LENGTH = 200
+_UNTOLD = frozenset({"dropped", "refused"})
 
 _log = structlog.get_logger("tollkeeper.operator.events")
+
+
+class Ended(Protocol):
+    """Who wants to hear what became of a notice."""
+
+    def __call__(self, notice: Notice, *, told: bool) -> None:
+        """It was told, or not as far as is known."""
+
+
+def _forgotten(notice: Notice, *, told: bool) -> None:
+    """What is not told does not matter any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +65,17 @@ class EventLog:
     metrics: Metrics
     instance: str = COMPONENT
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-    _waiting: deque[tuple[Notice, dict[str, Any]]] = field(default_factory=deque)
+    _waiting: deque[tuple[Notice, dict[str, Any], Ended]] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _allowance: float = BURST
     _refilled: float = field(default_factory=time.monotonic)
 
-    def tell(self, notice: Notice, about: Raw, now: datetime) -> None:
-        """Have a notice written as an Event about an object."""
+    def tell(self, notice: Notice, about: Raw, now: datetime, ended: Ended = _forgotten) -> None:
+        """Have a notice written as an Event about an object; `ended` is told once whether it was, as far as is known."""
         if len(self._waiting) >= BURST or not self._permitted():
-            self.metrics.events.labels(notice.reason, "dropped").inc()
+            self._end(notice, "dropped", ended)
             return
-        self._waiting.append((notice, event_of(notice, about, now, self.instance)))
+        self._waiting.append((notice, event_of(notice, about, now, self.instance), ended))
         self._wake.set()
 
     async def run(self) -> None:
@@ -72,8 +84,12 @@ class EventLog:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            notice, manifest = self._waiting.popleft()
-            self.metrics.events.labels(notice.reason, await self._write(notice, manifest)).inc()
+            notice, manifest, ended = self._waiting.popleft()
+            self._end(notice, await self._write(notice, manifest), ended)
+
+    def _end(self, notice: Notice, result: str, ended: Ended) -> None:
+        self.metrics.events.labels(notice.reason, result).inc()
+        ended(notice, told=result not in _UNTOLD)
 
     async def _write(self, notice: Notice, manifest: dict[str, Any]) -> str:
         """Write one notice; what became of it. Each try begins with how the Event stands by then."""

@@ -10,7 +10,7 @@ from tests.operator.events_server import EventsServer, failing
 
 from tollkeeper.notices import Notice, Reason
 from tollkeeper_kube import ApiUnreachable, Forbidden, KubeError, NotFound
-from tollkeeper_operator.event_log import ATTEMPTS, EventLog
+from tollkeeper_operator.event_log import ATTEMPTS, BURST, EventLog
 from tollkeeper_operator.metrics import Metrics
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -143,3 +143,38 @@ async def test_the_newest_message_counts_all_that_happened() -> None:
     await tell(server, a_series(2))
     await tell(server, a_series(3), at=NOW + timedelta(minutes=5))
     assert message_of(server) == "50% is used; 5 windows"
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [(None, True), (UNANSWERED, False), (FORBIDDEN, False)],
+    ids=["written", "unanswered", "forbidden"],
+)
+async def test_whoever_tells_hears_whether_it_was_written(fault: KubeError | None, told: bool) -> None:
+    server, heard = EventsServer(), list[tuple[Notice, bool]]()
+    if fault is not None:
+        server.before = always("create", fault)
+    log, one, ended = EventLog(server.kube, Metrics(), pause=at_once), a_series(1), asyncio.Event()
+
+    def hear(notice: Notice, *, told: bool) -> None:
+        heard.append((notice, told))
+        ended.set()
+
+    log.tell(one, ABOUT, NOW, hear)
+    running = asyncio.create_task(log.run())
+    async with asyncio.timeout(5):
+        await ended.wait()
+    running.cancel()
+    assert heard == [(one, told)]
+
+
+async def test_whoever_tells_too_much_at_once_hears_what_is_dropped() -> None:
+    log, lost = EventLog(EventsServer().kube, Metrics()), list[str]()
+
+    def hear(notice: Notice, *, told: bool) -> None:
+        assert not told
+        lost.append(notice.identity)
+
+    for number in range(BURST + 5):
+        log.tell(a_series(1, str(number)), ABOUT, NOW, hear)
+    assert lost == [str(number) for number in range(BURST, BURST + 5)]

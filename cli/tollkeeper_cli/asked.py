@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from tollkeeper.amounts import LARGEST, TooLarge, Unit, parse_amount
-from tollkeeper.errors import InvalidValue
+from tollkeeper.errors import InvalidValue, shown
 from tollkeeper.limits import LimitRef
 from tollkeeper_cli.control import WrongRequest
 from tollkeeper_ledger.corrections import LONGEST_REASON
@@ -60,7 +60,7 @@ class Adjust(_Asked):
     def check(self) -> None:
         """Raise `WrongRequest` for an amount that is none in whatever unit, or that changes nothing."""
         if not (readings := tuple(_readings(self.amount))):
-            raise WrongRequest(f"--amount {self.amount!r} is not an amount: {_ANY_AMOUNT}")
+            raise WrongRequest(f"--amount {shown(self.amount)} is not an amount: {_ANY_AMOUNT}")
         if 0 in readings:
             raise WrongRequest(f"--amount {self.amount}: a correction of 0 changes nothing; name what is to change")
         if self.unreconciled and min(readings) < 0:
@@ -142,7 +142,7 @@ def _amount(text: str, unit: Unit, counted: str) -> int:
     except TooLarge as error:
         raise WrongRequest(f"--amount {error}") from error
     except InvalidValue as error:
-        raise WrongRequest(f"--amount {text!r}: {counted}; write {_WRITE[unit.is_money]}") from error
+        raise WrongRequest(f"--amount {shown(text)}: {counted}; write {_WRITE[unit.is_money]}") from error
 
 
 def _readings(text: str) -> list[int]:

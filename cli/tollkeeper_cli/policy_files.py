@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tollkeeper.compile import Compiled, compile_policy
 from tollkeeper.errors import InvalidValue
 from tollkeeper.prices import PriceList
@@ -13,6 +11,7 @@ from tollkeeper.pricing import book_prices
 from tollkeeper.problems import Problem
 from tollkeeper.references import read
 from tollkeeper.tenants import Namespace
+from tollkeeper_cli.yaml_files import documents_in
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _GROUP = "tollkeeper.dev/"
@@ -46,11 +45,9 @@ def prices_in(file: Path) -> PriceList:
 
 def _objects(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        documents = documents_in(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidValue(f"{path}: it cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise InvalidValue(f"{path}: it is not YAML: {' '.join(str(error).split())}") from error
     for document in documents:
         if document is None:
             continue

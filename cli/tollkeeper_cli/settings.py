@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from tollkeeper.errors import InvalidValue
+from tollkeeper.errors import InvalidValue, shown
+from tollkeeper_cli.yaml_files import documents_in
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 
 LEDGER_FILE = "ledger.db"
@@ -17,19 +17,19 @@ LEDGER_FILE = "ledger.db"
 
 def _port(raw: object) -> object:
     if isinstance(raw, bool) or not isinstance(raw, int) or not 0 <= raw <= 65535:
-        raise ValueError(f"{raw!r} is not a port: write a whole number from 0 (any free one) to 65535")
+        raise ValueError(f"{shown(raw)} is not a port: write a whole number from 0 (any free one) to 65535")
     return raw
 
 
 def _url(raw: object) -> object:
     if not isinstance(raw, str) or not re.fullmatch(r"https?://[^\s]+", raw):
-        raise ValueError(f"{raw!r} is not an address: write one such as https://api.openai.com, without /v1")
+        raise ValueError(f"{shown(raw)} is not an address: write one such as https://api.openai.com, without /v1")
     return raw
 
 
 def _upstream_name(raw: object) -> object:
     if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9-]*", raw):
-        raise ValueError(f"{raw!r} is not a name: write small letters, digits and '-', beginning with a letter")
+        raise ValueError(f"{shown(raw)} is not a name: write small letters, digits and '-', beginning with a letter")
     return raw
 
 
@@ -127,11 +127,14 @@ def load(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        documents = documents_in(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{path}: it cannot be read ({_why(error)}); name another with --config") from error
-    except yaml.YAMLError as error:
-        raise InvalidSettings(f"{path}: it is not YAML: {' '.join(str(error).split())}; correct it") from error
+    except InvalidValue as error:
+        raise InvalidSettings(f"{error}; correct it") from error
+    if len(documents) > 1:
+        raise InvalidSettings(f"{path}: it has {len(documents)} documents: leave one, without a line of --- in it")
+    raw = documents[0] if documents else None
     try:
         return Settings.model_validate({} if raw is None else raw)
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from tollkeeper.errors import shown
 from tollkeeper_cli.control import WrongRequest
 
 
@@ -10,7 +11,9 @@ def time_of(option: str, text: str | None) -> datetime | None:
     try:
         time = datetime.fromisoformat(text) if text else None
     except ValueError as error:
-        raise WrongRequest(f"{option} {text!r} is not a time: write RFC 3339, such as 2026-11-01T00:00:00Z") from error
+        raise WrongRequest(
+            f"{option} {shown(text)} is not a time: write RFC 3339, such as 2026-11-01T00:00:00Z"
+        ) from error
     if time is not None and time.tzinfo is None:
-        raise WrongRequest(f"{option} {text!r} has no time zone: write an offset, such as {time.isoformat()}Z")
+        raise WrongRequest(f"{option} {shown(text)} has no time zone: write an offset, such as {time.isoformat()}Z")
     return time

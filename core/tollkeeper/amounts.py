@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal, localcontext
 from enum import StrEnum
 from typing import NewType
 
-from tollkeeper.errors import InvalidValue
+from tollkeeper.errors import InvalidValue, shown
 
 Tokens = NewType("Tokens", int)
 NanoDollars = NewType("NanoDollars", int)
@@ -26,6 +26,7 @@ LARGEST_STATED_COUNT = Tokens(10**15 - 1)
 
 _MONEY = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]{1,9})?")
 _QUANTITY = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?([kMG])?")
+_MOST_DIGITS = len(str(LARGEST))
 _POWER = {None: 0, "k": 3, "M": 6, "G": 9}
 
 
@@ -84,31 +85,33 @@ def parse_money(text: object) -> NanoDollars:
     """Nano-dollars of a decimal string with at most 9 decimals, such as "-0.12". Raises `InvalidValue`, of numbers too."""
     if not isinstance(text, str) or not _MONEY.fullmatch(text):
         raise InvalidValue(
-            f'{text!r} is not an amount of money: write a quoted decimal string with at most 9 decimals, such as "25.00"'
+            f'{shown(text)} is not an amount of money: write a quoted decimal string with at most 9 decimals, such as "25.00"'
         )
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
     whole, _, fraction = digits.partition(".")
-    value = sign * (int(whole) * NANODOLLARS_PER_DOLLAR + int(fraction.ljust(9, "0")))
+    value = sign * (_number(whole, text, Unit.USD) * NANODOLLARS_PER_DOLLAR + int(fraction.ljust(9, "0")))
     return NanoDollars(_within(value, text, Unit.USD))
 
 
 def parse_quantity(value: int | str) -> Tokens:
     """A whole count: an integer, or a string with k, M or G as powers of ten (M4). Raises `InvalidValue`."""
     if isinstance(value, bool) or (isinstance(value, int) and value < 0):
-        raise InvalidValue(f"{value!r} is not a quantity: write a whole number that is not negative")
+        raise InvalidValue(f"{shown(value)} is not a quantity: write a whole number that is not negative")
     if isinstance(value, int):
         return Tokens(_within(value, value, Unit.TOKENS))
     match = _QUANTITY.fullmatch(value)
     if match is None:
         raise InvalidValue(
-            f'{value!r} is not a quantity: write a whole number, or one with k, M or G, such as "2M" (Ki and Mi are not taken)'
+            f"{shown(value)} is not a quantity: "
+            'write a whole number, or one with k, M or G, such as "2M" (Ki and Mi are not taken)'
         )
     whole, fraction, suffix = match.groups()
     fraction = (fraction or "").rstrip("0")
     power = _POWER[suffix]
     if len(fraction) > power:
-        raise InvalidValue(f"{value!r} is not a whole number")
-    return Tokens(_within(int(whole + fraction) * 10 ** (power - len(fraction)), value, Unit.TOKENS))
+        raise InvalidValue(f"{shown(value)} is not a whole number")
+    number = _number(whole + fraction, value, Unit.TOKENS)
+    return Tokens(_within(number * 10 ** (power - len(fraction)), value, Unit.TOKENS))
 
 
 def largest_stated(unit: Unit) -> int:
@@ -121,14 +124,25 @@ def parse_stated(value: int | str, unit: Unit) -> int:
     return _within(parse_amount(value, unit), value, unit, largest_stated(unit))
 
 
-def _within(value: int, shown: object, unit: Unit, largest: int = LARGEST) -> int:
+def _number(digits: str, written: object, unit: Unit) -> int:
+    """The number of these digits, which have no needless zero in front. Raises `TooLarge` where no amount has so many."""
+    if len(digits) > _MOST_DIGITS:
+        raise _too_large(written, unit, LARGEST)
+    return int(digits)
+
+
+def _within(value: int, written: object, unit: Unit, largest: int = LARGEST) -> int:
     if abs(value) > largest:
-        counted = "dollars" if unit.is_money else "requests" if unit is Unit.REQUESTS else "tokens"
-        text = repr(shown) if len(str(shown)) <= 40 else f"{str(shown)[:40]}…"
-        raise TooLarge(
-            f"{text} is too large: the largest amount is {format_amount(largest, unit)} {counted}; write at most that"
-        )
+        raise _too_large(written, unit, largest)
     return value
+
+
+def _too_large(written: object, unit: Unit, largest: int) -> TooLarge:
+    counted = "dollars" if unit.is_money else "requests" if unit is Unit.REQUESTS else "tokens"
+    text = f"{written[:40]}…" if isinstance(written, str) and len(written) > 40 else shown(written)
+    return TooLarge(
+        f"{text} is too large: the largest amount is {format_amount(largest, unit)} {counted}; write at most that"
+    )
 
 
 def parse_amount(value: int | str, unit: Unit) -> int:

@@ -26,3 +26,11 @@ class Unavailable(TollkeeperError):
 
 class OutcomeUnknown(Unavailable):
     """It went away in the middle: what was asked of it may be done, or not."""
+
+
+def shown(value: object, longest: int = 80) -> str:
+    """A value as a message shows it: as Python writes it, at most so long. A number may have more digits than can be written."""
+    if isinstance(value, int) and value.bit_length() > 4 * longest:
+        return f"a number of about {value.bit_length() * 3 // 10} digits"
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -176,7 +176,8 @@ def decide(limit: Limit, account: Account, want: Want, now: datetime, lendable: 
     """The amount to lease, at least `want.need`, or the refusal with its numbers. Pure; books nothing.
 
     Near the cap leases shrink: what is asked ahead of need gets at most a 16th of what is left after this request.
-    `lendable` is what no loan could add now but may soon (see `Refusal`).
+    `lendable` is what no loan could add now but may soon (see `Refusal`). A window that has ended grants what is free there
+    to requests that were admitted before (B6), as long as it has not handed that on (`too_late`); its refusals are `ENDED`.
     """
     available = account.available(limit)
     phase = account.phase(limit)
@@ -240,7 +241,9 @@ def standing_of(limit: Limit, account: Account, need: int, lendable: int = 0) ->
 
 
 def _reason(limit: Limit, account: Account, want: Want, phase: Phase, now: datetime, lendable: int) -> Reason:
-    """F1: contended when waiting a minute may help, used up otherwise."""
+    """F1: contended when waiting a minute may help, used up otherwise; in a window that has ended nobody waits."""
+    if account.window_end is not None and account.window_end <= now:
+        return Reason.ENDED
     is_open = phase is not Phase.INSUFFICIENT or lendable > 0
     held_by_others = is_open and account.room(limit) + lendable >= want.need
     resets_soon = account.window_end is not None and account.window_end - now <= CONTENDED_WITHIN

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from tollkeeper.amounts import LARGEST, TooLarge, parse_money
-from tollkeeper.errors import InvalidValue
+from tollkeeper.errors import InvalidValue, shown
 from tollkeeper.usage import BUCKETS, Buckets
 
 COLUMNS = ("id", "date", "model", "cost", *BUCKETS)
@@ -26,6 +26,7 @@ COLUMNS = ("id", "date", "model", "cost", *BUCKETS)
 _WANTED = f"a file has model and cost, id or date, and where it likes {', '.join(BUCKETS)}"
 _SAVE_AS = "save it as UTF-8 with commas (in Excel: CSV UTF-8)"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MOST_DIGITS = len(str(LARGEST))
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -139,7 +140,7 @@ def _json_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _row(place: str, raw: Mapping[str, Any]) -> ProviderRow:
     model, cost = raw.get("model"), _cost(place, raw.get("cost"))
     if not isinstance(model, str) or not model.strip():
-        says = "there is none" if model in (None, "") else f"{model!r} is no model"
+        says = "there is none" if model in (None, "") else f"{shown(model)} is no model"
         raise InvalidValue(
             f"{place}, model: {says}; write its name as requests do, or leave the row out if it is a sum"
         )
@@ -155,7 +156,7 @@ def _row(place: str, raw: Mapping[str, Any]) -> ProviderRow:
 
 def _cost(place: str, text: object) -> int:
     if not isinstance(text, str) or not text:
-        says = f"{text!r} is not a text" if text else "it is missing"
+        says = f"{shown(text)} is not a text" if text else "it is missing"
         raise InvalidValue(f'{place}, cost: {says}; a cost is dollars such as "0.0125"')
     try:
         cost = parse_money(text)
@@ -163,7 +164,7 @@ def _cost(place: str, text: object) -> int:
         raise InvalidValue(f"{place}, cost: {error}") from error
     except InvalidValue as error:
         raise InvalidValue(
-            f"{place}, cost: {text!r} is not an amount of money: write dollars with at most 9 decimals, such as 0.0125"
+            f"{place}, cost: {shown(text)} is not an amount of money: write dollars with at most 9 decimals, such as 0.0125"
         ) from error
     if cost < 0:
         raise InvalidValue(f"{place}, cost: {text} is negative")
@@ -171,11 +172,15 @@ def _cost(place: str, text: object) -> int:
 
 
 def _count(name: str, value: object) -> int:
+    number = value
     if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if type(value) is not int or not 0 <= value <= LARGEST:
-        raise InvalidValue(f"{name}={value!r} is not a count of tokens: write a whole number that is not negative")
-    return value
+        digits = value.lstrip("0")
+        number = int(digits or "0") if len(digits) <= _MOST_DIGITS else LARGEST + 1
+    if type(number) is not int or number < 0:
+        raise InvalidValue(f"{name}={shown(value)} is not a count of tokens: write a whole number that is not negative")
+    if number > LARGEST:
+        raise InvalidValue(f"{name}={shown(value)} is too large: write at most {LARGEST} tokens")
+    return number
 
 
 def _day(text: object) -> date:
@@ -183,8 +188,9 @@ def _day(text: object) -> date:
         if isinstance(text, str) and _DAY.fullmatch(text):
             return date.fromisoformat(text)
         time = datetime.fromisoformat(str(text))
-    except ValueError as error:
-        raise InvalidValue(f"date {text!r} is not a day: write 2026-11-21") from error
-    if time.tzinfo is None:
-        raise InvalidValue(f"date {text!r} has no time zone: write the day alone, or an offset")
-    return time.astimezone(UTC).date()
+        day = time.astimezone(UTC).date() if time.tzinfo else None
+    except (ValueError, OverflowError) as error:
+        raise InvalidValue(f"date {shown(text)} is not a day: write 2026-11-21") from error
+    if day is None:
+        raise InvalidValue(f"date {shown(text)} has no time zone: write the day alone, or an offset")
+    return day

@@ -219,8 +219,10 @@ class Decisions:
     def _tell_crossed(self, now: datetime) -> None:
         for ref, notice in self.thresholds.due(asyncio.get_running_loop().time(), self._accounts_beside):
             owner = self.feed.get(ObjectRef(ref.kind, ref.namespace, ref.name))
-            if owner is not None:
-                self.events.tell(notice, owner, now)
+            if owner is None:
+                self.thresholds.ended(notice, told=True)  # nobody is left who could be told
+            else:
+                self.events.tell(notice, owner, now, self.thresholds.ended)
 
     def _accounts_beside(self, limit: Limit, account: Account) -> Sequence[Account]:
         """The accounts of a limit in the same window, as far as it is the one of now."""

@@ -177,6 +177,21 @@ def test_what_a_file_leaves_out_of_its_days_is_told_and_not_compared(
         ("id,date,model,cost\n,,gpt-5,1\n", "line 2: it has neither an id nor a date"),
         ("date,model,cost\n21.11.2026,gpt-5,1\n", "line 2: date '21.11.2026' is not a day"),
         ("id,model,cost,input\nid-0,gpt-5,1,-5\n", "line 2: input='-5' is not a count of tokens"),
+        (
+            f"id,model,cost\nid-0,gpt-5,{'9' * 5000}\n",
+            "line 2, cost: 9999999999999999999999999999999999999999… is too large",
+        ),
+        (f"id,model,cost\nid-0,gpt-5,{'9' * 5000}x\n", "… is not an amount of money: write dollars with"),
+        (
+            f"id,model,cost,input\nid-0,gpt-5,1,{'9' * 5000}\n",
+            "… is too large: write at most 9223372036854775807 tokens",
+        ),
+        (
+            "date,model,cost\n0001-01-01T00:00:00+23:00,gpt-5,1\n",
+            "line 2: date '0001-01-01T00:00:00+23:00' is not a day: write 2026-11-21",
+        ),
+        ("date,model,cost\n9999-12-31T23:00:00-23:00,gpt-5,1\n", "-23:00' is not a day: write 2026-11-21"),
+        (f"date,model,cost\n{'9' * 5000},gpt-5,1\n", "… is not a day: write 2026-11-21"),
         ("id,model,cost\n", "the file has no rows"),
     ],
 )
@@ -184,8 +199,15 @@ def test_a_file_that_cannot_be_is_named_by_row_and_column(
     data: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
 ) -> None:
     assert run(data, text, "--book") == 1
-    assert says in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert says in told
+    assert (told.count("\n"), len(told) < 500) == (1, True)
     assert spent(data) == (6 * DOLLAR, 6 * DOLLAR)
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+def test_a_day_at_the_end_of_the_calendar_is_compared_as_any_other(data: Path, day: str) -> None:
+    assert run(data, f"date,model,cost\n{day},gpt-5,1\n", "--book") == 3
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-be"])

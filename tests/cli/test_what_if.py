@@ -74,6 +74,28 @@ def test_a_damaged_export_is_named_and_is_a_violation(data: Path, capsys: pytest
     assert (code, f"{export}: line 2: transaction 2 was changed" in says) == (3, True)
 
 
+IMPOSSIBLE = (
+    ("9" * 5000, "… is not a number that can be: shorten it, or put it in quotes if it is a text"),
+    ("0x" + "f" * 5000, "… is not a number that can be"),
+    ("." + "9" * 5000, "… is not a number that can be"),
+    ("2026-02-30", "'2026-02-30' is not a time that can be: write one such as 2026-12-01T00:00:00Z"),
+    ("2026-11-21T00:00:00+99:99", "is not a time that can be"),
+    ("[" * 5000, "it is nested too deeply"),
+)
+"""Numbers and times that YAML takes and nobody can read."""
+
+
+@pytest.mark.parametrize(("text", "says"), IMPOSSIBLE)
+def test_a_number_or_time_in_settings_that_cannot_be_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
+) -> None:
+    (tmp_path / "settings.yaml").write_text(f"ports: {{gateway: {text}}}")
+    code, told = run(capsys, "up", "--config", tmp_path / "settings.yaml")
+    assert code == 2
+    assert says in told
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -82,6 +104,7 @@ def test_a_damaged_export_is_named_and_is_a_violation(data: Path, capsys: pytest
         ("a: [", "it is not YAML"),
         ("- 1", "a document in it is not an object"),
         ("", "there is no resource of Tollkeeper"),
+        *((f"at: {text}", says) for text, says in IMPOSSIBLE),
     ],
 )
 def test_policies_that_cannot_be_are_named(

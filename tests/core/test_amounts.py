@@ -152,3 +152,26 @@ def test_a_cost_is_rounded_once_and_half_up(value: str, rounded: int) -> None:
 
 def test_rounding_is_exact_far_beyond_a_doubles_precision() -> None:
     assert round_half_up(Decimal(LARGEST) + Decimal("0.5")) == LARGEST + 1
+
+
+UNSHOWABLE = 16**6000
+"""A number that Python writes no decimal digits of."""
+
+
+@pytest.mark.parametrize("unit", [Unit.USD, Unit.TOKENS])
+@pytest.mark.parametrize("text", ["9" * 5000, "-" + "9" * 5000])
+def test_more_digits_than_python_reads_are_too_large(unit: Unit, text: str) -> None:
+    with pytest.raises(TooLarge, match=r"^-?9{39,40}… is too large: the largest amount is"):
+        parse_amount(text, unit)
+
+
+@pytest.mark.parametrize("unit", [Unit.USD, Unit.TOKENS])
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 5000 + "x", "1." + "9" * 5000 + "k", UNSHOWABLE, -UNSHOWABLE],
+    ids=["text", "decimals", "above", "below"],
+)
+def test_however_long_a_value_is_the_message_about_it_is_short(unit: Unit, value: int | str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        parse_amount(value, unit)
+    assert len(str(refused.value)) < 250

@@ -74,6 +74,20 @@ def test_f1_a_window_that_resets_within_a_minute_is_worth_waiting_for(left: time
     assert refused(soon, limit).reason is reason
 
 
+@given(accounts, limits, wants, st.timedeltas(timedelta(0), timedelta(days=400)))
+def test_b6_a_window_that_has_ended_grants_as_before_and_whoever_it_refuses_waits_for_nothing_there(
+    account: Account, limit: Limit, want: Want, since: timedelta
+) -> None:
+    """A request counts in the window of its admission; who tries again counts in the next one."""
+    ended = replace(account, window_end=NOW - since)
+    verdict, before = decide(limit, ended, want, NOW), decide(limit, account, want, NOW)
+    if isinstance(verdict, Refusal):
+        assert isinstance(before, Refusal)
+        assert (verdict.reason, verdict.held_by_others) == (Reason.ENDED, False)
+    else:
+        assert verdict == before
+
+
 @given(st.permutations(range(4)))
 def test_f4_of_several_refusals_the_one_that_lasts_longest_decides(order: list[int]) -> None:
     limit = budget(1000)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.model.steps import Steps
-from tests.model.tla import Specification, State, Value, function
+from tests.model.tla import Specification
 from tests.model.tlatext import UnknownTla
+from tests.model.tlavalues import State, Value, function
 from tests.model.world import Instance, Party, World
 
 DOCS = Path(__file__).parents[2] / "docs"

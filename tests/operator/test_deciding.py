@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.operator.conftest import SETTINGS, Clock, Running
 from tests.operator.test_reconciling import DOLLAR, budget, tenant
 
+from tollkeeper.notices import Notice, Reason
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper.problems import ObjectRef
@@ -23,12 +24,13 @@ from tollkeeper_kube import Kube
 from tollkeeper_kube.kinds import NAMESPACE
 from tollkeeper_operator.balances import Balances
 from tollkeeper_operator.decisions import Decisions
-from tollkeeper_operator.event_log import EventLog
+from tollkeeper_operator.event_log import BURST, EventLog
 from tollkeeper_operator.feed import Change, Feed
 from tollkeeper_operator.gathered import gather
 from tollkeeper_operator.grant_desk import GrantDesk
 from tollkeeper_operator.metrics import Metrics
 from tollkeeper_operator.schedule import Schedule
+from tollkeeper_operator.threshold_events import PAUSE_SECONDS
 from tollkeeper_webhook.authority import LedgerAuthority
 
 UNASKED = cast("Kube", None)
@@ -143,12 +145,30 @@ async def test_a_threshold_that_many_users_reach_at_once_is_one_event_that_names
             while len(decisions.events._waiting) == 0 or decisions._changed:
                 decisions.wake.clear()
                 await decisions.decide()
-        ((notice, event),) = decisions.events._waiting
+        ((notice, event, _),) = decisions.events._waiting
         assert notice.times == event["count"] == USERS
         assert event["involvedObject"]["name"] == "each"
         assert f"for {USERS} keys" in event["message"]
         assert "user-07 (100%)" in event["message"]
         assert f"and {USERS - 3} more" in event["message"]
+
+
+async def test_a_threshold_that_no_event_could_be_written_of_is_told_with_what_follows(tmp_path: Path) -> None:
+    async with deciding(tmp_path, 1) as (decisions, running):
+        note(decisions.feed, EACH_USER)
+        decisions.heard(ObjectRef("TokenQuota", "t0", "each"), Change.POLICY)
+        await decisions.decide()
+        about = decisions.feed.get(ObjectRef("TokenQuota", "t0", "each"))
+        assert about is not None
+        for number in range(BURST):
+            decisions.events.tell(Notice(Reason.GRANT_BOOKED, "booked", str(number)), about, running.clock())
+        await running.spend("t0", 0, user="ada")
+        async with asyncio.timeout(5):
+            while not decisions.thresholds._series or decisions._changed:
+                decisions.wake.clear()
+                await decisions.decide()
+        ((_, notice),) = decisions.thresholds.due(asyncio.get_running_loop().time() + PAUSE_SECONDS, lambda *_: ())
+        assert notice.times == 1
 
 
 @settings(max_examples=25, deadline=None)

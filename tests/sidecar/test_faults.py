@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from tests.sidecar.builders import PROVIDER_KEY, limit, policy, record
 from tests.sidecar.conftest import SetUp, now
+from tests.sidecar.desks import demand
 from tests.sidecar.reference import ReferenceAuthority
-from tests.sidecar.test_desk import demand
 from tests.sidecar.test_failures import TOKENS, until
 from tests.sidecar.test_spool import abandoned, spool
 from tollkeeper.amounts import Unit

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sidecar.builders import NOW, account_of, limit
+from tests.sidecar.desks import bound_to, demand
 from tests.sidecar.reference import ReferenceAuthority
-from tests.sidecar.test_desk import bound_to, demand
 from tollkeeper.amounts import Unit
 from tollkeeper_sidecar.demand import AccountNeed, HardAccounts, Hold
 from tollkeeper_sidecar.desk import ROUND_SECONDS, Desk

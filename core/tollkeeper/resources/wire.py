@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from tollkeeper.amounts import LARGEST_STATED_COUNT, LARGEST_STATED_MONEY, format_money
-from tollkeeper.errors import InvalidValue
+from tollkeeper.errors import InvalidValue, shown
 from tollkeeper.windows import format_time
 
 NONZERO = "[1-9]"
@@ -37,11 +37,6 @@ def _whole(pattern: str) -> str:
 def _worded(cel: str, says: str) -> dict[str, Any]:
     """A rule on a value itself, as its schema states it."""
     return {"x-kubernetes-validations": [{"rule": cel, "message": f"must be {says}"}]}
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _too_long(value: str, longest: int, says: str) -> str:
@@ -66,11 +61,11 @@ class Text:
         """The value itself. Raises `InvalidValue` with what to write."""
         if not isinstance(value, str):
             quotes = "" if self.looks_numeric else "text in quotes: it must be "
-            raise InvalidValue(f"{_shown(value)} is not {quotes}{self.says}")
+            raise InvalidValue(f"{shown(value)} is not {quotes}{self.says}")
         if len(value) > self.longest:
             raise InvalidValue(_too_long(value, self.longest, self.says))
         if re.fullmatch(self.pattern, value) is None or (self.nonzero and re.search(NONZERO, value) is None):
-            raise InvalidValue(f"{value!r} is not {self.says}")
+            raise InvalidValue(f"{shown(value)} is not {self.says}")
         return value
 
     @property
@@ -102,7 +97,7 @@ class IntOrText:
         if isinstance(value, str):
             return self.text.check(value)
         if isinstance(value, bool) or not isinstance(value, int) or not self.lowest <= value <= self.highest:
-            raise InvalidValue(f"{_shown(value)} is not {self.text.says}")
+            raise InvalidValue(f"{shown(value)} is not {self.text.says}")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -124,7 +119,7 @@ class AnyAmount:
     def check(self, value: Any) -> int | str:
         """The value itself. Raises `InvalidValue` with what to write."""
         if isinstance(value, bool) or not isinstance(value, int | str):
-            raise InvalidValue(f"{_shown(value)} is not {self.says}")
+            raise InvalidValue(f"{shown(value)} is not {self.says}")
         if isinstance(value, str) and len(value) > self.longest:
             raise InvalidValue(_too_long(value, self.longest, self.says))
         return value
@@ -148,7 +143,7 @@ class WholeNumber:
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # JSON knows one kind of number: the API server reads 50.0 as 50
         if isinstance(value, bool) or not isinstance(value, int) or not self.lowest <= value <= self.highest:
-            raise InvalidValue(f"{value!r} is not a whole number between {self.lowest} and {self.highest}")
+            raise InvalidValue(f"{shown(value)} is not a whole number between {self.lowest} and {self.highest}")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -219,7 +214,8 @@ _RFC3339 = Text(
 
 def _read_time(value: Any) -> datetime:
     if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC)
+        # An unquoted time, as YAML reads it: it has to be one that could be written as text.
+        value = value.isoformat()
     return datetime.fromisoformat(_RFC3339.check(value)).astimezone(UTC)
 
 
@@ -340,13 +336,14 @@ CallerName = Annotated[
 DurationText = Annotated[
     str,
     Text(
-        r"([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?",
+        r"([0-9]{1,5}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?",
         28,
-        "a duration above zero: write days, hours, minutes and seconds in this order, such as 30d, 36h or 1h30m",
+        "a duration above zero: "
+        "write days (at most 99999d), hours, minutes and seconds in this order, such as 30d, 36h or 1h30m",
         nonzero=True,
     ),
 ]
-"""A length of time above zero."""
+"""A length of time above zero. A window of at most some centuries begins and ends in years that can be written."""
 
 ZoneText = Annotated[StrictStr, Field(max_length=64)]
 """An IANA time zone's name; that it is one is a rule of the object, which knows all of them."""

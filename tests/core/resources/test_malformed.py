@@ -41,7 +41,10 @@ AMOUNT = f'write money as a quoted decimal string such as "25.50", at most 99999
 ABOVE = f"an amount above zero: {AMOUNT}"
 PRICE = 'money, 0 or above and below 100000: write a quoted decimal string with at most 9 decimals, such as "1.25"'
 WEIGHT = 'a weight from 0 to 9999: write a quoted decimal string with at most 6 decimals, such as "0.1" or "4"'
-DURATION = "a duration above zero: write days, hours, minutes and seconds in this order, such as 30d, 36h or 1h30m"
+DURATION = (
+    "a duration above zero: "
+    "write days (at most 99999d), hours, minutes and seconds in this order, such as 30d, 36h or 1h30m"
+)
 TIME = 'a time: write RFC 3339 with an offset, such as "2026-12-01T00:00:00Z"'
 ANCHOR = "2026-01-01T00:00:00Z"
 ROLLOVER = {"period": EVERY_DAY}

@@ -8,7 +8,7 @@ from tests.ledger.behaviour.test_bookkeeping import ACCOUNT, LIMIT, account
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, policy, record
 from tollkeeper.amounts import Unit
 from tollkeeper.leases import Reason, Want
-from tollkeeper.limits import AccountId, Limit
+from tollkeeper.limits import AccountId, Limit, LimitRef
 from tollkeeper.usage import Charge
 from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger.storage import LedgerAt
@@ -128,4 +128,29 @@ def test_b7_an_account_whose_period_was_written_anew_from_the_same_start_ends_wi
     desk.policy = policy(weekly)
     refusal = desk.lease("g1", Want(name, 900, 900), now=monday + timedelta(days=2)).refused[0]
     assert (refusal.reason, refusal.resets) == (Reason.USED_UP, datetime(2026, 11, 30, tzinfo=UTC))
+    desk.store.close()
+
+
+PER_MINUTE = Limit(
+    LimitRef("TokenQuota", "team", "caps", "minute"),
+    frozenset({"team"}),
+    Unit.TOKENS,
+    Calendar.every(Every.MINUTE),
+    1000,
+)
+
+
+def test_a_quota_grants_what_is_free_in_an_ended_window_to_what_was_admitted_there_and_lets_nobody_wait_for_more(
+    ledger: LedgerAt,
+) -> None:
+    """B6. Nothing goes over into the next window, so nothing is there twice."""
+    desk, late = Desk(ledger, PER_MINUTE), NOW + timedelta(seconds=70)
+    ended, follows = account_of(PER_MINUTE), account_of(PER_MINUTE, late)
+    desk.lease("g1", Want(ended, 950, 950))
+    desk.lease("g1", Want(follows, 10, 10), now=late)
+    reply = desk.lease("g2", Want(ended, 100, 100), now=late)
+    assert [(one.reason, one.held_by_others) for one in reply.refused] == [(Reason.ENDED, False)]
+    desk.lease("g1", returns={ended: 500}, now=late)
+    assert [one.amount for one in desk.lease("g2", Want(ended, 100, 100), now=late).granted] == [100]
+    assert (desk.account(ended).held, desk.account(follows).held) == (550, 10)
     desk.store.close()

@@ -12,7 +12,7 @@ import click
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
-from tollkeeper_cli.ledgers import check_there
+from tollkeeper_cli.ledgers import check_spared, check_there
 from tollkeeper_cli.output import reader_may_leave, standard_output, whole_or_not_at_all
 from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_ledger.errors import ChainBroken, LedgerUnavailable
@@ -37,6 +37,8 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
     """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
     with told_in_one_line():
         ledger = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
+        if output is not None:
+            check_spared(output, ledger)
         with contextlib.ExitStack() as stack:
             lines = stack.enter_context(_lines_of(ledger))
             if output is None:

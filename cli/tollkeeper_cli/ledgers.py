@@ -1,9 +1,11 @@
-"""Whether there is a ledger where the settings say: a command that reads or corrects books never makes new ones."""
+"""Where there is a ledger: a command that reads or corrects books never makes new ones, nor writes over any."""
 
 import contextlib
 from pathlib import Path
 
 from tollkeeper.errors import InvalidValue
+from tollkeeper_cli.failure import WrongUsage
+from tollkeeper_ledger import files
 from tollkeeper_ledger.errors import NoLedger
 from tollkeeper_ledger.storage import LedgerAt, open_reader
 
@@ -22,3 +24,13 @@ def check_there(ledger: LedgerAt, otherwise: str = "") -> None:
             reader.metadata()
         except NoLedger as error:
             raise InvalidValue(f"{error}; name its database in storage.postgres of the settings{otherwise}") from error
+
+
+def check_spared(output: Path, ledger: LedgerAt) -> None:
+    """Raise `WrongUsage` for an output that is a file of this ledger, or of any SQLite database, by whatever name or link."""
+    if isinstance(ledger, Path) and files.of_the_ledger(output, ledger):
+        raise WrongUsage(f"{output}: it is a file of the ledger {ledger} that is to be read; name another file with -o")
+    if database := files.of_a_database(output):
+        raise WrongUsage(
+            f"{output}: it is a file of the SQLite database {database}, which would be lost; name another file with -o"
+        )

@@ -187,6 +187,48 @@ def test_an_export_through_a_link_leaves_the_link(data: Path) -> None:
     assert file.is_file()
 
 
+@pytest.mark.parametrize("name", ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db-journal", "ledger.db.lock"])
+@pytest.mark.parametrize("link", [None, os.symlink, os.link], ids=["itself", "symlink", "hard link"])
+def test_an_export_never_takes_the_place_of_the_ledger(
+    data: Path, name: str, link: Callable[[Path, Path], None] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (data / "ledger.db").read_bytes()
+    output = data / name
+    if link:
+        output.touch()
+        output = data / "out.jsonl"
+        link(data / name, output)
+    assert main(("export", "--data-dir", str(data), "-o", str(output))) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == (
+        f"Error: {output}: it is a file of the ledger {data}/ledger.db that is to be read; name another file with -o"
+    )
+    assert (data / "ledger.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "ledger.db-wal"])
+def test_an_export_takes_the_place_of_no_other_database(
+    data: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = data / "other"
+    booked(other, 1)
+    before = (other / "ledger.db").read_bytes()
+    assert main(("export", "--data-dir", str(data), "-o", str(other / name))) == 2
+    assert f"it is a file of the SQLite database {other}/ledger.db, which would be lost" in capsys.readouterr().err
+    assert (other / "ledger.db").read_bytes() == before
+    assert not (other / "ledger.db-wal").exists()
+
+
+def test_an_export_by_a_link_to_the_ledger_spares_the_file_behind_it(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linked = data / "linked"
+    linked.mkdir()
+    (linked / "ledger.db").symlink_to(data / "ledger.db")
+    assert main(("export", "--data-dir", str(linked), "-o", str(data / "ledger.db-wal"))) == 2
+    assert "it is a file of the ledger" in capsys.readouterr().err
+
+
 def test_an_export_of_nothing_names_the_ledger_that_is_missing(tmp_path: Path) -> None:
     said = failure(tollkeeper("export", "--data-dir", str(tmp_path)), 1)
     assert said == f"Error: {tmp_path}/ledger.db: there is no ledger; name its folder with --data-dir"

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -15,7 +14,7 @@ from tollkeeper_cli.failure import told_in_one_line
 from tollkeeper_cli.ledgers import check_spared, check_there
 from tollkeeper_cli.output import reader_may_leave, standard_output, whole_or_not_at_all
 from tollkeeper_cli.settings import StorageSettings, load
-from tollkeeper_ledger.errors import ChainBroken, LedgerUnavailable
+from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import export, verify
 from tollkeeper_ledger.storage import LedgerAt, open_reader
 
@@ -50,18 +49,10 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
 @contextlib.contextmanager
 def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
     """The chain of a ledger as lines. Raises `InvalidValue` where there is none, `LedgerUnavailable` where it cannot be read."""
-    try:
-        check_there(ledger)
-        # The chain holds one of the reader's connections until it ends, or is closed.
-        with contextlib.closing(open_reader(ledger)) as reader, contextlib.closing(reader.chain()) as chain:
-            yield export(chain)
-    except sqlite3.Error as error:
-        raise LedgerUnavailable(
-            f"ledger {ledger}: {error}; make it readable, or name another with --data-dir"
-        ) from error
-    except LedgerUnavailable as error:
-        other = "--data-dir" if isinstance(ledger, Path) else "storage.postgres of the settings"
-        raise LedgerUnavailable(f"{error}; is it the ledger of a `tollkeeper up`? {other} names another") from error
+    check_there(ledger)
+    # The chain holds one of the reader's connections until it ends, or is closed.
+    with contextlib.closing(open_reader(ledger)) as reader, contextlib.closing(reader.chain()) as chain:
+        yield export(chain)
 
 
 def _hash(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:

@@ -1,7 +1,14 @@
-"""The files that a ledger on SQLite is made of, by their names and by what they begin with. Pure but for reading them."""
+"""The files that a ledger on SQLite is made of: their names, what they begin with, and how they are opened to be read."""
 
 import os
+import sqlite3
 from pathlib import Path
+from urllib.parse import quote
+
+_DAMAGED = {
+    "file is not a database": "it is no ledger, nor any SQLite database; restore a good copy of it, or name another",
+    "database disk image is malformed": "it is damaged (database disk image is malformed); restore a good copy of it",
+}
 
 COMPANIONS = ("-wal", "-shm", "-journal", ".lock")
 """What is appended to a ledger's name: SQLite's files beside it, and the lock of the process that writes it."""
@@ -32,6 +39,27 @@ def is_database(path: Path) -> bool:
             return file.read(len(_DATABASE)) == _DATABASE
     except OSError:
         return False
+
+
+def read_connection(path: Path, wait_seconds: float = 5.0) -> sqlite3.Connection:
+    """A connection to a database that writes nothing into it; any thread may use it, one at a time."""
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro",
+        uri=True,
+        timeout=wait_seconds,
+        check_same_thread=False,
+        isolation_level=None,
+    )
+
+
+def what_is_wrong(error: sqlite3.Error) -> str:
+    """What SQLite says, in our words where the file itself cannot be what it should."""
+    return _DAMAGED.get(str(error), str(error))
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault, and not how it can be reached."""
+    return str(error) in _DAMAGED
 
 
 def _files(ledger: Path) -> tuple[Path, ...]:

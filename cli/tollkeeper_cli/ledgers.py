@@ -6,7 +6,7 @@ from pathlib import Path
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli.failure import WrongUsage
 from tollkeeper_ledger import files
-from tollkeeper_ledger.errors import LedgerUnavailable, NoLedger
+from tollkeeper_ledger.errors import LedgerUnavailable, LedgerUnreadable, NoLedger
 from tollkeeper_ledger.storage import LedgerAt, open_reader
 
 
@@ -24,6 +24,8 @@ def check_there(ledger: LedgerAt, otherwise: str = "") -> None:
             reader.metadata()
     except NoLedger as error:
         raise InvalidValue(f"{error}; name {place}{otherwise}") from error
+    except LedgerUnreadable:
+        raise
     except LedgerUnavailable as error:
         other = "--data-dir" if on_sqlite else "storage.postgres of the settings"
         raise LedgerUnavailable(f"{error}; is it the ledger of a `tollkeeper up`? {other} names another") from error

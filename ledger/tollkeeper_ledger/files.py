@@ -5,6 +5,8 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from tollkeeper_ledger.errors import LedgerUnreadable
+
 _DAMAGED = {
     "file is not a database": "it is no ledger, nor any SQLite database; restore a good copy of it, or name another",
     "database disk image is malformed": "it is damaged (database disk image is malformed); restore a good copy of it",
@@ -42,24 +44,46 @@ def is_database(path: Path) -> bool:
 
 
 def read_connection(path: Path, wait_seconds: float = 5.0) -> sqlite3.Connection:
-    """A connection to a database that writes nothing into it; any thread may use it, one at a time."""
-    return sqlite3.connect(
-        f"file:{quote(str(path))}?mode=ro",
+    """A connection that writes nothing into a database; any thread may use it, one at a time.
+
+    It leaves no file that was not there before, and reads where nothing can be written, as long as all lies in the one file.
+    Raises `LedgerUnreadable` where it does not.
+    """
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?{_how(Path(os.path.realpath(path)))}",
         uri=True,
         timeout=wait_seconds,
         check_same_thread=False,
         isolation_level=None,
     )
+    connection.execute("PRAGMA query_only = 1")
+    return connection
 
 
-def what_is_wrong(error: sqlite3.Error) -> str:
-    """What SQLite says, in our words where the file itself cannot be what it should."""
-    return _DAMAGED.get(str(error), str(error))
+def _how(database: Path) -> str:
+    """How to open it: https://www.sqlite.org/wal.html, section 5.
+
+    Who may only read cannot take away the files that reading makes, so where none is there it is opened as by a writer: SQLite
+    itself then takes them away as the last one leaves. Where there is one, what stands in it stays there. Where none can be
+    made, the file is read as one that nobody writes: whoever does has a log beside it.
+    """
+    log, index = (database.with_name(database.name + end) for end in ("-wal", "-shm"))
+    if os.access(database.parent, os.W_OK):
+        return "mode=ro" if log.exists() else "mode=rw"
+    if index.exists() and log.exists():
+        return "mode=ro"
+    if log.exists() and log.stat().st_size:
+        raise LedgerUnreadable(
+            f"ledger {database}: what was booked last lies in {log.name} beside it, which cannot be read where nothing can be "
+            f"written: copy {database.name} and {log.name} into a folder of yours, and name that one"
+        )
+    return "mode=ro&immutable=1"
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault, and not how it can be reached."""
-    return str(error) in _DAMAGED
+def unreadable(path: Path, error: sqlite3.Error) -> LedgerUnreadable | None:
+    """What is wrong where a file itself is at fault, and not how it can be reached; else None."""
+    wrong = _DAMAGED.get(str(error))
+    return LedgerUnreadable(f"ledger {path}: {wrong}") if wrong else None
 
 
 def _files(ledger: Path) -> tuple[Path, ...]:

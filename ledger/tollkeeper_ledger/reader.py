@@ -12,7 +12,7 @@ from typing import Any
 
 from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.errors import LedgerUnavailable, NoLedger
-from tollkeeper_ledger.files import read_connection, what_is_wrong
+from tollkeeper_ledger.files import read_connection, unreadable
 from tollkeeper_ledger.questions import Questions
 from tollkeeper_ledger.rows import to_time
 from tollkeeper_ledger.schema import holds_ledger
@@ -50,8 +50,11 @@ class SqliteReader(Questions):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pool: queue.Queue[sqlite3.Connection] = queue.Queue()
-        for _ in range(CONNECTIONS):
-            self._pool.put(read_connection(path, WAIT_SECONDS))
+        try:
+            for _ in range(CONNECTIONS):
+                self._pool.put(read_connection(path, WAIT_SECONDS))
+        except sqlite3.Error as error:
+            raise unreadable(path, error) or LedgerUnavailable(f"ledger {path}: {error}") from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -68,7 +71,7 @@ class SqliteReader(Questions):
             connection.execute("BEGIN")
             yield SqliteAsking(connection)
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"ledger {self._path}: {what_is_wrong(error)}") from error
+            raise unreadable(self._path, error) or LedgerUnavailable(f"ledger {self._path}: {error}") from error
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -23,7 +23,7 @@ from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.booked import LatelyBooked
 from tollkeeper_ledger.chain import GENESIS
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
-from tollkeeper_ledger.files import is_damage, what_is_wrong
+from tollkeeper_ledger.files import unreadable
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.numbering import RowNumbers
 from tollkeeper_ledger.packed import LATEST, latest
@@ -301,9 +301,9 @@ class SqliteStore:
 
 
 def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
+    if damaged := unreadable(path, error):
+        return damaged
     text = str(error)
-    if is_damage(error):
-        return LedgerUnavailable(f"ledger {path}: {what_is_wrong(error)}")
     remedy = {
         "database or disk is full": "free some space; nothing of this was booked",
         "database is locked": "another program holds the file; end it",

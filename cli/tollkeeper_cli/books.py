@@ -94,4 +94,9 @@ def verify_command(file: Path, through: str | None) -> None:
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.readline(LONGEST_LINE), b"")
+    """The lines, each with its end. Raises `ChainBroken` after a last one that has none."""
+    line, number = b"\n", 0
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):  # noqa: B007 - read behind it
+        yield line
+    if not line.endswith(b"\n"):
+        raise ChainBroken(f"line {number}: its line end is missing; the export was cut off")

@@ -1,7 +1,9 @@
 """The program's commands as processes: what they print, where, and how they end."""
 
 import contextlib
+import gzip
 import os
+import re
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -9,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from tests.e2e.programs import PROGRAM
 from tests.ledger.builders import Desk, account_of, budget, record
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
 from tollkeeper_cli.__main__ import main
-from tollkeeper_ledger.errors import NoLedger
+from tollkeeper_ledger.errors import ChainBroken, NoLedger
+from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.sqlite import SqliteStore
 
 LIMIT = budget()
@@ -40,6 +45,15 @@ def failure(ended: subprocess.CompletedProcess[str], code: int) -> str:
 def data(tmp_path: Path) -> Path:
     """A data folder whose ledger holds a few usages."""
     return booked(tmp_path, 3)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The lines of a small ledger."""
+    desk = Desk(booked(tmp_path_factory.mktemp("exported"), 2) / "ledger.db", LIMIT)
+    lines = desk.export()
+    desk.store.close()
+    return lines
 
 
 def booked(folder: Path, usages: int) -> Path:
@@ -100,6 +114,37 @@ def swapped(whole: bytes) -> bytes:
         (without_line(1), "line 1: transaction 2 stands where 1 belongs"),
         (without_line(3), "line 3: transaction 4 stands where 3 belongs; one was removed or moved"),
         (swapped, "line 2: transaction 3 stands where 2 belongs; one was removed or moved"),
+        (
+            lambda whole: whole.replace(b'"amount":10,', b'"amount":-60000000000,"amount":10,', 1),
+            "line 2: transaction 2 was written anew; a name stands in it twice, or spaces, order or line ends are not",
+        ),
+        (lambda whole: whole.replace(b'"amount":10,', b'"amount": 10,', 1), "line 2: transaction 2 was written anew"),
+        (lambda whole: whole.replace(b"\n", b"\r\n"), "line 1: transaction 1 was written anew"),
+        (lambda whole: b" " + whole, "line 1: transaction 1 was written anew"),
+        (lambda whole: whole.replace(b'"prev":"0', b'"prev":"\\u0030', 1), "line 1: transaction 1 was written anew"),
+        (lambda whole: whole[:-1], "line 4: its line end is missing; the export was cut off"),
+        (gzip.compress, "line 1: the file is compressed (gzip); unpack it and verify what comes out"),
+        (
+            lambda whole: whole.decode().encode("utf-16"),
+            "line 1: the file is UTF-16, as Windows PowerShell's > writes; an",
+        ),
+        (lambda whole: b"\xef\xbb\xbf" + whole, "line 1: the file is text that an editor put a mark in front of; an"),
+        (
+            lambda whole: whole.replace(b'"seq":2', b'"seq":"2"'),
+            "line 2: it is not an exported transaction (its seq is no whole number); the export is damaged",
+        ),
+        (
+            lambda whole: re.sub(rb',"hash":"[0-9a-f]*"', b"", whole),
+            "line 1: it is not an exported transaction (it has no hash); the export is damaged",
+        ),
+        (
+            lambda whole: re.sub(rb'"entries":\[[^]]*\]', b'"entries":null', whole),
+            "line 1: it is not an exported transaction (its entries are no list); the export is damaged",
+        ),
+        (
+            lambda _: b"{",
+            "line 1: it is not an exported transaction (it is no JSON from character 2 on: unexpected end",
+        ),
     ],
     ids=[
         "empty",
@@ -111,6 +156,19 @@ def swapped(whole: bytes) -> bytes:
         "without its first line",
         "without a line",
         "two lines swapped",
+        "with an amount twice",
+        "with a space",
+        "with another line end",
+        "with a space in front",
+        "with a letter written otherwise",
+        "without its last line end",
+        "compressed",
+        "in UTF-16",
+        "with a mark",
+        "with a text for a number",
+        "without a hash",
+        "without entries",
+        "that is no JSON",
     ],
 )
 def test_a_file_that_is_no_whole_export_is_a_violation_that_names_the_line(
@@ -121,6 +179,17 @@ def test_a_file_that_is_no_whole_export_is_a_violation_that_names_the_line(
     file.write_bytes(spoil(b"".join(desk.export())))
     desk.store.close()
     assert failure(tollkeeper("verify", str(file)), 3).startswith(f"Error: {file}: {says}")
+
+
+@given(st.data())
+def test_whatever_byte_of_an_export_is_changed_its_line_is_named(exported: list[bytes], data: st.DataObject) -> None:
+    number = data.draw(st.integers(0, len(exported) - 1))
+    line = exported[number]
+    at, byte = data.draw(st.integers(0, len(line) - 2)), data.draw(st.integers(0, 255))
+    assume(line[at] != byte)
+    changed = line[:at] + bytes([byte]) + line[at + 1 :]
+    with pytest.raises(ChainBroken, match=rf"^line {number + 1}: "):
+        verify([*exported[:number], changed, *exported[number + 1 :]])
 
 
 @pytest.mark.parametrize(("name", "why"), [("missing", "No such file or directory"), (".", "Is a directory")])

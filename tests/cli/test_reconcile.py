@@ -233,6 +233,33 @@ def test_a_file_that_cannot_be_is_named_by_row_and_column(
     assert spent(data) == (6 * DOLLAR, 6 * DOLLAR)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            '[{"id":"id-0","model":"gpt-5","cost":"1","cost":"2"}]',
+            "row 1: 'cost' stands there twice: leave one of them",
+        ),
+        (
+            '[{"id":"id-0","model":"gpt-5","cost":"1","input":1' + 23 * "0" + "}]",
+            "input is too large a count of tokens: the",
+        ),
+        ('[{"id":"id-0","model":"gpt-5","cost":"1","input":"' + 5000 * "9" + '"}]', f"largest is {2**63 - 1}"),
+        ('[{"id":"id-0","model":"gpt-5","cost":"1","input":1' + 5000 * "0" + "}]", "it is not JSON: "),
+        ("[" * 900 + "]" * 900, "it is not a JSON list of objects"),
+        ('{"id":"id-0"}', "it is not a JSON list of objects"),
+        ("[NaN]", "it is not JSON"),
+    ],
+)
+def test_a_list_that_cannot_be_is_named_by_row_and_column(
+    data: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
+) -> None:
+    assert run(data, text, "--book", name="usage.json") == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert says in told
+    assert spent(data) == (6 * DOLLAR, 6 * DOLLAR)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-be"])
 def test_a_table_as_spreadsheets_save_it_is_read(data: Path, encoding: str) -> None:
     mark = "\ufeff" if encoding == "utf-16-be" else ""

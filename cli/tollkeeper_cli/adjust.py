@@ -100,5 +100,5 @@ def told(answer: Mapping[str, Any]) -> None:
     """What was booked, a line for each account."""
     for line in answer["accounts"]:
         what = "{account}: {amount} {unit}; spent {spent}, balance {balance}".format(**line)
-        click.echo(what)
+        click.echo(f"{what}; this account is new" if line.get("new") else what)
     click.echo(f"transaction {answer['transaction']}", err=True)

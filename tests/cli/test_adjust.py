@@ -206,6 +206,65 @@ async def test_a_running_process_tells_wrong_usage_apart_too(data: Path) -> None
     assert "TokenBudget team/monthly counts USD" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("", "--key '' is not a name: write at most 256 printable characters"),
+        ("b" * 7000, "--key 'bbbbbbbbbbbbbbbbbbbb'… (7000 characters) is not a name"),
+        ("b\n", r"--key 'b\n' is not a name"),
+        ("b\x07", r"--key 'b\x07' is not a name"),
+        ("b\udcff", r"--key: 'b\udcff' has bytes that are no text in UTF-8: write it in UTF-8"),
+        ("\U0001f600" * 256, "--key is too long: percent-encoded, its account has"),
+    ],
+    ids=["empty", "long", "of two lines", "with a bell", "undecodable", "long when it is encoded"],
+)
+async def test_a_key_that_no_request_can_count_under_opens_no_account(data: Path, key: str, says: str) -> None:
+    what = ("adjust", "team/users", "--key", key, "--amount=-100", "--reason", "x", "--data-dir", data)
+    async with running(data) as authority:
+        before = authority.reader.metadata()["transactions"]
+        done = await beside(*what)
+        assert authority.reader.metadata()["transactions"] == before
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("team/monthly", "--amount", "1", "--reason", "b\udcff"), "--reason"),
+        (("team/monthly", "--amount", "1", "--reason", "x", "--reference", "b\udcff"), "--reference"),
+        (("team/monthly", "--amount", "b\udcff", "--reason", "x"), "--amount"),
+        (("team/monthly", "--amount", "1", "--reason", "x", "--limit", "b\udcff"), "--limit"),
+        (("team/b\udcff", "--amount", "1", "--reason", "x"), "name"),
+    ],
+)
+def test_bytes_that_are_no_text_are_wrong_usage(
+    data: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], option: str
+) -> None:
+    assert main(["adjust", *arguments, "--data-dir", str(data)]) == 2
+    assert rf"{option}: 'b\udcff' has bytes that are no text" in capsys.readouterr().err
+    assert spent(data) == 6 * 10**8
+
+
+async def test_an_account_that_an_adjustment_opens_is_told(data: Path) -> None:
+    what = ("adjust", "team/users", "--key", "bob", "--amount=-100", "--reason", "x", "--data-dir", data)
+    bobs = PER_USER.account_at(("bob",), NOW)[0].text
+    async with running(data):
+        first, second = await beside(*what), await beside(*what)
+    assert first.stdout == f"{bobs}: -100 Tokens; spent 100, balance 4900; this account is new\n", first.stderr
+    assert second.stdout == f"{bobs}: -100 Tokens; spent 200, balance 4800\n", second.stderr
+
+
+def test_an_account_of_a_name_that_is_none_is_corrected_where_there_is_one(data: Path) -> None:
+    desk = Desk(data / "ledger.db", LIMIT, PER_USER)
+    odd = PER_USER.account_at(("zero\u200bwidth",), NOW)[0].text
+    desk.charge(record("g1", Charge(odd, 110, 0), request="r2", admitted_at=NOW, finished_at=NOW), now=NOW)
+    desk.store.close()
+    told = ("--key", "zero\u200bwidth", "--amount", "100", "--reason", "test run", "--data-dir", data)
+    done = tollkeeper("adjust", "team/users", *told)
+    assert (done.returncode, spent(data, odd)) == (0, 10), done.stderr
+
+
 @pytest.mark.parametrize(("amount", "says"), [("2M", "is in USD; write dollars"), ("-1", "gives back more than 0")])
 def test_a_part_that_cannot_be_refunded_is_wrong_usage(
     data: Path, capsys: pytest.CaptureFixture[str], amount: str, says: str

@@ -14,6 +14,7 @@ from tollkeeper.restated import day_of
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import Failed, Violation, told_in_one_line
 from tollkeeper_cli.operations import carried_out
+from tollkeeper_cli.output import reader_may_leave
 from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_cli.what_if import columns, lines_of
 from tollkeeper_ledger.history import read_history
@@ -41,8 +42,9 @@ def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Pat
         rows = _rows(file)
         with lines_of(None, config, data_dir, by_export=False) as lines:
             found = compare(read_history(lines), rows)
-        for line in columns(list(_table(found))):
-            click.echo(line)
+        with reader_may_leave("make room, or write somewhere else; nothing was booked"):
+            for line in columns(list(_table(found))):
+                click.echo(line)
         for line in _besides(found):
             click.echo(line, err=True)
         storage = load(config).storage if data_dir is None else StorageSettings(directory=data_dir)

@@ -1,7 +1,10 @@
 """`tollkeeper adjust` and `refund`, beside a process that owns the ledger and alone."""
 
 import asyncio
+import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -197,6 +200,44 @@ def test_no_grant_is_advised_for_a_quota(tmp_path: Path, capsys: pytest.CaptureF
     assert (
         "100 Tokens was spent and 101 cannot be given back; a quota takes no grants: raise its limit's amount" in told
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize(
+    ("command", "booked"),
+    [
+        (("adjust", "team/monthly", "--amount", "0.1", "--reason", "x"), True),
+        (("refund", "r1", "--reason", "x"), True),
+        (("reconcile", "usage.csv", "--book"), False),
+    ],
+    ids=lambda part: part[0] if isinstance(part, tuple) else "",
+)
+def test_where_an_answer_cannot_be_written_it_is_told_whether_it_was_booked(
+    data: Path, command: tuple[str, ...], booked: bool
+) -> None:
+    (data / "usage.csv").write_text("id,model,cost\nchatcmpl-1,gpt-5,0.5\n")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tollkeeper_cli", *command, "--data-dir", str(data)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60, cwd=data,
+        )  # fmt: skip
+    says = "is booked all the same: do not repeat the command" if booked else "; nothing was booked"
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("Error: standard output: No space left on device; ")
+    assert done.stderr.endswith(f"{says}\n")
+    assert (spent(data) != 6 * 10**8) is booked
+
+
+def test_an_adjustment_whose_reader_has_had_enough_ends_well(data: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "tollkeeper_cli", "refund", "r1", "--reason", "x", "--data-dir", str(data)],
+            stdout=pipe, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr[:12]) == (0, "transaction ")
+    assert spent(data) == 0
 
 
 async def test_a_running_process_tells_wrong_usage_apart_too(data: Path) -> None:

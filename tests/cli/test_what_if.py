@@ -78,6 +78,7 @@ def test_a_damaged_export_is_named_and_is_a_violation(data: Path, capsys: pytest
     ("text", "says"),
     [
         (POLICIES.format(allocation="-1"), "TokenBudget team/monthly spec.allocation"),
+        (POLICIES.format(allocation="-1"), "correct it; nothing was replayed"),
         (POLICIES.replace("kind: Tenant", "kind: Nothing").format(allocation="1"), "Nothing team"),
         ("a: [", "it is not YAML"),
         ("- 1", "a document in it is not an object"),

@@ -11,6 +11,7 @@ from tollkeeper.amounts import Unit
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
 from tollkeeper_cli.operations import carried_out
+from tollkeeper_cli.output import reader_may_leave
 from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_cli.times import time_of
 
@@ -97,8 +98,10 @@ def _carry_out(config: Path | None, data_dir: Path | None, asked: Mapping[str, A
 
 
 def told(answer: Mapping[str, Any]) -> None:
-    """What was booked, a line for each account."""
-    for line in answer["accounts"]:
-        what = "{account}: {amount} {unit}; spent {spent}, balance {balance}".format(**line)
-        click.echo(what)
-    click.echo(f"transaction {answer['transaction']}", err=True)
+    """What was booked, a line for each account. Raises `Failed` that says so where standard output takes no more."""
+    transaction = f"transaction {answer['transaction']}"
+    with reader_may_leave(f"{transaction} is booked all the same: do not repeat the command"):
+        for line in answer["accounts"]:
+            what = "{account}: {amount} {unit}; spent {spent}, balance {balance}".format(**line)
+            click.echo(f"{what}; this account is new" if line.get("new") else what)
+    click.echo(transaction, err=True)

@@ -4,17 +4,28 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from tollkeeper.amounts import LARGEST, TooLarge, Unit, parse_amount
 from tollkeeper.errors import InvalidValue, shown
 from tollkeeper.limits import LimitRef
+from tollkeeper.usage import LONGEST_NAME, is_name
 from tollkeeper_cli.control import WrongRequest
 from tollkeeper_ledger.corrections import LONGEST_REASON
 
-Text = Annotated[str, Field(min_length=1, max_length=500)]
-Reason = Annotated[str, Field(pattern=r"\S", max_length=LONGEST_REASON)]
+
+def _encodable(text: object) -> object:
+    """The text itself. Raises `ValueError` where bytes that are no text stand in it: neither socket nor ledger takes them."""
+    if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{text!r} has bytes that are no text in UTF-8: write it in UTF-8")
+    return text
+
+
+_ENCODABLE = BeforeValidator(_encodable)
+Given = Annotated[str, _ENCODABLE]
+Text = Annotated[str, Field(min_length=1, max_length=500), _ENCODABLE]
+Reason = Annotated[str, Field(pattern=r"\S", max_length=LONGEST_REASON), _ENCODABLE]
 Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST, strict=True)]
 
 _ANY_AMOUNT = "write dollars such as 25.00, or a whole number of tokens or requests such as 2M"
@@ -28,6 +39,8 @@ _EMPTY = {
     "reference": "is empty: name what the correction goes back to, such as a ticket, or leave the option out",
 }
 
+_OPTIONS = {*_EMPTY, "key", "limit"}
+
 
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,8 +52,8 @@ class Adjust(_Asked):
     do: Literal["adjust"] = "adjust"
     namespace: Text
     name: Text
-    limit: str = ""
-    key: tuple[str, ...] = ()
+    limit: Given = ""
+    key: tuple[Given, ...] = ()
     at: datetime | None = None
     unit: Unit | None = None
     amount: Text
@@ -56,6 +69,13 @@ class Adjust(_Asked):
     def amount_in(self, unit: Unit) -> int:
         """The amount in the unit that the limit counts. Raises `WrongRequest` with that unit and how to write it."""
         return _amount(self.amount, unit, f"{self.ref} counts {unit}")
+
+    def check_names(self) -> None:
+        """Raise `WrongRequest` for a key that no request can count under, since the gateway refuses it."""
+        for value in self.key:
+            if not is_name(value):
+                shown = repr(value) if len(value) <= LONGEST_NAME else f"{value[:20]!r}… ({len(value)} characters)"
+                raise WrongRequest(f"--key {shown} is not a name: write at most {LONGEST_NAME} printable characters")
 
     def check(self) -> None:
         """Raise `WrongRequest` for an amount that is none in whatever unit, or that changes nothing."""
@@ -125,7 +145,7 @@ def read_asked(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 def _wrong(error: ErrorDetails) -> str:
     """One fault, under the name of the command's option where there is one."""
     field = ".".join(map(str, error["loc"][1:])) or "do"
-    option = f"--{field}" if field in _EMPTY else field
+    option = f"--{error['loc'][1]}" if error["loc"][1:2] and error["loc"][1] in _OPTIONS else field
     match error["type"]:
         case "string_too_short" | "string_pattern_mismatch":
             return f"{option} {_EMPTY.get(field, 'is empty: name it')}"
@@ -133,7 +153,7 @@ def _wrong(error: ErrorDetails) -> str:
             most = error.get("ctx", {}).get("max_length")
             return f"{option} has {len(error['input'])} characters: shorten it to {most}"
         case _:
-            return f"{option}: {error['msg']}"
+            return f"{option}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _amount(text: str, unit: Unit, counted: str) -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -12,10 +11,10 @@ import click
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
-from tollkeeper_cli.ledgers import check_there
+from tollkeeper_cli.ledgers import check_spared, check_there
 from tollkeeper_cli.output import reader_may_leave, standard_output, whole_or_not_at_all
 from tollkeeper_cli.settings import StorageSettings, load
-from tollkeeper_ledger.errors import ChainBroken, LedgerUnavailable
+from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import export, verify
 from tollkeeper_ledger.storage import LedgerAt, open_reader
 
@@ -37,6 +36,8 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
     """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
     with told_in_one_line():
         ledger = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
+        if output is not None:
+            check_spared(output, ledger)
         with contextlib.ExitStack() as stack:
             lines = stack.enter_context(_lines_of(ledger))
             if output is None:
@@ -48,18 +49,10 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
 @contextlib.contextmanager
 def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
     """The chain of a ledger as lines. Raises `InvalidValue` where there is none, `LedgerUnavailable` where it cannot be read."""
-    try:
-        check_there(ledger)
-        # The chain holds one of the reader's connections until it ends, or is closed.
-        with contextlib.closing(open_reader(ledger)) as reader, contextlib.closing(reader.chain()) as chain:
-            yield export(chain)
-    except sqlite3.Error as error:
-        raise LedgerUnavailable(
-            f"ledger {ledger}: {error}; make it readable, or name another with --data-dir"
-        ) from error
-    except LedgerUnavailable as error:
-        other = "--data-dir" if isinstance(ledger, Path) else "storage.postgres of the settings"
-        raise LedgerUnavailable(f"{error}; is it the ledger of a `tollkeeper up`? {other} names another") from error
+    check_there(ledger)
+    # The chain holds one of the reader's connections until it ends, or is closed.
+    with contextlib.closing(open_reader(ledger)) as reader, contextlib.closing(reader.chain()) as chain:
+        yield export(chain)
 
 
 def _hash(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
@@ -101,4 +94,9 @@ def verify_command(file: Path, through: str | None) -> None:
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.readline(LONGEST_LINE), b"")
+    """The lines, each with its end. Raises `ChainBroken` after a last one that has none."""
+    line, number = b"\n", 0
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):  # noqa: B007 - read behind it
+        yield line
+    if not line.endswith(b"\n"):
+        raise ChainBroken(f"line {number}: its line end is missing; the export was cut off")

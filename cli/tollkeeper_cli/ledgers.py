@@ -1,10 +1,12 @@
-"""Whether there is a ledger where the settings say: a command that reads or corrects books never makes new ones."""
+"""Where there is a ledger: a command that reads or corrects books never makes new ones, nor writes over any."""
 
 import contextlib
 from pathlib import Path
 
 from tollkeeper.errors import InvalidValue
-from tollkeeper_ledger.errors import NoLedger
+from tollkeeper_cli.failure import WrongUsage
+from tollkeeper_ledger import files
+from tollkeeper_ledger.errors import LedgerUnavailable, LedgerUnreadable, NoLedger
 from tollkeeper_ledger.storage import LedgerAt, open_reader
 
 
@@ -13,12 +15,27 @@ def check_there(ledger: LedgerAt, otherwise: str = "") -> None:
 
     Raises `LedgerUnavailable` for a database that does not answer.
     """
-    if isinstance(ledger, Path):
-        if not ledger.is_file():
-            raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir{otherwise}")
-        return
-    with contextlib.closing(open_reader(ledger)) as reader:
-        try:
+    on_sqlite = isinstance(ledger, Path)
+    if isinstance(ledger, Path) and not ledger.is_file():
+        raise InvalidValue(f"{ledger}: there is no ledger; name its folder with --data-dir{otherwise}")
+    place = "its folder with --data-dir" if on_sqlite else "its database in storage.postgres of the settings"
+    try:
+        with contextlib.closing(open_reader(ledger)) as reader:
             reader.metadata()
-        except NoLedger as error:
-            raise InvalidValue(f"{error}; name its database in storage.postgres of the settings{otherwise}") from error
+    except NoLedger as error:
+        raise InvalidValue(f"{error}; name {place}{otherwise}") from error
+    except LedgerUnreadable:
+        raise
+    except LedgerUnavailable as error:
+        other = "--data-dir" if on_sqlite else "storage.postgres of the settings"
+        raise LedgerUnavailable(f"{error}; is it the ledger of a `tollkeeper up`? {other} names another") from error
+
+
+def check_spared(output: Path, ledger: LedgerAt) -> None:
+    """Raise `WrongUsage` for an output that is a file of this ledger, or of any SQLite database, by whatever name or link."""
+    if isinstance(ledger, Path) and files.of_the_ledger(output, ledger):
+        raise WrongUsage(f"{output}: it is a file of the ledger {ledger} that is to be read; name another file with -o")
+    if database := files.of_a_database(output):
+        raise WrongUsage(
+            f"{output}: it is a file of the SQLite database {database}, which would be lost; name another file with -o"
+        )

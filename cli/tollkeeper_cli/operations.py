@@ -12,7 +12,7 @@ from typing import Any
 from tollkeeper.accounts import Account
 from tollkeeper.amounts import format_amount
 from tollkeeper.errors import InvalidValue
-from tollkeeper.limits import AccountId
+from tollkeeper.limits import LONGEST_ACCOUNT, AccountId
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_cli import control
@@ -44,20 +44,33 @@ async def _adjust(authority: LedgerAuthority, asked: Adjust) -> Mapping[str, Any
     """What is read comes first, on a thread that may wait: the loop serves others, and a step reads its `Work` alone."""
     known, vanished = await authority.ask(partial(_read_before, asked=asked))
 
-    def step(work: Work, policy: PolicySet, now: datetime) -> Corrected:
-        account = _chosen(known, asked, asked.at or now)
+    def step(work: Work, policy: PolicySet, now: datetime) -> Mapping[str, Any]:
+        account, is_new = _chosen(known, asked, asked.at or now), False
         limit = policy.limit(asked.ref)
+        if account is None:
+            asked.check_names()
         if account is None and limit is not None and _fits(asked, limit.each_tenant + len(limit.per)):
+            is_new = _may_be_opened(work, limit.account_at(asked.key, now)[0].text)
             account = opening.open_account(work, limit, asked.key, now).id
         if account is None:
             raise InvalidValue(_missing(asked, known))
         change = Change(account, asked.amount_in(AccountId.parse(account).unit))
         if asked.unreconciled:
             holders = vanished.get(account, ())
-            return corrections.release(work, policy, change, holders=holders, reason=asked.reason, now=now)
-        return corrections.adjust(work, policy, change, reason=asked.reason, reference=asked.reference, now=now)
+            return _told(corrections.release(work, policy, change, holders=holders, reason=asked.reason, now=now))
+        adjusted = corrections.adjust(work, policy, change, reason=asked.reason, reference=asked.reference, now=now)
+        return _told(adjusted, new=account if is_new else None)
 
-    return _told(await authority.correct(step))
+    return await authority.correct(step)
+
+
+def _may_be_opened(work: Work, account: str) -> bool:
+    """Whether an account is new. Raises `WrongRequest` for one whose name is too long."""
+    if len(account) > LONGEST_ACCOUNT:
+        raise WrongRequest(
+            f"--key is too long: percent-encoded, its account has {len(account)} characters and may have {LONGEST_ACCOUNT}"
+        )
+    return work.account(account) is None
 
 
 def _read_before(reader: LedgerStoreReader, asked: Adjust) -> tuple[Sequence[Account], Mapping[str, Collection[str]]]:
@@ -112,12 +125,14 @@ def _correct(work: Work, policy: PolicySet, now: datetime, *, asked: Correct) ->
     return _told(corrections.correct(work, policy, correction, now))
 
 
-def _told(corrected: Corrected) -> Mapping[str, Any]:
-    lines = []
+def _told(corrected: Corrected, new: str | None = None) -> Mapping[str, Any]:
+    """What was booked, an entry for each account; `new` is the one that was opened for it."""
+    lines: list[dict[str, Any]] = []
     for account, amount, spent, balance in corrected.lines:
         unit = AccountId.parse(account).unit
         shown = {"amount": amount, "spent": spent, "balance": balance}
-        lines.append({"account": account, "unit": unit.value} | {n: format_amount(v, unit) for n, v in shown.items()})
+        amounts = {name: format_amount(value, unit) for name, value in shown.items()}
+        lines.append({"account": account, "unit": unit.value, "new": account == new} | amounts)
     return {"transaction": corrected.transaction, "accounts": lines}
 
 

@@ -20,7 +20,7 @@ def standard_output() -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def reader_may_leave() -> Iterator[None]:
+def reader_may_leave(remedy: str = "make room, or write somewhere else") -> Iterator[None]:
     """Told as one line where standard output takes no more, and not at all where its reader has had enough (`| head`)."""
     try:
         yield
@@ -30,7 +30,7 @@ def reader_may_leave() -> Iterator[None]:
         _discard_the_rest()
     except OSError as error:
         _discard_the_rest()
-        raise Failed(f"standard output: {error.strerror}; make room, or write somewhere else") from error
+        raise Failed(f"standard output: {error.strerror}; {remedy}") from error
 
 
 def _discard_the_rest() -> None:

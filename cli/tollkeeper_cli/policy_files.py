@@ -1,6 +1,7 @@
 """Resources out of files: the policy that a folder of YAML states, without a cluster."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.prices import PriceList
 from tollkeeper.pricing import book_prices
 from tollkeeper.problems import Problem
-from tollkeeper.references import read
+from tollkeeper.references import Resources, read
 from tollkeeper.tenants import Namespace
 from tollkeeper_cli.yaml_files import documents_in
 
@@ -27,7 +28,7 @@ def policies_in(folder: Path) -> Compiled:
     ours = [raw for raw in objects if str(raw.get("apiVersion", "")).startswith(_GROUP)]
     if not ours:
         raise InvalidValue(f"{folder}: there is no resource of Tollkeeper in its .yaml, .yml and .json files")
-    resources, unreadable = read(ours)
+    resources, unreadable = _read(ours)
     compiled = compile_policy(resources, _namespaces(objects), (), PriceList(), 1)
     _refuse(str(folder), (*unreadable, *(problem for problem in compiled.problems if problem.refuses)))
     return compiled
@@ -35,12 +36,18 @@ def policies_in(folder: Path) -> Compiled:
 
 def prices_in(file: Path) -> PriceList:
     """The bundled list under the PriceBooks of a file. Raises `InvalidValue`."""
-    resources, unreadable = read(_objects(file))
+    resources, unreadable = _read(_objects(file))
     if not resources.price_books and not unreadable:
         raise InvalidValue(f"{file}: there is no PriceBook in it")
     prices, problems = book_prices(resources.price_books, PriceList.bundled())
     _refuse(str(file), (*unreadable, *problems))
     return prices
+
+
+def _read(objects: Iterable[Mapping[str, Any]]) -> tuple[Resources, tuple[Problem, ...]]:
+    """`references.read`, whose faults are those of files: one keeps all the others from being used."""
+    resources, unreadable = read(objects)
+    return resources, tuple(replace(problem, remedy="correct it; nothing was replayed") for problem in unreadable)
 
 
 def _objects(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -10,9 +10,11 @@ from tollkeeper.amounts import format_money
 from tollkeeper.errors import InvalidValue
 from tollkeeper.providerfile import COLUMNS, ProviderRow, read_rows
 from tollkeeper.reconciliation import Differences, Fix, compare
+from tollkeeper.restated import day_of
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import Failed, Violation, told_in_one_line
 from tollkeeper_cli.operations import carried_out
+from tollkeeper_cli.output import reader_may_leave
 from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_cli.what_if import columns, lines_of
 from tollkeeper_ledger.history import read_history
@@ -32,28 +34,26 @@ def reconcile_command(file: Path, book: bool, config: Path | None, data_dir: Pat
     Rows with an id are joined to the request whose answer had it, the others to the sum of their day (UTC) and model.
     What the file does not name is told, not compared.
 
-    Exit code 3 when both differ. With --book the differences become corrections, and only what no request of ours stands for
-    makes it 3; the same file again books nothing.
+    Exit code 3 when both differ. With --book the differences become corrections, and only what stays open makes it 3: rows
+    that no request of ours stands for, or whose date or model is not that of their id's; the same file again books nothing.
     Works while `tollkeeper up` runs.
     """
     with told_in_one_line():
         rows = _rows(file)
         with lines_of(None, config, data_dir, by_export=False) as lines:
             found = compare(read_history(lines), rows)
-        for line in columns(list(_table(found))):
-            click.echo(line)
+        with reader_may_leave("make room, or write somewhere else; nothing was booked"):
+            for line in columns(list(_table(found))):
+                click.echo(line)
         for line in _besides(found):
             click.echo(line, err=True)
         storage = load(config).storage if data_dir is None else StorageSettings(directory=data_dir)
-        if book:
-            if asyncio.run(_book(found.fixes, storage)):
-                raise Failed("some corrections were not booked; the lines above say why")
-            if found.unknown:
-                raise Violation(
-                    "the books differ by what stays open: no request of ours stands for it, see the lines above"
-                )
-        elif found.differs:
+        if found.fixes and not book:
             raise Violation("the books differ; --book books what can be corrected")
+        if asyncio.run(_book(found.fixes, storage)):
+            raise Failed("some corrections were not booked; the lines above say why")
+        if found.stays_open:
+            raise Violation("the books differ by what stays open, see the lines above: no correction can join that")
 
 
 def _besides(found: Differences) -> Iterator[str]:
@@ -61,9 +61,16 @@ def _besides(found: Differences) -> Iterator[str]:
     for row in found.unknown:
         what = f"id {row.id}" if row.id else f"{row.day} {row.model}"
         yield f"{row.place}: {what} is in no booked usage; {format_money(row.cost)} USD stay open"
+    for row, usage in found.contradicted:
+        says = f"{row.day} {row.model}" if row.day else row.model
+        yield (
+            f"{row.place}: id {row.id} is our request of {day_of(usage)} {usage.record.model}, and the row says {says}; "
+            f"its {format_money(row.cost)} USD stay open"
+        )
     for (day, model), line in sorted(found.unnamed.items()):
-        ours = f"{line.our_requests} requests of ours cost {format_money(line.our_cost)} USD"
-        yield f"{day} {model}: the file does not name it; {ours}"
+        requests, cost = f"{line.our_requests} requests of ours", f"cost {format_money(line.our_cost)} USD"
+        partly = (day, model) in found.lines
+        yield f"{day} {model}: the file does not name {f'{requests}; they' if partly else f'it; {requests}'} {cost}"
 
 
 def _rows(file: Path) -> tuple[ProviderRow, ...]:

@@ -7,6 +7,7 @@ separated by commas, or by tabs where the header has tabs and no comma.
 import codecs
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,17 +125,27 @@ def _nearest(name: str) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """An object of JSON as it is written: a name may stand in it twice."""
+
+    __slots__ = ()
+
+
 def _json_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        raws = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        orjson.loads(text)  # stricter, and in better words, than what follows
+        raws = json.loads(text, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError) as error:
         raise InvalidValue(f"it is not JSON: {error}") from error
-    if not isinstance(raws, list) or not all(isinstance(raw, dict) for raw in raws):
+    if not isinstance(raws, list) or not all(isinstance(raw, _Pairs) for raw in raws):
         raise InvalidValue("it is not a JSON list of objects")
     for number, raw in enumerate(raws, start=1):
         place = f"row {number}"
-        _check_names(place, raw)
-        yield place, raw
+        names = [name for name, _ in raw]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InvalidValue(f"{place}: {twice!r} stands there twice: leave one of them out")
+        _check_names(place, names)
+        yield place, dict(raw)
 
 
 def _row(place: str, raw: Mapping[str, Any]) -> ProviderRow:

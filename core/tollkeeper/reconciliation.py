@@ -6,16 +6,21 @@ What differs becomes a fix: for an id, the provider's cost less ours is charged 
 money that the usage was charged to; for a day and model, it is spread over their usages by what they cost, and each
 tenant gets a fix of its own, so that no transaction touches two trees of tenants.
 
+Only what the rows name is compared: a day and model with rows of its own whole, else the usages whose ids they name. A row
+whose date or model contradicts the usage that its id names may be of another request; nothing is corrected by it. A day
+fits from admission to end, and a model by its name with or without the date of a release.
+
 Ours is what was booked plus what earlier reconciliations changed in it, by whichever of both (see `restated`). So files
 may come in any order, by id and by day, and the same file twice books nothing new. History is never priced anew: a fix is
 the provider's own figure. What only one side has is shown and not booked: a file may be partial, and nobody knows whose a
 row is that we never saw.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date
 from typing import Any
 
 from tollkeeper.amounts import Unit
@@ -23,6 +28,8 @@ from tollkeeper.history import BookedUsage, History
 from tollkeeper.limits import AccountId
 from tollkeeper.providerfile import ProviderRow
 from tollkeeper.restated import Restated, day_of, spread
+
+_RELEASED = re.compile(r"-20[0-9]{2}-?[0-9]{2}-?[0-9]{2}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +81,30 @@ class Line:
 class Differences:
     """Both books by day and model, the fixes that would join them, and the rows whose id or day and model we never saw.
 
-    `unnamed` is what cost something with us and nothing says anything of: other models of the same provider, on days that the
-    rows speak of. A provider that bills less is no difference to correct, but somebody may want to know.
+    `contradicted` are rows that say another day or model than the usage that their id names. `unnamed` is what cost something
+    with us and nothing says anything of: other usages of the same provider, on days that the rows speak of. A provider that
+    bills less is no difference to correct, but somebody may want to know.
+
+    What a line differs by is what its fixes come to, and the rows that stay open or are contradicted.
     """
 
     lines: dict[tuple[date, str], Line] = field(default_factory=dict)
     unnamed: dict[tuple[date, str], Line] = field(default_factory=dict)
     fixes: list[Fix] = field(default_factory=list)
     unknown: list[ProviderRow] = field(default_factory=list)
+    contradicted: list[tuple[ProviderRow, BookedUsage]] = field(default_factory=list)
 
     @property
-    def differs(self) -> bool:
-        """Whether anything does not agree."""
-        return bool(self.fixes or self.unknown or any(line.difference for line in self.lines.values()))
+    def stays_open(self) -> bool:
+        """Whether anything does not agree that no fix joins."""
+        return bool(self.unknown or self.contradicted)
 
 
 def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
     """Both books beside each other, for the days and models that the provider's rows speak of."""
     found, books = Differences(), Restated(history)
     joined: set[str] = set()
+    compared: dict[int, BookedUsage] = {}
     summed: dict[tuple[date, str], list[ProviderRow]] = defaultdict(list)
     for row in rows:
         usage = books.by_id.get(row.id) if row.id is not None else None
@@ -102,7 +114,11 @@ def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
             line.their_rows, line.their_cost = line.their_rows + 1, line.their_cost + row.cost
         if usage is not None and row.id is not None and day is not None:
             joined.add(row.id)
-            found.fixes += _fix_one(row.id, usage, row.cost - books.cost(usage), books)
+            compared[usage.place] = usage
+            if _fits(row, usage):
+                found.fixes += _fix_one(row.id, usage, row.cost - books.cost(usage), books)
+            else:
+                found.contradicted.append((row, usage))
         elif row.id is not None or day is None:
             found.unknown.append(row)
         else:
@@ -110,23 +126,34 @@ def compare(history: History, rows: Iterable[ProviderRow]) -> Differences:
     for (day, model), own in summed.items():
         usages = [usage for usage in books.by_day.get((day, model), ()) if usage.record.upstream_id not in joined]
         if usages:
+            compared |= {usage.place: usage for usage in usages}
             found.fixes += _fix_day(day, model, sum(row.cost for row in own), usages, joined, books)
         else:
             found.unknown += own
-    for key, line in found.lines.items():
-        booked = books.by_day.get(key, ())
-        line.our_requests, line.our_cost = len(booked), sum(map(books.cost, booked))
-    found.unnamed = _unnamed(found.lines, books)
+    for usage in compared.values():
+        line = found.lines[day_of(usage), usage.record.model]
+        line.our_requests, line.our_cost = line.our_requests + 1, line.our_cost + books.cost(usage)
+    found.unnamed = _unnamed(found.lines, compared, books)
     return found
 
 
-def _unnamed(named: Mapping[tuple[date, str], Line], books: Restated) -> dict[tuple[date, str], Line]:
-    days = {day for day, _ in named}
-    providers = {usage.record.provider for key in named for usage in books.by_day.get(key, ())}
+def _fits(row: ProviderRow, usage: BookedUsage) -> bool:
+    """Whether a row may be of the usage that its id names."""
+    record = usage.record
+    ended = record.finished_at.astimezone(UTC).date()
+    same_model = _RELEASED.sub("", row.model) == _RELEASED.sub("", record.model)
+    return same_model and (row.day is None or day_of(usage) <= row.day <= ended)
+
+
+def _unnamed(
+    lines: Collection[tuple[date, str]], compared: Mapping[int, BookedUsage], books: Restated
+) -> dict[tuple[date, str], Line]:
+    days = {day for day, _ in lines}
+    providers = {usage.record.provider for key in lines for usage in books.by_day.get(key, ())}
     found = {}
     for (day, model), booked in books.by_day.items():
-        own = [usage for usage in booked if usage.record.provider in providers]
-        if day in days and (day, model) not in named and (cost := sum(map(books.cost, own))):
+        own = [usage for usage in booked if usage.place not in compared and usage.record.provider in providers]
+        if day in days and (cost := sum(map(books.cost, own))):
             found[day, model] = Line(our_requests=len(own), our_cost=cost)
     return found
 

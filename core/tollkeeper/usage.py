@@ -84,6 +84,15 @@ class Caller:
     workload: str | None = None
 
 
+LONGEST_NAME = 256
+"""Characters of what a caller names: itself, or what it uses."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a caller may be named so, or name something so: not empty, of one line, and readable."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
+
+
 known_caller = lru_cache(maxsize=8192)(Caller)
 """A caller of these fields, the same object as long as it calls often: of most there are many requests."""
 

@@ -14,6 +14,10 @@ class NoLedger(LedgerUnavailable):
     """The database answers and holds no ledger: no authority ever opened one there."""
 
 
+class LedgerUnreadable(LedgerUnavailable):
+    """What lies there of a ledger cannot be read as it lies, and asking again changes nothing; the message says what does."""
+
+
 class Unstorable(TollkeeperError):
     """One call asks for what the ledger cannot store; nothing of it was booked, and asking again changes nothing."""
 

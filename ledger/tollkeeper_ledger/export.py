@@ -1,5 +1,6 @@
 """The chain as JSON Lines (C2), and its check, which needs nothing but the lines."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,23 @@ from tollkeeper.limits import AccountId
 from tollkeeper_ledger.chain import GENESIS, Entry, check_zero_sum, link
 from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.replay import COUNTED, SIDES, Replayed, apply
+
+_FIELDS = ("seq", "id", "time", "kind", "entries", "usage", "prev", "hash")
+_HASH = re.compile("[0-9a-fA-F]{64}")
+_PACKED = "the file is compressed ({}); unpack it and verify what comes out"
+_RECODED = "the file is {}; an export is UTF-8 without a mark: write it with `tollkeeper export -o FILE`"
+_FOREIGN = {
+    b"\x1f\x8b": _PACKED.format("gzip"),
+    b"PK\x03\x04": _PACKED.format("zip"),
+    b"\xfd7zXZ": _PACKED.format("xz"),
+    b"\x28\xb5\x2f\xfd": _PACKED.format("zstd"),
+    b"BZh": _PACKED.format("bzip2"),
+    b"\xff\xfe": _RECODED.format("UTF-16, as Windows PowerShell's > writes"),
+    b"\xfe\xff": _RECODED.format("UTF-16"),
+    b"\xef\xbb\xbf": _RECODED.format("text that an editor put a mark in front of"),
+    b"SQLite format 3\0": "the file is a database; verify what `tollkeeper export` writes of it",
+}
+"""What a file begins with that is no export, and what to do."""
 
 
 def export(chain: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
@@ -32,7 +50,9 @@ class Verified:
 
 
 def verify(lines: Iterable[bytes], *, through: str | None = None) -> Verified:
-    """Recompute every hash, sum and balance. Raises `ChainBroken` at the first line that does not hold, saying why.
+    """Recompute every hash, sum and balance, and each line as `export` writes it; its line end may be left out.
+
+    Raises `ChainBroken` at the first line that does not hold, saying why.
 
     A chain whose last lines were left out is a shorter chain that holds; only who knows a later hash can tell. `through`
     is such a hash, which the chain must come to.
@@ -73,41 +93,66 @@ def checked(lines: Iterable[bytes], balances: dict[str, Replayed]) -> Iterator[d
 
 
 def _linked(line: bytes, number: int, previous: bytes) -> dict[str, Any]:
-    """The transaction of a line, whose hash follows from the one before it."""
+    """The transaction of a line, whose hash follows from the one before it, and which is written as `export` writes it."""
+    where = f"line {number}"
     try:
-        transaction = _object(line)
-        stated, follows = bytes.fromhex(transaction["hash"]), bytes.fromhex(transaction["prev"])
+        transaction = _transaction(line)
         told = {name: value for name, value in transaction.items() if name not in ("hash", "prev")}
         body = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
-        found = transaction["seq"]
-        transaction["entries"] = list(transaction["entries"])
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ChainBroken(
-            f"line {number}: it is not an exported transaction ({error}); the export is damaged"
-        ) from error
+    except (TypeError, ValueError) as error:
+        if number == 1 and (what := next((what for begin, what in _FOREIGN.items() if line.startswith(begin)), None)):
+            raise ChainBroken(f"{where}: {what}") from error
+        raise ChainBroken(f"{where}: it is not an exported transaction ({error}); the export is damaged") from error
+    found, stated = transaction["seq"], bytes.fromhex(transaction["hash"])
     if found != number:
-        raise ChainBroken(f"line {number}: transaction {found} stands where {number} belongs; one was removed or moved")
-    if follows != previous:
-        raise ChainBroken(f"line {number}: transaction {number} does not follow from the one before it")
+        raise ChainBroken(f"{where}: transaction {found} stands where {number} belongs; one was removed or moved")
+    if bytes.fromhex(transaction["prev"]) != previous:
+        raise ChainBroken(f"{where}: transaction {number} does not follow from the one before it")
     if link(previous, body) != stated:
-        raise ChainBroken(f"line {number}: transaction {number} was changed; its hash does not fit its content")
+        raise ChainBroken(f"{where}: transaction {number} was changed; its hash does not fit its content")
+    if line.removesuffix(b"\n") != b'%b,"prev":"%b","hash":"%b"}' % (
+        body[:-1],
+        previous.hex().encode(),
+        stated.hex().encode(),
+    ):
+        raise ChainBroken(
+            f"{where}: transaction {number} was written anew; a name stands in it twice, or spaces, order or line ends are not "
+            "as `tollkeeper export` writes them"
+        )
     return transaction
 
 
-def _object(line: bytes) -> dict[str, Any]:
-    parsed = orjson.loads(line)
+def _transaction(line: bytes) -> dict[str, Any]:
+    """What a line says, with all that a transaction has. Raises `TypeError` or `ValueError` with what it lacks."""
+    try:
+        parsed = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON from character {error.pos + 1} on: {error.msg}") from error
     if not isinstance(parsed, dict):
         raise TypeError("its JSON is no object")
+    if missing := [name for name in _FIELDS if name not in parsed]:
+        raise ValueError(f"it has no {' and no '.join(missing)}")
+    if type(parsed["seq"]) is not int:
+        raise TypeError("its seq is no whole number")
+    if not isinstance(parsed["entries"], list):
+        raise TypeError("its entries are no list")
+    for name in ("prev", "hash"):
+        if not isinstance(parsed[name], str) or _HASH.fullmatch(parsed[name]) is None:
+            raise ValueError(f"its {name} is not 64 hexadecimal digits")
     return parsed
 
 
 def _entry(raw: Any, where: str) -> Entry:
     """An entry whose account, side, unit and amount can be what they say."""
+    if not isinstance(raw, dict) or not {"account", "unit", "amount"} <= raw.keys():
+        raise ChainBroken(f"{where}: it is not an entry (it is no object with account, unit and amount)")
+    entry = Entry(raw["account"], raw["unit"], raw["amount"])
+    if not isinstance(entry.account, str):
+        raise ChainBroken(f"{where}: it is not an entry (its account is no text)")
+    account, _, side = entry.account.rpartition("#")
     try:
-        entry = Entry(raw["account"], raw["unit"], raw["amount"])
-        account, _, side = entry.account.rpartition("#")
         unit = AccountId.parse(account).unit
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise ChainBroken(f"{where}: it is not an entry ({error})") from error
     if side not in SIDES:
         raise ChainBroken(f"{where}: {entry.account!r} is none of an account's sides")

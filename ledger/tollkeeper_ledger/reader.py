@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tollkeeper_ledger.bodies import unpacked
-from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.errors import LedgerUnavailable, NoLedger
+from tollkeeper_ledger.files import read_connection, unreadable
 from tollkeeper_ledger.questions import Questions
 from tollkeeper_ledger.rows import to_time
+from tollkeeper_ledger.schema import holds_ledger
 
 CONNECTIONS = 4
 WAIT_SECONDS = 5.0
@@ -33,6 +35,10 @@ class SqliteAsking:
         """See `Asking`."""
         return self._connection.execute(sql, values).fetchone()
 
+    def holds_ledger(self) -> bool:
+        """See `schema.holds_ledger`."""
+        return holds_ledger(self._connection)
+
     def each(self, sql: str) -> Iterator[Any]:
         """All rows, one by one."""
         yield from self._connection.execute(sql)
@@ -44,11 +50,11 @@ class SqliteReader(Questions):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pool: queue.Queue[sqlite3.Connection] = queue.Queue()
-        for _ in range(CONNECTIONS):
-            connection = sqlite3.connect(
-                f"file:{path}?mode=ro", uri=True, timeout=WAIT_SECONDS, check_same_thread=False, isolation_level=None
-            )
-            self._pool.put(connection)
+        try:
+            for _ in range(CONNECTIONS):
+                self._pool.put(read_connection(path, WAIT_SECONDS))
+        except sqlite3.Error as error:
+            raise unreadable(path, error) or LedgerUnavailable(f"ledger {path}: {error}") from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -65,15 +71,17 @@ class SqliteReader(Questions):
             connection.execute("BEGIN")
             yield SqliteAsking(connection)
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"ledger {self._path}: {error}") from error
+            raise unreadable(self._path, error) or LedgerUnavailable(f"ledger {self._path}: {error}") from error
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._pool.put(connection)
 
     def metadata(self) -> Mapping[str, Any]:
-        """See `LedgerReader`."""
+        """See `LedgerReader`. Raises `NoLedger` where none was ever made in the file."""
         with self._lent() as snapshot:
+            if not snapshot.holds_ledger():
+                raise NoLedger(f"ledger {self._path}: it holds no ledger")
             row = snapshot.row("SELECT seq, hash, time FROM transactions ORDER BY seq DESC LIMIT 1")
             size = snapshot.row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
         seq, head, time = row or (0, b"", None)

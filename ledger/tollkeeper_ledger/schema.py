@@ -7,9 +7,12 @@ decisions need no replay. Times of rows are microseconds since the Unix epoch.
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
 
 from tollkeeper_ledger import version_5, version_7, version_9
-from tollkeeper_ledger.errors import LedgerUnavailable
+from tollkeeper_ledger.errors import LedgerUnavailable, NoLedger
+from tollkeeper_ledger.files import is_database, read_connection
 
 VERSION_1 = """
 CREATE TABLE transactions (
@@ -195,6 +198,25 @@ MIGRATIONS: tuple[Step, ...] = (
     VERSION_11,
 )
 """Step N brings a database from version N to N + 1; steps are only ever added."""
+
+
+def holds_ledger(connection: sqlite3.Connection) -> bool:
+    """Whether the tables of a ledger, of whatever version, stand in a database."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(transactions)")}
+    return version > 0 and columns >= {"seq", "id", "time", "body", "hash"}
+
+
+def check_no_other(path: Path) -> None:
+    """Raise `NoLedger` for a database in which something else stands than a ledger; nothing of it is changed."""
+    if not is_database(path):
+        return
+    with suppress(sqlite3.Error), closing(read_connection(path)) as connection:
+        is_new = connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+        if not is_new and not holds_ledger(connection):
+            raise NoLedger(
+                f"ledger {path}: it holds no ledger, but tables of something else; name another folder with --data-dir"
+            )
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:

@@ -23,6 +23,7 @@ from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.booked import LatelyBooked
 from tollkeeper_ledger.chain import GENESIS
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
+from tollkeeper_ledger.files import unreadable
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.numbering import RowNumbers
 from tollkeeper_ledger.packed import LATEST, latest
@@ -33,7 +34,7 @@ from tollkeeper_ledger.rows import (
     to_micros,
     to_time,
 )
-from tollkeeper_ledger.schema import migrate
+from tollkeeper_ledger.schema import check_no_other, migrate
 from tollkeeper_ledger.sqlite_rows import SqliteRows, Written
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS, Change
 from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
@@ -50,7 +51,8 @@ LOCK_TIMEOUT_SECONDS = 5.0
 class SqliteStore:
     """The committed state of one ledger file; a `State` that can take a `Work`. Not safe for use by several threads.
 
-    Raises `LedgerInUse` when another process has the file open for writing, `LedgerUnavailable` when it cannot be opened.
+    Raises `LedgerInUse` when another process has the file open for writing, `LedgerUnavailable` when it cannot be opened,
+    of which `NoLedger` is one where it is a database of something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,6 +61,7 @@ class SqliteStore:
         with ExitStack() as opened:
             opened.enter_context(_own(path))
             linking = opened.enter_context(closing(Linking()))
+            check_no_other(path)
             try:
                 self._connection = sqlite3.connect(
                     path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -299,6 +302,8 @@ class SqliteStore:
 
 
 def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
+    if damaged := unreadable(path, error):
+        return damaged
     text = str(error)
     remedy = {
         "database or disk is full": "free some space; nothing of this was booked",

@@ -7,10 +7,8 @@ from typing import Any, Final
 
 from tollkeeper.keys import PREFIX, ApiKey, fingerprint
 from tollkeeper.policy import PolicySet, TenantNode
-from tollkeeper.usage import Caller, known_caller
+from tollkeeper.usage import LONGEST_NAME, Caller, is_name, known_caller
 from tollkeeper_sidecar.errors import Denial, RequestRefused
-
-LONGEST_NAME: Final = 256
 
 _NAMED: Final = ("user", "feature", "assistant", "session", "investigation", "tool")
 
@@ -66,7 +64,7 @@ def named_by(headers: Mapping[str, str], fields: Mapping[str, Any]) -> Named:
 def _checked(name: str, value: object) -> str | None:
     if not isinstance(value, str) or not value:
         return None
-    if len(value) > LONGEST_NAME or not value.isprintable():
+    if not is_name(value):
         raise RequestRefused(
             Denial.BAD_REQUEST,
             f"the {name} of this request is not a name: write at most {LONGEST_NAME} printable characters",

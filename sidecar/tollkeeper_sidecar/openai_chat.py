@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from tollkeeper.usage import LONGEST_NAME, is_name
 from tollkeeper_sidecar.errors import Denial, RequestRefused
 
 LIMIT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
@@ -29,7 +30,6 @@ _REFERENCES: Final = (
 _TEXT_PARTS: Final = frozenset({"text", "refusal"})
 _TEXT_TOOLS: Final = frozenset({"function", "custom"})
 _MOST_CHOICES: Final = 1024
-_LONGEST_MODEL: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise _bad("you must provide a model parameter", "model")
-    if len(model) > _LONGEST_MODEL or not model.isprintable():
-        raise _bad(f"'model' must have at most {_LONGEST_MODEL} printable characters", "model")
+    if not is_name(model):
+        raise _bad(f"'model' must have at most {LONGEST_NAME} printable characters", "model")
     _refuse_lookalikes(fields)
     _refuse_doubles(body)
     messages = fields.get("messages")

@@ -1,7 +1,10 @@
 """`tollkeeper adjust` and `refund`, beside a process that owns the ledger and alone."""
 
 import asyncio
+import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -199,11 +202,108 @@ def test_no_grant_is_advised_for_a_quota(tmp_path: Path, capsys: pytest.CaptureF
     )
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize(
+    ("command", "booked"),
+    [
+        (("adjust", "team/monthly", "--amount", "0.1", "--reason", "x"), True),
+        (("refund", "r1", "--reason", "x"), True),
+        (("reconcile", "usage.csv", "--book"), False),
+    ],
+    ids=lambda part: part[0] if isinstance(part, tuple) else "",
+)
+def test_where_an_answer_cannot_be_written_it_is_told_whether_it_was_booked(
+    data: Path, command: tuple[str, ...], booked: bool
+) -> None:
+    (data / "usage.csv").write_text("id,model,cost\nchatcmpl-1,gpt-5,0.5\n")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tollkeeper_cli", *command, "--data-dir", str(data)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60, cwd=data,
+        )  # fmt: skip
+    says = "is booked all the same: do not repeat the command" if booked else "; nothing was booked"
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("Error: standard output: No space left on device; ")
+    assert done.stderr.endswith(f"{says}\n")
+    assert (spent(data) != 6 * 10**8) is booked
+
+
+def test_an_adjustment_whose_reader_has_had_enough_ends_well(data: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "tollkeeper_cli", "refund", "r1", "--reason", "x", "--data-dir", str(data)],
+            stdout=pipe, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr[:12]) == (0, "transaction ")
+    assert spent(data) == 0
+
+
 async def test_a_running_process_tells_wrong_usage_apart_too(data: Path) -> None:
     async with running(data):
         done = await beside("adjust", "team/monthly", "--amount", "2M", "--reason", "x", "--data-dir", data)
     assert done.returncode == 2
     assert "TokenBudget team/monthly counts USD" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("", "--key '' is not a name: write at most 256 printable characters"),
+        ("b" * 7000, "--key 'bbbbbbbbbbbbbbbbbbbb'… (7000 characters) is not a name"),
+        ("b\n", r"--key 'b\n' is not a name"),
+        ("b\x07", r"--key 'b\x07' is not a name"),
+        ("b\udcff", r"--key: 'b\udcff' has bytes that are no text in UTF-8: write it in UTF-8"),
+        ("\U0001f600" * 256, "--key is too long: percent-encoded, its account has"),
+    ],
+    ids=["empty", "long", "of two lines", "with a bell", "undecodable", "long when it is encoded"],
+)
+async def test_a_key_that_no_request_can_count_under_opens_no_account(data: Path, key: str, says: str) -> None:
+    what = ("adjust", "team/users", "--key", key, "--amount=-100", "--reason", "x", "--data-dir", data)
+    async with running(data) as authority:
+        before = authority.reader.metadata()["transactions"]
+        done = await beside(*what)
+        assert authority.reader.metadata()["transactions"] == before
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("team/monthly", "--amount", "1", "--reason", "b\udcff"), "--reason"),
+        (("team/monthly", "--amount", "1", "--reason", "x", "--reference", "b\udcff"), "--reference"),
+        (("team/monthly", "--amount", "b\udcff", "--reason", "x"), "--amount"),
+        (("team/monthly", "--amount", "1", "--reason", "x", "--limit", "b\udcff"), "--limit"),
+        (("team/b\udcff", "--amount", "1", "--reason", "x"), "name"),
+    ],
+)
+def test_bytes_that_are_no_text_are_wrong_usage(
+    data: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], option: str
+) -> None:
+    assert main(["adjust", *arguments, "--data-dir", str(data)]) == 2
+    assert rf"{option}: 'b\udcff' has bytes that are no text" in capsys.readouterr().err
+    assert spent(data) == 6 * 10**8
+
+
+async def test_an_account_that_an_adjustment_opens_is_told(data: Path) -> None:
+    what = ("adjust", "team/users", "--key", "bob", "--amount=-100", "--reason", "x", "--data-dir", data)
+    bobs = PER_USER.account_at(("bob",), NOW)[0].text
+    async with running(data):
+        first, second = await beside(*what), await beside(*what)
+    assert first.stdout == f"{bobs}: -100 Tokens; spent 100, balance 4900; this account is new\n", first.stderr
+    assert second.stdout == f"{bobs}: -100 Tokens; spent 200, balance 4800\n", second.stderr
+
+
+def test_an_account_of_a_name_that_is_none_is_corrected_where_there_is_one(data: Path) -> None:
+    desk = Desk(data / "ledger.db", LIMIT, PER_USER)
+    odd = PER_USER.account_at(("zero\u200bwidth",), NOW)[0].text
+    desk.charge(record("g1", Charge(odd, 110, 0), request="r2", admitted_at=NOW, finished_at=NOW), now=NOW)
+    desk.store.close()
+    told = ("--key", "zero\u200bwidth", "--amount", "100", "--reason", "test run", "--data-dir", data)
+    done = tollkeeper("adjust", "team/users", *told)
+    assert (done.returncode, spent(data, odd)) == (0, 10), done.stderr
 
 
 @pytest.mark.parametrize(("amount", "says"), [("2M", "is in USD; write dollars"), ("-1", "gives back more than 0")])

@@ -1,18 +1,27 @@
 """The program's commands as processes: what they print, where, and how they end."""
 
+import contextlib
+import gzip
 import os
+import re
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from tests.e2e.programs import PROGRAM
 from tests.ledger.builders import Desk, account_of, budget, record
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
 from tollkeeper_cli.__main__ import main
+from tollkeeper_ledger.errors import ChainBroken, NoLedger
+from tollkeeper_ledger.export import verify
+from tollkeeper_ledger.sqlite import SqliteStore
 
 LIMIT = budget()
 ACCOUNT = account_of(LIMIT)
@@ -36,6 +45,15 @@ def failure(ended: subprocess.CompletedProcess[str], code: int) -> str:
 def data(tmp_path: Path) -> Path:
     """A data folder whose ledger holds a few usages."""
     return booked(tmp_path, 3)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The lines of a small ledger."""
+    desk = Desk(booked(tmp_path_factory.mktemp("exported"), 2) / "ledger.db", LIMIT)
+    lines = desk.export()
+    desk.store.close()
+    return lines
 
 
 def booked(folder: Path, usages: int) -> Path:
@@ -96,6 +114,37 @@ def swapped(whole: bytes) -> bytes:
         (without_line(1), "line 1: transaction 2 stands where 1 belongs"),
         (without_line(3), "line 3: transaction 4 stands where 3 belongs; one was removed or moved"),
         (swapped, "line 2: transaction 3 stands where 2 belongs; one was removed or moved"),
+        (
+            lambda whole: whole.replace(b'"amount":10,', b'"amount":-60000000000,"amount":10,', 1),
+            "line 2: transaction 2 was written anew; a name stands in it twice, or spaces, order or line ends are not",
+        ),
+        (lambda whole: whole.replace(b'"amount":10,', b'"amount": 10,', 1), "line 2: transaction 2 was written anew"),
+        (lambda whole: whole.replace(b"\n", b"\r\n"), "line 1: transaction 1 was written anew"),
+        (lambda whole: b" " + whole, "line 1: transaction 1 was written anew"),
+        (lambda whole: whole.replace(b'"prev":"0', b'"prev":"\\u0030', 1), "line 1: transaction 1 was written anew"),
+        (lambda whole: whole[:-1], "line 4: its line end is missing; the export was cut off"),
+        (gzip.compress, "line 1: the file is compressed (gzip); unpack it and verify what comes out"),
+        (
+            lambda whole: whole.decode().encode("utf-16"),
+            "line 1: the file is UTF-16, as Windows PowerShell's > writes; an",
+        ),
+        (lambda whole: b"\xef\xbb\xbf" + whole, "line 1: the file is text that an editor put a mark in front of; an"),
+        (
+            lambda whole: whole.replace(b'"seq":2', b'"seq":"2"'),
+            "line 2: it is not an exported transaction (its seq is no whole number); the export is damaged",
+        ),
+        (
+            lambda whole: re.sub(rb',"hash":"[0-9a-f]*"', b"", whole),
+            "line 1: it is not an exported transaction (it has no hash); the export is damaged",
+        ),
+        (
+            lambda whole: re.sub(rb'"entries":\[[^]]*\]', b'"entries":null', whole),
+            "line 1: it is not an exported transaction (its entries are no list); the export is damaged",
+        ),
+        (
+            lambda _: b"{",
+            "line 1: it is not an exported transaction (it is no JSON from character 2 on: unexpected end",
+        ),
     ],
     ids=[
         "empty",
@@ -107,6 +156,19 @@ def swapped(whole: bytes) -> bytes:
         "without its first line",
         "without a line",
         "two lines swapped",
+        "with an amount twice",
+        "with a space",
+        "with another line end",
+        "with a space in front",
+        "with a letter written otherwise",
+        "without its last line end",
+        "compressed",
+        "in UTF-16",
+        "with a mark",
+        "with a text for a number",
+        "without a hash",
+        "without entries",
+        "that is no JSON",
     ],
 )
 def test_a_file_that_is_no_whole_export_is_a_violation_that_names_the_line(
@@ -117,6 +179,17 @@ def test_a_file_that_is_no_whole_export_is_a_violation_that_names_the_line(
     file.write_bytes(spoil(b"".join(desk.export())))
     desk.store.close()
     assert failure(tollkeeper("verify", str(file)), 3).startswith(f"Error: {file}: {says}")
+
+
+@given(st.data())
+def test_whatever_byte_of_an_export_is_changed_its_line_is_named(exported: list[bytes], data: st.DataObject) -> None:
+    number = data.draw(st.integers(0, len(exported) - 1))
+    line = exported[number]
+    at, byte = data.draw(st.integers(0, len(line) - 2)), data.draw(st.integers(0, 255))
+    assume(line[at] != byte)
+    changed = line[:at] + bytes([byte]) + line[at + 1 :]
+    with pytest.raises(ChainBroken, match=rf"^line {number + 1}: "):
+        verify([*exported[:number], changed, *exported[number + 1 :]])
 
 
 @pytest.mark.parametrize(("name", "why"), [("missing", "No such file or directory"), (".", "Is a directory")])
@@ -187,17 +260,119 @@ def test_an_export_through_a_link_leaves_the_link(data: Path) -> None:
     assert file.is_file()
 
 
+@pytest.mark.parametrize("name", ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db-journal", "ledger.db.lock"])
+@pytest.mark.parametrize("link", [None, os.symlink, os.link], ids=["itself", "symlink", "hard link"])
+def test_an_export_never_takes_the_place_of_the_ledger(
+    data: Path, name: str, link: Callable[[Path, Path], None] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (data / "ledger.db").read_bytes()
+    output = data / name
+    if link:
+        output.touch()
+        output = data / "out.jsonl"
+        link(data / name, output)
+    assert main(("export", "--data-dir", str(data), "-o", str(output))) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == (
+        f"Error: {output}: it is a file of the ledger {data}/ledger.db that is to be read; name another file with -o"
+    )
+    assert (data / "ledger.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "ledger.db-wal"])
+def test_an_export_takes_the_place_of_no_other_database(
+    data: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = data / "other"
+    booked(other, 1)
+    before = (other / "ledger.db").read_bytes()
+    assert main(("export", "--data-dir", str(data), "-o", str(other / name))) == 2
+    assert f"it is a file of the SQLite database {other}/ledger.db, which would be lost" in capsys.readouterr().err
+    assert (other / "ledger.db").read_bytes() == before
+    assert not (other / "ledger.db-wal").exists()
+
+
+def test_an_export_by_a_link_to_the_ledger_spares_the_file_behind_it(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linked = data / "linked"
+    linked.mkdir()
+    (linked / "ledger.db").symlink_to(data / "ledger.db")
+    assert main(("export", "--data-dir", str(linked), "-o", str(data / "ledger.db-wal"))) == 2
+    assert "it is a file of the ledger" in capsys.readouterr().err
+
+
 def test_an_export_of_nothing_names_the_ledger_that_is_missing(tmp_path: Path) -> None:
     said = failure(tollkeeper("export", "--data-dir", str(tmp_path)), 1)
     assert said == f"Error: {tmp_path}/ledger.db: there is no ledger; name its folder with --data-dir"
 
 
-@pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
-def test_a_ledger_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "ledger.db").write_bytes(content)
-    said = failure(tollkeeper("export", "--data-dir", str(tmp_path)), 1)
-    assert f"ledger {tmp_path}/ledger.db: " in said
-    assert "--data-dir names another" in said
+READING = (
+    ("export",),
+    ("what-if", "--policies", "."),
+    ("reconcile", "usage.csv"),
+    ("adjust", "team/monthly", "--amount", "1", "--reason", "x"),
+    ("refund", "r1", "--reason", "x"),
+)
+
+
+def notes(file: Path) -> None:
+    """A database of somebody else, which is in WAL mode and has a version of its own."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.executescript("PRAGMA journal_mode = WAL; PRAGMA user_version = 7; CREATE TABLE transactions (body)")
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (Path.touch, "it holds no ledger; name its folder with --data-dir"),
+        (notes, "it holds no ledger; name its folder with --data-dir"),
+        (
+            lambda file: file.write_bytes(b"not a database" * 1000),
+            "it is no ledger, nor any SQLite database; restore a",
+        ),
+        (
+            lambda file: file.write_bytes(b"SQLite format 3\0" + b"\x10\0\1\1\0\x40\x20\x20" + b"\xff" * 10_000),
+            "it is",
+        ),
+    ],
+    ids=["empty", "of somebody else", "no database", "damaged"],
+)
+def test_a_file_that_is_no_ledger_is_named_and_stays_as_it_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+    make: Callable[[Path], None],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("usage.csv").write_text("id,model,cost\nid-0,gpt-5,1\n")
+    Path("policies.yaml").write_text(
+        "{apiVersion: tollkeeper.dev/v1alpha1, kind: Tenant, metadata: {name: t}, spec: {displayName: T, level: Team}}"
+    )
+    data = tmp_path / "data"
+    data.mkdir()
+    make(data / "ledger.db")
+    before = (data / "ledger.db").read_bytes()
+    assert main((*command, "--data-dir", str(data))) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"Error: ledger {data}/ledger.db: {says}")
+    assert "can be written" not in said
+    assert (data / "ledger.db").read_bytes() == before
+
+
+def test_a_store_makes_a_ledger_in_an_empty_file_and_in_no_database_of_somebody_else(tmp_path: Path) -> None:
+    Desk(booked(tmp_path, 1) / "ledger.db", LIMIT).store.close()
+    empty, other = tmp_path / "empty.db", tmp_path / "other.db"
+    empty.touch()
+    SqliteStore(empty).close()
+    notes(other)
+    before = other.read_bytes()
+    with pytest.raises(NoLedger, match="it holds no ledger, but tables of something else"):
+        SqliteStore(other)
+    assert other.read_bytes() == before
 
 
 def test_crds_are_all_six_kinds() -> None:

@@ -145,6 +145,51 @@ def test_what_a_file_leaves_out_of_its_days_is_told_and_not_compared(
     assert told == ["2026-11-21 openai-other: the file does not name it; 1 requests of ours cost 1.00 USD"]
 
 
+def test_of_a_day_that_only_ids_speak_of_the_requests_that_they_name_are_compared(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, "id,model,cost\nid-0,gpt-5,1\n") == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1].split() == ["2026-11-21", "gpt-5", "1", "1.00", "1", "1.00", "0.00"]
+    assert told.err == "2026-11-21 gpt-5: the file does not name 2 requests of ours; they cost 5.00 USD\n"
+    assert run(data, "id,model,cost\nid-0,gpt-5,1.5\n", "--book") == 0
+    assert run(data, "id,model,cost\nid-0,gpt-5,1.5\n") == 0
+    assert spent(data) == (65 * DOLLAR // 10,) * 2
+
+
+@pytest.mark.parametrize("book", [(), ("--book",)])
+def test_no_booking_is_advised_for_what_stays_open(
+    data: Path, capsys: pytest.CaptureFixture[str], book: tuple[str, ...]
+) -> None:
+    assert run(data, AGREED + "id-9,gpt-5,4\n", *book) == 3
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "Error: the books differ by what stays open, see the lines above: no correction can join that"
+
+
+@pytest.mark.parametrize("says", ["2026-11-21 gpt-5-mini", "2026-11-20 gpt-5", "2026-11-22 gpt-5"])
+@pytest.mark.parametrize("cost", ["1", "1.5"])
+def test_an_id_whose_row_says_another_day_or_model_is_told_and_corrects_nothing(
+    data: Path, capsys: pytest.CaptureFixture[str], says: str, cost: str
+) -> None:
+    text = f"id,date,model,cost\nid-0,{says.replace(' ', ',')},{cost}\n,2026-11-21,gpt-5,5\n"
+    for book in ((), ("--book",)):
+        assert run(data, text, *book) == 3
+        told = capsys.readouterr().err
+        assert f"line 2: id id-0 is our request of 2026-11-21 gpt-5, and the row says {says}; its {cost}" in told
+        assert "USD stay open" in told
+    assert spent(data) == (6 * DOLLAR, 6 * DOLLAR)
+
+
+def test_an_id_fits_by_any_day_of_its_request_and_by_its_models_name_with_a_date(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "ledger.db", SOFT, OTHER)
+    desk.charge(
+        record("g", Charge(ACCOUNT, DOLLAR, 0), cost=DOLLAR, upstream_id="id-0", finished_at=NOW + timedelta(days=1))
+    )
+    desk.store.close()
+    for day in ("2026-11-21", "2026-11-22"):
+        assert run(tmp_path, f"id,date,model,cost\nid-0,{day},gpt-5-2025-08-07,1\n") == 0
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -208,6 +253,36 @@ def test_a_file_that_cannot_be_is_named_by_row_and_column(
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
 def test_a_day_at_the_end_of_the_calendar_is_compared_as_any_other(data: Path, day: str) -> None:
     assert run(data, f"date,model,cost\n{day},gpt-5,1\n", "--book") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            '[{"id":"id-0","model":"gpt-5","cost":"1","cost":"2"}]',
+            "row 1: 'cost' stands there twice: leave one of them",
+        ),
+        (
+            '[{"id":"id-0","model":"gpt-5","cost":"1","input":1' + 23 * "0" + "}]",
+            "is too large: write at most",
+        ),
+        (
+            '[{"id":"id-0","model":"gpt-5","cost":"1","input":"' + 5000 * "9" + '"}]',
+            f"write at most {2**63 - 1} tokens",
+        ),
+        ('[{"id":"id-0","model":"gpt-5","cost":"1","input":1' + 5000 * "0" + "}]", "it is not JSON: "),
+        ("[" * 900 + "]" * 900, "it is not a JSON list of objects"),
+        ('{"id":"id-0"}', "it is not a JSON list of objects"),
+        ("[NaN]", "it is not JSON"),
+    ],
+)
+def test_a_list_that_cannot_be_is_named_by_row_and_column(
+    data: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
+) -> None:
+    assert run(data, text, "--book", name="usage.json") == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert says in told
+    assert spent(data) == (6 * DOLLAR, 6 * DOLLAR)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-be"])

@@ -100,6 +100,7 @@ def test_a_number_or_time_in_settings_that_cannot_be_is_named(
     ("text", "says"),
     [
         (POLICIES.format(allocation="-1"), "TokenBudget team/monthly spec.allocation"),
+        (POLICIES.format(allocation="-1"), "correct it; nothing was replayed"),
         (POLICIES.replace("kind: Tenant", "kind: Nothing").format(allocation="1"), "Nothing team"),
         ("a: [", "it is not YAML"),
         ("- 1", "a document in it is not an object"),

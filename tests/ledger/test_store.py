@@ -38,7 +38,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"something else" * 1000)
-    with pytest.raises(LedgerUnavailable, match=r"ledger\.db: file is not a database"):
+    with pytest.raises(LedgerUnavailable, match=r"ledger\.db: it is no ledger, nor any SQLite database"):
         SqliteStore(tmp_path / "ledger.db")
 
 

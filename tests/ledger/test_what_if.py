@@ -304,7 +304,7 @@ def forged(changes: dict[str, object], entries: list[object] | None = None) -> l
         "seq": 1, "id": "t", "time": NOW.isoformat(), "kind": "usage", "entries": entries or [], "usage": usage | changes,
     }  # fmt: skip
     text = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    return [orjson.dumps(body | {"prev": GENESIS.hex(), "hash": link(GENESIS, text).hex()})]
+    return [orjson.dumps(orjson.loads(text) | {"prev": GENESIS.hex(), "hash": link(GENESIS, text).hex()})]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from multidict import CIMultiDict
 from tests.sidecar.builders import MODEL, NOW, key, limit, policy
 from tollkeeper.amounts import Unit
 from tollkeeper.limits import LONGEST_ACCOUNT, Dimension
+from tollkeeper.usage import LONGEST_NAME
 from tollkeeper_sidecar.admission import Admission, Plan
-from tollkeeper_sidecar.callers import LONGEST_NAME
 from tollkeeper_sidecar.errors import Denial, RequestRefused
 from tollkeeper_sidecar.openai_chat import parse_chat_request
 from tollkeeper_sidecar.settings import GatewaySettings

@@ -44,7 +44,10 @@ def by_day(requests: Sequence[Request]) -> list[ProviderRow]:
 
 
 def fixes(desk: Desk, rows: list[ProviderRow]) -> list[Fix]:
-    return compare(read_history(desk.export()), rows).fixes
+    found = compare(read_history(desk.export()), rows)
+    open_costs = sum(row.cost for row in found.unknown if row.day)
+    assert sum(line.difference for line in found.lines.values()) == sum(fix.cost for fix in found.fixes) + open_costs
+    return found.fixes
 
 
 def book(desk: Desk, fix: Fix) -> None:

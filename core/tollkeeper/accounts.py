@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
+from tollkeeper.amounts import LARGEST
 from tollkeeper.limits import Limit
 
 _new, _set = object.__new__, object.__setattr__
@@ -247,9 +248,12 @@ def with_minimum(account: Account, limit: Limit) -> Account:
 
 
 def _with_overshoot(account: Account, limit: Limit, beyond: int) -> Account:
-    """Count what was just spent `beyond` its hold, as far as it passed the cap."""
+    """Count what was just spent `beyond` its hold, as far as it passed the cap.
+
+    A sum of which nothing is ever given back: it ends at what a column holds, for no usage may be kept from the books by it.
+    """
     passed = max(0, account.spent - account.cap(limit)) if limit.is_hard else 0
-    return replace(account, overshoot=account.overshoot + min(passed, max(0, beyond)))
+    return replace(account, overshoot=min(LARGEST, account.overshoot + min(passed, max(0, beyond))))
 
 
 def latched(account: Account, limit: Limit, *, room_before: int) -> Account:

@@ -33,7 +33,7 @@ class SqliteAsking:
         """See `Asking`."""
         return self._connection.execute(sql, values).fetchone()
 
-    def each(self, sql: str) -> Iterator[Any]:
+    def each(self, sql: str) -> Generator[Any]:
         """All rows, one by one."""
         yield from self._connection.execute(sql)
 

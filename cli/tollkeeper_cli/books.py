@@ -1,4 +1,4 @@
-"""`tollkeeper export` and `tollkeeper verify`: the ledger's chain as lines, and its check without a database."""
+"""`tollkeeper export` and `tollkeeper verify`: the chain as lines, its check without a database, and the check of a ledger."""
 
 import contextlib
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import click
+from click.core import ParameterSource
 
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
@@ -14,7 +15,7 @@ from tollkeeper_cli.failure import told_in_one_line
 from tollkeeper_cli.ledgers import check_spared, check_there
 from tollkeeper_cli.output import reader_may_leave, standard_output, whole_or_not_at_all
 from tollkeeper_cli.settings import StorageSettings, load
-from tollkeeper_ledger.errors import ChainBroken
+from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
 from tollkeeper_ledger.export import export, verify
 from tollkeeper_ledger.storage import LedgerAt, open_reader
 
@@ -65,7 +66,7 @@ def _hash(_context: click.Context, _option: click.Parameter, text: str | None) -
 
 
 @click.command("verify")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--through",
     metavar="HASH",
@@ -73,24 +74,67 @@ def _hash(_context: click.Context, _option: click.Parameter, text: str | None) -
     show_envvar=True,
     help="A hash that an earlier verify ended in: the chain must come to it.",
 )
-def verify_command(file: Path, through: str | None) -> None:
+@options.config
+@options.data_dir
+@click.pass_context
+def verify_command(
+    context: click.Context, file: Path | None, through: str | None, config: Path | None, data_dir: Path | None
+) -> None:
     """Check an export (`-`: standard input): every hash, every sum. Exit code 3 at the first line that does not hold.
+
+    Without FILE, check the ledger that --data-dir or the settings name: its chain in the same way, and that its accounts are
+    what their entries and leases add up to. Exit code 3 at the first difference. Works while `tollkeeper up` runs.
 
     Lines that were cut off at the end can be missed by nobody but who knows a later hash: note the one that is printed,
     and name it with --through the next time.
     """
-    name = "standard input" if str(file) == "-" else str(file)
+    on_command_line = {context.get_parameter_source(name) for name in ("config", "data_dir")}
+    if file is not None and ParameterSource.COMMANDLINE in on_command_line:
+        raise click.UsageError("FILE is checked by itself: leave it out to check a ledger, or leave out what names one")
+    if file is None and config is None and data_dir is None:
+        raise click.UsageError("name FILE, an export (`-`: standard input), or a ledger with --data-dir or --config")
     with told_in_one_line():
+        if file is None:
+            _check_ledger(
+                (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger, through
+            )
+        else:
+            _check_export(file, through)
+
+
+def _check_export(file: Path, through: str | None) -> None:
+    name = "standard input" if str(file) == "-" else str(file)
+    try:
+        with click.open_file(str(file), "rb") as opened:
+            verified = verify(_lines(opened), through=through)
+    except OSError as error:
+        raise InvalidValue(
+            f"{name}: it cannot be read ({error.strerror}); name a file that `tollkeeper export` wrote"
+        ) from error
+    except ChainBroken as error:
+        raise ChainBroken(f"{name}: {error}") from error
+    _tell(verified.transactions, verified.head)
+
+
+def _check_ledger(ledger: LedgerAt, through: str | None) -> None:
+    from tollkeeper_ledger.audit import audit  # it loads numpy, which the check of an export need not wait for
+
+    check_there(ledger)
+    with contextlib.closing(open_reader(ledger)) as reader:
+        name = str(ledger) if isinstance(ledger, Path) else "the ledger on PostgreSQL"
         try:
-            with click.open_file(str(file), "rb") as opened:
-                verified = verify(_lines(opened), through=through)
-        except OSError as error:
-            raise InvalidValue(
-                f"{name}: it cannot be read ({error.strerror}); name a file that `tollkeeper export` wrote"
-            ) from error
+            audited = audit(reader, through=through)
         except ChainBroken as error:
-            raise ChainBroken(f"{name}: {error}") from error
-    click.echo(f"{verified.transactions} transactions verified; the chain ends in {verified.head}")
+            raise ChainBroken(f"{name}: as it would be exported, {error}") from error
+        except BooksDiffer as error:
+            raise BooksDiffer(f"{name}: {error}") from error
+    _tell(audited.transactions, audited.head)
+    accounts = "1 account is what its" if audited.accounts == 1 else f"{audited.accounts} accounts are what their"
+    click.echo(f"{accounts} entries and leases add up to")
+
+
+def _tell(transactions: int, head: str) -> None:
+    click.echo(f"{transactions} transactions verified; the chain ends in {head}")
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:

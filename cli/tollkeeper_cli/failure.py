@@ -8,7 +8,7 @@ import click
 from tollkeeper.errors import TollkeeperError
 from tollkeeper_cli.control import WrongRequest
 from tollkeeper_cli.settings import InvalidSettings
-from tollkeeper_ledger.errors import ChainBroken
+from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
 
 
 class Failed(click.ClickException):
@@ -38,7 +38,7 @@ def told_in_one_line() -> Iterator[None]:
     """Turn what a person can act on into its line and exit code; anything else is a bug and keeps its traceback."""
     try:
         yield
-    except ChainBroken as error:
+    except (ChainBroken, BooksDiffer) as error:
         raise Violation(str(error)) from error
     except (InvalidSettings, WrongRequest) as error:
         raise WrongUsage(str(error)) from error

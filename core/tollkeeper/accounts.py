@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
+from tollkeeper.amounts import LARGEST
 from tollkeeper.limits import Limit
 
 _new, _set = object.__new__, object.__setattr__
@@ -43,7 +44,8 @@ class Account:
     """One balance. Integers of the limit's unit; `recent` are the amounts of the last settled requests, newest last.
 
     `blocked` is B3's latch: once Insufficient, an account stays so until its room grows.
-    `overshoot` is what requests used beyond their holds, as far as it passed the cap: what the bound (I1) did not hold.
+    `overshoot` is what requests used beyond their holds, as far as each passed the cap, added up: what the bound (I1) did not
+    hold. It only grows: no correction changes what requests did.
     `minimum` is the limit's as it was last seen: lowering it makes room.
     `borrowed` is what the account of `lender` lends this one, `lent` what this one lends to others.
     """
@@ -205,10 +207,10 @@ def correct(account: Account, limit: Limit, amount: int) -> Account:
     """Give back `amount` of what was spent, or with a negative one charge what was not: a refund or a correction.
 
     A correction changes `spent` and nothing else, so the balance keeps its formula and grants that it frees burn again
-    in their order. Its limits (`amount <= spent`) are the caller's to check; a charge that passes the cap is overshoot.
+    in their order. Its limits (`amount <= spent`) are the caller's to check. A charge may pass the cap: somebody decided it
+    after the fact, and no request used more than was set aside for it, so that is no overshoot.
     """
-    corrected = replace(account, spent=account.spent - amount)
-    return latched(_with_overshoot(corrected, limit, -amount), limit, room_before=account.room(limit))
+    return latched(replace(account, spent=account.spent - amount), limit, room_before=account.room(limit))
 
 
 def credit(account: Account, limit: Limit, *, allocation: int = 0, rolled_over: int = 0, granted: int = 0) -> Account:
@@ -246,9 +248,12 @@ def with_minimum(account: Account, limit: Limit) -> Account:
 
 
 def _with_overshoot(account: Account, limit: Limit, beyond: int) -> Account:
-    """Count what was just spent `beyond` its hold, as far as it passed the cap."""
+    """Count what was just spent `beyond` its hold, as far as it passed the cap.
+
+    A sum of which nothing is ever given back: it ends at what a column holds, for no usage may be kept from the books by it.
+    """
     passed = max(0, account.spent - account.cap(limit)) if limit.is_hard else 0
-    return replace(account, overshoot=account.overshoot + min(passed, max(0, beyond)))
+    return replace(account, overshoot=min(LARGEST, account.overshoot + min(passed, max(0, beyond))))
 
 
 def latched(account: Account, limit: Limit, *, room_before: int) -> Account:

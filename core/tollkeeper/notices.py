@@ -89,7 +89,7 @@ def budget_notices(before: Status, now: Status) -> Iterator[Notice]:
     yield from _phase_notice(before, now)
     yield from _stale_notice(before, now)
     if now.get("overshoot", "0") not in (before.get("overshoot", _zero_like(now)), _zero_like(now)):
-        message = f"Spending passed what may be spent by {now['overshoot']} at most in this period"
+        message = f"Requests used {now['overshoot']} past what may be spent in this period"
         yield Notice(Reason.OVERSHOOT, message, f"{window}/{now['overshoot']}")
 
 

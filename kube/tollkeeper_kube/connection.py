@@ -79,16 +79,29 @@ async def _from_file(configuration: Any, context: str | None, path: str) -> None
     configuration.refresh_api_key_hook = loader.load_and_set
 
 
-def open_rest(configuration: Any) -> Any:
-    """The library's raw REST client (plain JSON, no object models). Must be called on the event loop."""
+def open_session(configuration: Any) -> aiohttp.ClientSession:
+    """The HTTP session that the library's REST client makes of its configuration. Must be called on the event loop.
+
+    Requests are not made through that client: it writes bodies as text that the API server does not read everywhere alike.
+    """
     asyncio.get_running_loop()
-    rest: Any = RESTClientObject(configuration)
+    session: aiohttp.ClientSession = RESTClientObject(configuration).pool_manager
     if is_loopback(configuration.host):
         # A proxy set for the outside world cannot reach this machine's own addresses; kubectl skips it as well.
-        connector = rest.pool_manager.connector
-        rest.pool_manager.detach()
-        rest.pool_manager = aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER)
-    return rest
+        connector = session.connector
+        session.detach()
+        session = aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER)
+    return session
+
+
+def server_options(configuration: Any) -> dict[str, Any]:
+    """What the configuration wants of each request: a proxy, another name for the server in TLS."""
+    options = {
+        "proxy": configuration.proxy,
+        "proxy_headers": configuration.proxy_headers,
+        "server_hostname": configuration.tls_server_name,
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 def is_loopback(url: str) -> bool:

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 
-from tollkeeper_kube.connection import Credentials, configure, credentials_of, open_rest
+from tollkeeper_kube.connection import Credentials, configure, credentials_of, open_session, server_options
 from tollkeeper_kube.errors import Expired, NotFound, edge, refusal
 from tollkeeper_kube.kinds import FIELD_MANAGER, Kind, Object, kind_of
+from tollkeeper_kube.wire import text_of
 
 CALL_SECONDS = 10.0
 LIST_SECONDS = 30.0
@@ -41,7 +43,7 @@ async def connect(context: str | None = None, kubeconfig: Path | None = None) ->
     """Connect and make sure that somebody answers. Raises `NoCluster`, `ApiUnreachable`, `Forbidden`."""
     configuration = await configure(context, kubeconfig)
     async with edge(configuration.host, "connecting"):
-        kube = Kube(configuration, open_rest(configuration))
+        kube = Kube(configuration, open_session(configuration))
     try:
         kube.version = str((await kube.call("GET", "/version", what="asking its version")).get("gitVersion", ""))
     except BaseException:
@@ -56,9 +58,9 @@ class Kube:
     Any method may raise `ApiUnreachable`, `Forbidden`, `Rejected`, `MissingKind`; what else is said at each.
     """
 
-    def __init__(self, configuration: Any, rest: Any) -> None:
+    def __init__(self, configuration: Any, session: aiohttp.ClientSession) -> None:
         self._configuration = configuration
-        self._rest = rest
+        self._session = session
         self.version = ""
 
     @property
@@ -72,7 +74,7 @@ class Kube:
 
     async def close(self) -> None:
         """Close the connection; using it afterwards is an error."""
-        await self._rest.close()
+        await self._session.close()
 
     async def __aenter__(self) -> "Kube":
         return self
@@ -270,16 +272,14 @@ class Kube:
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "tollkeeper"}
         if authorization is not None:
             headers[authorization["key"]] = authorization["value"]
-        response: aiohttp.ClientResponse = await self._rest.request(
+        return await self._session.request(
             method,
-            self.host + path,
-            query_params=query,
+            self.host + path + (f"?{urlencode(query)}" if query else ""),
             headers=headers,
-            body=body,
-            _preload_content=False,
-            _request_timeout=timeout,
+            data=None if body is None else text_of(body),
+            timeout=timeout,
+            **server_options(self._configuration),
         )
-        return response
 
 
 def _hang_up(response: aiohttp.ClientResponse) -> None:

@@ -28,3 +28,7 @@ class LedgerInUse(TollkeeperError):
 
 class ChainBroken(TollkeeperError):
     """A transaction does not follow from the one before it, or does not sum to zero."""
+
+
+class BooksDiffer(TollkeeperError):
+    """A ledger's rows do not say what its chain says."""

@@ -59,8 +59,15 @@ class Questions:
 
     same_transaction = "t.seq = {line}.seq"
 
+    chain_end: str | None = None
+    """What to ask for the last transaction's place and hash, where the storage keeps these beside the transactions."""
+
     def _lent(self) -> AbstractContextManager[Asking]:
         raise NotImplementedError
+
+    def snapshot(self) -> AbstractContextManager[Asking]:
+        """See `LedgerStoreReader`."""
+        return self._lent()
 
     def accounts_of(self, limit: Limit, window: str | None = None) -> Sequence[Account]:
         """See `LedgerReader`."""

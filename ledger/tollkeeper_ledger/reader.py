@@ -39,7 +39,7 @@ class SqliteAsking:
         """See `schema.holds_ledger`."""
         return holds_ledger(self._connection)
 
-    def each(self, sql: str) -> Iterator[Any]:
+    def each(self, sql: str) -> Generator[Any]:
         """All rows, one by one."""
         yield from self._connection.execute(sql)
 

@@ -5,9 +5,10 @@ by where the ledger lies: a path is a SQLite file, a `PostgresLedger` a database
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tollkeeper.accounts import Account
 from tollkeeper.limits import LimitRef
@@ -15,6 +16,9 @@ from tollkeeper.recalls import Ask, Posting
 from tollkeeper.views import LedgerReader
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.work import Holder, State, Work
+
+if TYPE_CHECKING:  # it loads numpy, which `verify` of an export need not wait for
+    from tollkeeper_ledger.usages import Asking
 
 REMEMBERED_ACCOUNTS = 20_000
 """A store keeps so many accounts in memory: those of windows long gone must not fill it. Others are read again."""
@@ -90,6 +94,15 @@ class LedgerStoreReader(LedgerReader, Protocol):
 
     def chain(self) -> Generator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
+        ...
+
+    @property
+    def chain_end(self) -> str | None:
+        """What to ask a snapshot for the last transaction's place and hash; None where they stand nowhere else."""
+        ...
+
+    def snapshot(self) -> "AbstractContextManager[Asking]":
+        """One moment of the ledger, for who asks several things of it. Raises `LedgerUnavailable`."""
         ...
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ Sums that are kept answer where they can; a narrow time range becomes a range of
 through the account's reports, many at once, no further than the page needs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -29,6 +29,10 @@ class Asking(Protocol):
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> Any:
         """The first row of an answer, or nothing."""
+        ...
+
+    def each(self, sql: str) -> Generator[Any]:
+        """All rows of an answer that may be too long to keep, one by one; closed by who does not want all of them."""
         ...
 
 

@@ -192,6 +192,25 @@ def limit_and_key(account: str) -> tuple[str, str]:
     return of, unit
 
 
+def _numbers_of(account: Account) -> tuple[int, ...]:
+    """All that has a column of an account's row, and what rows say of it beside: its credit and its balance."""
+    return (
+        account.allocation,
+        account.rolled_over,
+        account.granted,
+        account.borrowed,
+        account.lent,
+        account.spent,
+        account.held,
+        account.unreconciled,
+        account.overshoot,
+        account.requests,
+        account.minimum,
+        account.credit,
+        account.balance,
+    )
+
+
 @dataclass(slots=True)
 class Work:
     """Changes over a `State`, readable as one.
@@ -326,12 +345,10 @@ class Work:
 
     def put(self, account: Account, unit: str) -> None:
         """Change an account. Raises `InvalidValue`, and changes nothing, when an amount of it fits no column."""
-        greatest = max(
-            account.credit, account.spent, account.held, account.unreconciled, account.lent, -account.balance
-        )
-        if greatest > LARGEST:
+        numbers = _numbers_of(account)
+        if max(numbers) > LARGEST or min(numbers) < -LARGEST:
             raise InvalidValue(
-                f"{account.id}: {greatest} is too large: an account holds at most {LARGEST} nano-dollars or tokens"
+                f"{account.id}: {max(numbers, key=abs)} is too large: an account holds at most {LARGEST} nano-dollars or tokens"
             )
         self._note_window(account.id)
         self.accounts[account.id] = (account, unit)

@@ -17,6 +17,7 @@ class Metrics:
     objects: Gauge = field(init=False)
     accounts: Gauge = field(init=False)
     writes: Counter = field(init=False)
+    unwritten: Gauge = field(init=False)
     write_lag: Histogram = field(init=False)
     events: Counter = field(init=False)
     gates: Gauge = field(init=False)
@@ -37,6 +38,12 @@ class Metrics:
             "tollkeeper_operator_status_writes_total",
             "Statuses written, by kind and result",
             ["kind", "result"],
+            registry=own,
+        )
+        self.unwritten = Gauge(
+            "tollkeeper_operator_statuses_unwritten",
+            "Objects whose status could not be written when it was tried last, by kind",
+            ["kind"],
             registry=own,
         )
         self.write_lag = Histogram(

@@ -91,6 +91,40 @@ def test_lines_cut_off_at_the_end_are_found_by_the_hash_that_was_told_before(dat
     )
 
 
+def test_a_ledger_is_checked_in_place(data: Path) -> None:
+    head = tollkeeper("verify", "-", stdin=tollkeeper("export", "--data-dir", str(data)).stdout).stdout
+    whole = tollkeeper("verify", "--data-dir", str(data))
+    assert (whole.returncode, whole.stdout) == (0, f"{head}1 account is what its entries and leases add up to\n")
+    assert tollkeeper("verify", "--through", head.split()[-1], TOLLKEEPER_DATA_DIR=str(data)).stdout == whole.stdout
+
+
+def test_an_export_is_checked_whatever_the_environment_names(data: Path) -> None:
+    exported = tollkeeper("export", "--data-dir", str(data)).stdout
+    assert tollkeeper("verify", "-", stdin=exported, TOLLKEEPER_DATA_DIR="/nowhere").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE account_rows SET spent = 0", f"{ACCOUNT}: spent is 0.00 USD in its row, and its entries add up to 0.00000003"),
+        ("DELETE FROM transactions WHERE seq > 2", "the chain ends at transaction 2, and rows of requests stand on transac"),
+        ("DELETE FROM transactions WHERE seq = 2", "as it would be exported, line 2: transaction 3 stands where 2 belongs"),
+        ("UPDATE held SET amount = 1", f"{ACCOUNT}: held is 0.000000001 USD in its row, and its leases add up to 0.00000097"),
+    ],
+)  # fmt: skip
+def test_a_ledger_that_was_changed_by_hand_is_a_violation_that_names_the_first_difference(
+    data: Path, statement: str, says: str
+) -> None:
+    with contextlib.closing(sqlite3.connect(data / "ledger.db")) as file, file:
+        file.execute(statement)
+    assert failure(tollkeeper("verify", "--data-dir", str(data)), 3).startswith(f"Error: {data / 'ledger.db'}: {says}")
+
+
+def test_a_ledger_that_is_not_there_is_no_violation(tmp_path: Path) -> None:
+    said = failure(tollkeeper("verify", "--data-dir", str(tmp_path)), 1)
+    assert said == f"Error: {tmp_path / 'ledger.db'}: there is no ledger; name its folder with --data-dir"
+
+
 def without_line(number: int) -> Callable[[bytes], bytes]:
     return lambda whole: b"".join(
         line for at, line in enumerate(whole.splitlines(keepends=True), start=1) if at != number
@@ -389,6 +423,7 @@ def test_crds_are_all_six_kinds() -> None:
         ("up", "--colour"),
         ("verify",),
         ("verify", "-", "--through", "0f5b0dd38c6c0a70"),
+        ("verify", "-", "--data-dir", "."),
         ("keys", "create"),
         ("keys", "create", "--tenant", "t", "--user", "u", "--delegate"),
         ("keys", "create", "--tenant", ""),

@@ -62,6 +62,20 @@ def test_a_ledger_on_postgresql_is_exported_and_refunded_by_its_settings(desk: D
         assert verify(lines).transactions == 3
 
 
+def test_a_ledger_on_postgresql_is_checked_by_its_settings(desk: Desk, config: Path) -> None:
+    desk.lease("g1", Want(ACCOUNT, 10**9, 10**9))
+    desk.charge(record("g1", Charge(ACCOUNT, 6 * 10**8, 6 * 10**8), request="r1"))
+    whole = tollkeeper("verify", "--config", config)
+    assert (whole.returncode, whole.stdout.split()[0]) == (0, "2"), whole.stderr
+    assert isinstance(desk.ledger, PostgresLedger)
+    with psycopg.connect(desk.ledger.dsn, autocommit=True) as connection:
+        connection.execute("DELETE FROM transactions WHERE seq = 2")
+    cut = tollkeeper("verify", "--config", config)
+    assert cut.returncode == 3
+    assert "the chain should end at transaction 2 in " in cut.stderr
+    assert "and it ends at 1 in " in cut.stderr
+
+
 def test_a_database_that_is_away_ends_a_command_in_one_line_without_secrets(tmp_path: Path) -> None:
     file = tmp_path / "tollkeeper.yaml"
     file.write_text(yaml.safe_dump({"storage": {"postgres": f"postgresql://me:secret@/books?host={tmp_path}"}}))
@@ -95,6 +109,7 @@ def test_a_database_that_is_away_is_told_with_the_setting_that_names_it(tmp_path
     "command",
     [
         ("export",),
+        ("verify",),
         ("reconcile", "usage.csv"),
         ("refund", "r1", "--reason", "x"),
         ("adjust", "team/monthly", "--amount", "1", "--reason", "x"),

@@ -237,6 +237,16 @@ def test_overshoot_is_how_far_usage_without_holds_passed_a_hard_cap(limit: Limit
     assert account.overshoot == (passed if limit.is_hard else 0)
 
 
+@given(accounts, limits, st.lists(st.integers(-(10**12), 10**12), max_size=8))
+def test_corrections_leave_overshoot_as_it_is_whatever_they_charge_or_give_back(
+    account: Account, limit: Limit, changes: list[int]
+) -> None:
+    corrected = account
+    for change in changes:
+        corrected = rules.correct(corrected, limit, min(change, corrected.spent))
+    assert corrected.overshoot == account.overshoot
+
+
 @given(limits, st.lists(st.tuples(amounts, amounts, amounts), max_size=8))
 def test_usage_within_its_hold_is_never_overshoot_whatever_becomes_of_the_cap(
     limit: Limit, steps: list[tuple[int, int, int]]

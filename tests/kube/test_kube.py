@@ -42,6 +42,36 @@ async def test_applying_takes_fields_over_from_others(kube: Kube, namespace: str
     assert (await kube.apply(config_map(namespace, colour="blue")))["data"] == {"colour": "blue"}
 
 
+EVERY_CHARACTER = {
+    "first-plane": "".join(map(chr, range(0xD800))) + "".join(map(chr, range(0xE000, 0x10000))),
+    "others": "".join(chr(plane << 16 | place) for plane in range(1, 17) for place in (0, 0xF600, 0xFFFE, 0xFFFF)),
+    "written": '用户😀 jürgen\u2028\u0085\ufeff \\ud83d \\ " \\u0041 \x7f',
+}
+
+
+async def test_every_character_comes_to_the_server_as_it_is_by_whichever_verb(kube: Kube, namespace: str) -> None:
+    """What is applied is read as YAML there, which has other rules for escapes, breaks and control characters than JSON."""
+    made = config_map(namespace, **EVERY_CHARACTER)
+    answers = [
+        await kube.create(made),
+        await kube.apply(made),
+        await kube.replace(made),
+        await kube.patch(kinds.CONFIG_MAP, "settings", {"data": EVERY_CHARACTER}, namespace),
+        await kube.get(kinds.CONFIG_MAP, "settings", namespace),
+    ]
+    for answer in answers:
+        assert answer["data"] == EVERY_CHARACTER
+
+
+async def test_half_a_character_comes_to_the_server_as_the_sign_for_what_cannot_be_said(
+    kube: Kube, namespace: str
+) -> None:
+    """No text has any on its own; none may keep what stands beside it from being written."""
+    for verb in (kube.create, kube.apply):
+        answer = await verb(config_map(namespace, halves="a\ud83d b\udcff", whole="c"))
+        assert answer["data"] == {"halves": "a\ufffd b\ufffd", "whole": "c"}
+
+
 async def test_a_dry_run_changes_nothing(kube: Kube, namespace: str) -> None:
     await kube.apply(config_map(namespace), dry_run=True)
     assert await kube.find(kinds.CONFIG_MAP, "settings", namespace) is None

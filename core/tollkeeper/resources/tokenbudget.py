@@ -242,7 +242,10 @@ class TokenBudgetStatus(Status):
     unreconciled: str | None = None
     """What meters that vanished held: counted as spent until they report."""
     overshoot: str | None = None
-    """The most by which spending passed what may be spent; 0 where every bound held."""
+    """What requests used beyond what was set aside for them and past what may be spent, added up over the period.
+
+    0 where every bound held. Corrections by hand or to a provider's bill do not change it.
+    """
     utilization: int | None = None
     """Percent of what may be spent, rounded down."""
     period: Span | None = None
@@ -288,7 +291,7 @@ class TokenBudget(Resource):
             Column("Resets", ".status.columns.resets", says="When a new period begins"),
             AGE,
             Column("Held", ".status.held", says="Set aside for requests in flight", wide=True),
-            Column("Overshoot", ".status.overshoot", says="The most by which a bound was passed", wide=True),
+            Column("Overshoot", ".status.overshoot", says="What requests used past what may be spent", wide=True),
             Column("As-Of", ".status.columns.asOf", says="The time of this knowledge", wide=True),
         ),
     )

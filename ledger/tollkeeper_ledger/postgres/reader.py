@@ -35,7 +35,7 @@ class PostgresAsking:
         """See `Asking`."""
         return self._connection.execute(sql.replace("?", "%s").encode(), values or None).fetchone()
 
-    def each(self, sql: str) -> Iterator[Any]:
+    def each(self, sql: str) -> Generator[Any]:
         """All rows, fetched some at a time."""
         with self._connection.cursor(name="each") as cursor:
             cursor.itersize = _FETCHED_AT_ONCE
@@ -47,6 +47,7 @@ class PostgresReader(Questions):
     """Reads one ledger. Raises `LedgerUnavailable` when the database does not answer within a few seconds, of which
     `NoLedger` is one where it has none."""
 
+    chain_end = "SELECT seq, hash FROM chain_head WHERE chain = 'ledger'"
     same_transaction = "t.seq = {line}.seq AND t.time = {line}.time"
 
     def __init__(self, dsn: str) -> None:

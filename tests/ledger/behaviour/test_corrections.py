@@ -80,9 +80,9 @@ def test_an_adjustment_is_a_new_entry_that_changes_what_was_spent(desk: Desk) ->
     }
 
 
-def test_a_charge_by_hand_may_pass_the_cap_and_is_shown_as_overshoot(desk: Desk) -> None:
+def test_a_charge_by_hand_may_pass_the_cap_and_is_no_overshoot_of_requests(desk: Desk) -> None:
     booked(desk, adjust(-500))
-    assert (account(desk).spent, account(desk).balance, account(desk).overshoot) == (1100, -100, 100)
+    assert (account(desk).spent, account(desk).balance, account(desk).overshoot) == (1100, -100, 0)
     assert account(desk).phase(LIMIT) is Phase.INSUFFICIENT
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tollkeeper.accounts import Account
 from tollkeeper.amounts import LARGEST, Unit
 from tollkeeper.errors import InvalidValue, Unavailable
 from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.limits import Limit
 from tollkeeper.usage import Buckets, Charge
-from tollkeeper_ledger import bookkeeping
+from tollkeeper_ledger import bookkeeping, corrections
+from tollkeeper_ledger.corrections import Change
 from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
 from tollkeeper_ledger.storage import LedgerAt
 from tollkeeper_ledger.work import Work
@@ -76,6 +79,49 @@ def test_usage_that_an_account_cannot_add_is_refused_and_what_fits_is_booked(des
         desk.charge(record("g", Charge(ACCOUNT, 8, 0)))
     desk.charge(record("g", Charge(ACCOUNT, 7, 0)))
     assert spent(desk) == LARGEST
+
+
+def adjust(desk: Desk, amount: int) -> None:
+    desk.do(
+        lambda work: corrections.adjust(
+            work, desk.policy, Change(ACCOUNT, amount), reason="a test", reference=None, now=NOW
+        )
+    )
+
+
+def test_the_largest_adjustments_go_there_and_back_as_often_as_somebody_likes(desk: Desk) -> None:
+    desk.open(LIMIT)
+    for _ in range(4):
+        adjust(desk, -(10**9) * 10**9)
+        adjust(desk, 8 * -(10**9) * 10**9)
+        with pytest.raises(InvalidValue, match="which no account can hold"):
+            adjust(desk, -(10**9) * 10**9)
+        adjust(desk, 9 * 10**9 * 10**9)
+    assert desk.account(ACCOUNT) == replace(desk.account(ACCOUNT), spent=0, overshoot=0)
+
+
+def test_a_report_is_booked_although_what_was_overshot_fits_no_column_any_more(desk: Desk) -> None:
+    for number in range(3):
+        late = NOW + timedelta(minutes=number)
+        desk.charge(record("g", Charge(ACCOUNT, 2**62, 0), cost=1, finished_at=late))
+        adjust(desk, 2**62)
+    assert desk.account(ACCOUNT).overshoot == LARGEST
+    assert spent(desk) == 0
+
+
+NUMBERS = [one.name for one in fields(Account) if one.type in (int, "int")]
+
+
+@pytest.mark.parametrize("beyond", [LARGEST + 1, -LARGEST - 2])
+@pytest.mark.parametrize("column", NUMBERS)
+def test_no_number_of_an_account_is_put_that_fits_no_column(desk: Desk, column: str, beyond: int) -> None:
+    """Whatever rule let it through: one caller is told, and its batch is not held up by the storage."""
+    desk.open(LIMIT)
+    before = desk.account(ACCOUNT)
+    odd: dict[str, Any] = {column: beyond}
+    with pytest.raises(InvalidValue, match=r"is too large: an account holds at most"):
+        desk.do(lambda work: work.put(replace(before, **odd), "USD"))
+    assert desk.account(ACCOUNT) == before
 
 
 def test_an_account_that_cannot_be_opened_is_refused_and_its_batch_is_granted(ledger: LedgerAt) -> None:

@@ -11,6 +11,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -100,7 +101,9 @@ class _Life:
         except Exception as failure:  # noqa: BLE001 - it is told by the supervisor, which starts Kopf again
             self.failure = failure
         finally:
-            self._home.call_soon_threadsafe(self.ended.set)
+            # A loop that was closed meanwhile has nobody left who waits.
+            with suppress(RuntimeError):
+                self._home.call_soon_threadsafe(self.ended.set)
 
     def end(self) -> None:
         self._should_end.set()

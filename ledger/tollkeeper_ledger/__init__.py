@@ -2,7 +2,7 @@
 
 - `chain`: transactions, their canonical form and their hashes.
 - `schema`: the tables, and how a database is brought to the version in use.
-- `work`: what one commit changes, kept apart until it is durable.
+- `state`: what the rules read of a storage; `work`: what one commit changes, kept apart until it is durable.
 - `bookkeeping`: the rules: open, lease, charge, lapse, close, grant.
 - `storage`: what the ledger needs of a storage; opens either.
 - `sqlite`, `reader`: storage in one SQLite file with one writer.

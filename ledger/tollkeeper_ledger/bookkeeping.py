@@ -22,7 +22,8 @@ from tollkeeper_ledger.granting import grant_all, grant_apart
 from tollkeeper_ledger.lending import generation, settle
 from tollkeeper_ledger.limiting import limit_of
 from tollkeeper_ledger.opening import settle_carry
-from tollkeeper_ledger.work import Booking, Holder, Lease, Work
+from tollkeeper_ledger.state import Booking, Holder, Lease
+from tollkeeper_ledger.work import Work
 
 
 def lease(

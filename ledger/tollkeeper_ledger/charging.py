@@ -24,8 +24,9 @@ from tollkeeper_ledger.handing import has_handed_on, settle_carry, settle_late_o
 from tollkeeper_ledger.lending import settle
 from tollkeeper_ledger.limiting import limit_of, parse_account
 from tollkeeper_ledger.opening import expire_due, open_account
+from tollkeeper_ledger.state import Booking, Charged
 from tollkeeper_ledger.usagerows import written
-from tollkeeper_ledger.work import Booking, Charged, Work
+from tollkeeper_ledger.work import Work
 
 _account_of, _amount_of, _held_of = attrgetter("account"), attrgetter("amount"), attrgetter("held")
 _counts_of = attrgetter(*BUCKETS)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tollkeeper.usage import BUCKETS, Caller, Outcome, UsageRecord
 from tollkeeper_ledger.packed import USAGE, WORDS, Numbers
 from tollkeeper_ledger.rows import EPOCH
-from tollkeeper_ledger.work import Booking
+from tollkeeper_ledger.state import Booking
 
 _FITS = 2**63
 _MICROSECOND = timedelta(microseconds=1)

@@ -25,8 +25,9 @@ from tollkeeper_ledger.chain import Entry, Transaction, transfer
 from tollkeeper_ledger.lending import settle
 from tollkeeper_ledger.limiting import limit_of
 from tollkeeper_ledger.opening import settle_carry
+from tollkeeper_ledger.state import Booking, ChargeLine
 from tollkeeper_ledger.usagerows import rows_of
-from tollkeeper_ledger.work import Booking, ChargeLine, Work
+from tollkeeper_ledger.work import Work
 
 ADJUST, REFUND, CORRECT, RELEASE = "adjust", "refund", "correct", "release"
 LONGEST_REASON = 500

@@ -20,7 +20,8 @@ from tollkeeper_ledger.handing import has_handed_on
 from tollkeeper_ledger.lending import before_grant, generation, settle
 from tollkeeper_ledger.limiting import parse_account
 from tollkeeper_ledger.opening import first_expiry, kept_up, open_account
-from tollkeeper_ledger.work import Lease, Work
+from tollkeeper_ledger.state import Lease
+from tollkeeper_ledger.work import Work
 
 _TERMS = "terms"
 _NEVER = datetime.max.replace(tzinfo=UTC)

@@ -41,7 +41,8 @@ from tollkeeper_ledger.heirs import (
     next_back_mark,
 )
 from tollkeeper_ledger.limiting import NotInForce, parse_account
-from tollkeeper_ledger.work import BookedShare, Booking, Work
+from tollkeeper_ledger.state import BookedShare, Booking
+from tollkeeper_ledger.work import Work
 
 OWE = "owe"
 OWED, PAID = "owed/", "paid/"

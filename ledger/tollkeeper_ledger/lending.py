@@ -20,7 +20,8 @@ from tollkeeper.policy import PolicySet
 from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.limiting import limit_of, parse_account
 from tollkeeper_ledger.opening import open_account
-from tollkeeper_ledger.work import Booking, Work
+from tollkeeper_ledger.state import Booking
+from tollkeeper_ledger.work import Work
 
 LOAN, REPAY = "loan", "repay"
 

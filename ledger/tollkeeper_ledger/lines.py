@@ -17,7 +17,7 @@ from tollkeeper_ledger.columns import Columns, summed
 from tollkeeper_ledger.filters import occurrences_in
 from tollkeeper_ledger.packed import PLACES, Numbers, numbered, pack_charges
 from tollkeeper_ledger.rollups import rollups_of
-from tollkeeper_ledger.work import Booking
+from tollkeeper_ledger.state import Booking
 
 MICROS_PER_MINUTE = 60_000_000
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tollkeeper_ledger.bodies import packed
 from tollkeeper_ledger.chain import canonical, check_zero_sum, link
 from tollkeeper_ledger.rows import booked_at
-from tollkeeper_ledger.work import Booking
+from tollkeeper_ledger.state import Booking
 
 LARGE = 64
 """From so many usages on it is worth a thread to hash and compress beside the rest of a commit; both let other threads run."""

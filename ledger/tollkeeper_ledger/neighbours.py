@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tollkeeper.windows import start_of
 from tollkeeper_ledger.limiting import parse_account
 from tollkeeper_ledger.rows import to_micros
-from tollkeeper_ledger.work import LATEST_WINDOWS
+from tollkeeper_ledger.state import LATEST_WINDOWS
 
 _OF_KEY = "kind = ? AND namespace = ? AND name = ? AND limit_name = ? AND key = ? AND unit = ?{but}"
 _ENDED_BEFORE = (

@@ -29,7 +29,8 @@ from tollkeeper_ledger.handing import (
 )
 from tollkeeper_ledger.handing import settle_carry as settle_carry
 from tollkeeper_ledger.heirs import before, cut_into, last_ended
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking, ChargeLine, Work
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Booking, ChargeLine
+from tollkeeper_ledger.work import Work
 
 MOST_CREDIT = LARGEST // 2
 """No account is granted more: sums of balances must fit 64 bits, whatever allocation and rollover add in later windows."""

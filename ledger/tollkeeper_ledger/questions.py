@@ -33,9 +33,9 @@ from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.handing import OWED, PAID
 from tollkeeper_ledger.packed import LATEST, latest
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, to_micros, to_time
+from tollkeeper_ledger.state import Holder
 from tollkeeper_ledger.unpriced import part_of
 from tollkeeper_ledger.usages import Asking, end_of, page_of, usage_at
-from tollkeeper_ledger.work import Holder
 
 CORRECTIONS = {"adjust": "Adjustment", "refund": "Refund", "correct": "Reconciliation", "release": "Release"}
 """What corrections are called among payments."""

@@ -7,7 +7,7 @@ from typing import Any
 from tollkeeper.accounts import Account
 from tollkeeper.grants import Share
 from tollkeeper_ledger.limiting import parse_account
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Booking
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Booking
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -36,8 +36,9 @@ from tollkeeper_ledger.rows import (
 )
 from tollkeeper_ledger.schema import check_no_other, migrate
 from tollkeeper_ledger.sqlite_rows import SqliteRows, Written
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Holder, Lease
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS, Change
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+from tollkeeper_ledger.work import Work
 
 _ASKED_AT_ONCE = 500
 
@@ -114,7 +115,7 @@ class SqliteStore:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._opened.close()
 
-    # What bookkeeping reads: see `work.State`.
+    # What bookkeeping reads: see `state.State`.
 
     def account(self, account: str) -> tuple[Account, str] | None:
         """See `State`."""

@@ -13,8 +13,9 @@ from tollkeeper_ledger.lines import lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linked, Linking
 from tollkeeper_ledger.numbering import RowNumbers
 from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, grant_row
+from tollkeeper_ledger.state import Holder
 from tollkeeper_ledger.wide import write_rows
-from tollkeeper_ledger.work import Holder, Work
+from tollkeeper_ledger.work import Work
 
 _ACCOUNT_COLUMNS = ACCOUNT_COLUMNS.split(", ")[:-1]
 """Without what is held, which lies in rows of its own."""

@@ -15,7 +15,8 @@ from tollkeeper.limits import LimitRef
 from tollkeeper.recalls import Ask, Posting
 from tollkeeper.views import LedgerReader
 from tollkeeper_ledger.errors import LedgerUnavailable
-from tollkeeper_ledger.work import Holder, State, Work
+from tollkeeper_ledger.state import Holder, State
+from tollkeeper_ledger.work import Work
 
 if TYPE_CHECKING:  # it loads numpy, which `verify` of an export need not wait for
     from tollkeeper_ledger.usages import Asking

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tollkeeper.errors import TollkeeperError, Unavailable
 from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
+from tollkeeper_ledger.state import State
 from tollkeeper_ledger.storage import Store
-from tollkeeper_ledger.work import State, Work
+from tollkeeper_ledger.work import Work
 
 Result = TypeVar("Result")
 Step = Callable[[Work], Any]

@@ -18,8 +18,9 @@ from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.export import export
 from tollkeeper_ledger.sqlite import SqliteStore
+from tollkeeper_ledger.state import State
 from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader, open_reader, open_store
-from tollkeeper_ledger.work import State, Work
+from tollkeeper_ledger.work import Work
 
 Result = TypeVar("Result")
 

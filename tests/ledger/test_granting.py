@@ -19,7 +19,8 @@ from tollkeeper.policy import PolicySet
 from tollkeeper.usage import Charge
 from tollkeeper.windows import start_of
 from tollkeeper_ledger import bookkeeping, granting, opening
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Holder, Lease
+from tollkeeper_ledger.work import Work
 
 LIMITS = (
     budget("hard", 1000, rollover=300),

@@ -20,8 +20,9 @@ from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.session import Session, Statement
 from tollkeeper_ledger.postgres.store import PostgresStore
+from tollkeeper_ledger.state import Holder
 from tollkeeper_ledger.storage import PostgresLedger
-from tollkeeper_ledger.work import Holder, Work
+from tollkeeper_ledger.work import Work
 
 LIMIT = budget(allocation=100)
 ACCOUNT = account_of(LIMIT)

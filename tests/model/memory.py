@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from tollkeeper.accounts import Account
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Holder, Lease
+from tollkeeper_ledger.work import Work
 
 
 @dataclass(frozen=True, slots=True)

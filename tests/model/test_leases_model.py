@@ -13,7 +13,8 @@ from tests.model.world import Instance
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
 from tollkeeper_ledger import bookkeeping
-from tollkeeper_ledger.work import Holder, Work
+from tollkeeper_ledger.state import Holder
+from tollkeeper_ledger.work import Work
 
 INSTANCES = {
     "two calls each, one request": Instance(holders=2, calls=2, requests=1, cap=3),

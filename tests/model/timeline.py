@@ -19,7 +19,8 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import BoundAccount, PolicySet
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Holder, Lease
+from tollkeeper_ledger.work import Work
 from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
 from tollkeeper_sidecar.desk import Desk
 from tollkeeper_sidecar.waiting import Refused, Waiting

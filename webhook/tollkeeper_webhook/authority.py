@@ -22,8 +22,9 @@ from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger import bookkeeping, handing, lending, opening
+from tollkeeper_ledger.state import Holder
 from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader, open_board, open_reader, open_store
-from tollkeeper_ledger.work import Holder, Work
+from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 from tollkeeper_webhook.account_faults import AccountFaults
 from tollkeeper_webhook.hearing import Hearing

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tollkeeper_ledger.work import Holder
+from tollkeeper_ledger.state import Holder
 
 QUIET_SECONDS = 3600.0
 """How long a holder without leases stays known that is not heard of: a call for leases that it sent before must have

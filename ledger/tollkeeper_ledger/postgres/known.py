@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 
 from tollkeeper.accounts import Account
 from tollkeeper_ledger import neighbours
-from tollkeeper_ledger.work import Holder, Lease
+from tollkeeper_ledger.postgres.session import Statement
+from tollkeeper_ledger.state import Holder, Lease
 
 
 class KnownAccount(NamedTuple):
@@ -56,8 +57,12 @@ class Neighbour(NamedTuple):
     instant: int | None = None
     """In microseconds."""
 
-    def question(self, besides: Collection[str]) -> neighbours.Question:
+    def question(self, besides: Collection[str] = ()) -> Statement:
         """What to ask the database, which does not look at some accounts of the same limit and key."""
+        sql, values = self._asked(besides)
+        return sql.replace("?", "%s"), values
+
+    def _asked(self, besides: Collection[str]) -> neighbours.Question:
         if self.where == "before":
             return neighbours.ended_before(self.account, besides)
         if self.where == "after":

@@ -21,8 +21,9 @@ from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.known import KnownAccount, KnownHolder, Neighbour, Numbers, Seen
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
 from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Holder, Lease, limit_and_key
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS
-from tollkeeper_ledger.work import BookedGrant, BookedShare, Holder, Lease, Work, limit_and_key
+from tollkeeper_ledger.work import Work
 
 _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
 _LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
@@ -71,7 +72,7 @@ class Memory:
         """Which names that were said to be free are booked, but for those whose insertion will tell."""
         return self.taken(self.seen.names - self._taken - set(but))
 
-    # What bookkeeping reads: see `work.State`.
+    # What bookkeeping reads: see `state.State`.
 
     def account(self, account: str) -> tuple[Account, str] | None:
         """See `State`."""
@@ -125,7 +126,7 @@ class Memory:
         return self._neighbour(Neighbour(account, "at", to_micros(now)))
 
     def _neighbour(self, wanted: Neighbour) -> Account | None:
-        (rows,) = self._session.ask_all([_statement(wanted)])
+        (rows,) = self._session.ask_all([wanted.question()])
         found = self.seen.neighbours[wanted] = _first(rows)
         known = self.account(found) if found else None
         return known[0] if known else None
@@ -244,7 +245,7 @@ class Memory:
             own[limit_and_key(account)].append(account)
         looked = list(self.seen.neighbours.items())
         answers = self._session.ask_all(
-            [_statement(wanted, own.get(limit_and_key(wanted.account), ())) for wanted, _ in looked]
+            [wanted.question(own.get(limit_and_key(wanted.account), ())) for wanted, _ in looked]
         )
         for (wanted, found), rows in zip(looked, answers, strict=True):
             now = _first(rows)
@@ -400,11 +401,6 @@ class Memory:
         self._accounts.clear()
         self._shares.clear()
         self._holders.clear()
-
-
-def _statement(wanted: Neighbour, besides: Collection[str] = ()) -> Statement:
-    sql, values = wanted.question(besides)
-    return sql.replace("?", "%s"), values
 
 
 def _first(rows: Sequence[tuple[Any, ...]]) -> str | None:

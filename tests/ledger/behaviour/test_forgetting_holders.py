@@ -10,7 +10,8 @@ from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.export import verify
-from tollkeeper_ledger.work import Holder, Work
+from tollkeeper_ledger.state import Holder
+from tollkeeper_ledger.work import Work
 
 ACCOUNT = account_of(budget())
 

@@ -15,8 +15,9 @@ from tollkeeper.limits import Limit
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping, opening
 from tollkeeper_ledger.errors import Unstorable
+from tollkeeper_ledger.state import Charged
 from tollkeeper_ledger.storage import LedgerAt
-from tollkeeper_ledger.work import Charged, Work
+from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 
 LIMIT = budget()

@@ -14,7 +14,8 @@ from tests.ledger.builders import Desk, account_of, budget
 from tollkeeper.accounts import Account
 from tollkeeper.limits import AccountId
 from tollkeeper.windows import format_time
-from tollkeeper_ledger.work import State, Work
+from tollkeeper_ledger.state import State
+from tollkeeper_ledger.work import Work
 
 LIMIT = budget()
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)

@@ -113,10 +113,7 @@ def _heir(work: Work, booked: Mapping[str, Any], *, is_cut: bool = False) -> Hei
 def as_it_was(work: Work, heir: Heir, since: datetime) -> Heir:
     """The heir that has by now what one got then: where its account has come back since, and goes on with another one, that
     is where it went on before."""
-    for number in count():
-        back = work.transaction(_back_mark(heir.account.id, number))
-        if back is None or datetime.fromisoformat(back["time"]) > since:
-            break
+    back = _came_back(work, heir.account, since)
     if back is None:
         return heir
     told = back["usage"]
@@ -125,3 +122,13 @@ def as_it_was(work: Work, heir: Heir, since: datetime) -> Heir:
         # It had ended by itself, and how its window ended is known no longer.
         return replace(heir, grants_only=True)
     return as_it_was(work, replace(heir, account=former[0]), datetime.fromisoformat(told["until"]))
+
+
+def _came_back(work: Work, account: Account, since: datetime) -> Mapping[str, Any] | None:
+    """The first transaction after an instant by which an account came back."""
+    number = 0
+    while back := work.transaction(_back_mark(account.id, number)):
+        if datetime.fromisoformat(back["time"]) > since:
+            return back
+        number += 1
+    return None

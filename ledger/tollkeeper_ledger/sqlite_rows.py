@@ -34,7 +34,11 @@ _UPSERT_ACCOUNT = (
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _CHANGING)}"
 )
 _PUT_HELD = "INSERT OR REPLACE INTO held VALUES {rows}"
-_PUT_LEASES = "INSERT OR REPLACE INTO lease_rows VALUES {rows}"
+# To replace a row would be to write its place in the index anew.
+_PUT_LEASES = (
+    "INSERT INTO lease_rows VALUES {rows} ON CONFLICT (holder, account) DO UPDATE SET "
+    "outstanding = excluded.outstanding, lapsed = excluded.lapsed"
+)
 _ADD_HOLDERS = "INSERT INTO holders (holder, sequence, closed) VALUES {rows}"
 _UPDATE_HOLDERS = (
     "UPDATE holders SET sequence = new.column2, closed = new.column3 "

@@ -23,6 +23,8 @@ from tollkeeper_ledger.errors import ChainBroken, NoLedger
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.sqlite import SqliteStore
 
+pytestmark = pytest.mark.slow  # each is a process of its own, and half a second
+
 LIMIT = budget()
 ACCOUNT = account_of(LIMIT)
 

@@ -19,6 +19,8 @@ from tollkeeper_cli.settings import load
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.storage import PostgresLedger
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 
 async def no_request(_: Mapping[str, Any]) -> Mapping[str, Any]:
     raise AssertionError("nothing was asked")

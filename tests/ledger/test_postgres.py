@@ -27,6 +27,8 @@ from tollkeeper_ledger.storage import PostgresLedger
 from tollkeeper_ledger.work import Work
 from tollkeeper_ledger.writer import LedgerWriter
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 LIMIT = budget(allocation=1000)
 ACCOUNT = account_of(LIMIT)
 OTHER = budget("other", allocation=1000)

@@ -101,6 +101,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_under_the_policies_that_were_in_force_nobody_is_refused_and_costs_are_what_was_booked(
@@ -287,6 +288,7 @@ def test_what_a_loan_let_in_is_let_in_again_and_refused_by_policies_that_lend_le
     assert what_if(history, lending(replace(BELOW, borrowing=0), ABOVE)).total.refused == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.integers(1, 150), st.integers(0, 60)), min_size=6, max_size=40))
 def test_under_the_policies_that_were_in_force_loans_let_everybody_in_again(

@@ -29,6 +29,7 @@ def explored() -> dict[str, Explored]:
     return {name: explore(size) for name, size in INSTANCES.items()}
 
 
+@pytest.mark.slow
 def test_no_reachable_world_breaks_a_promise(explored: dict[str, Explored], capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         for name, one in explored.items():
@@ -36,6 +37,7 @@ def test_no_reachable_world_breaks_a_promise(explored: dict[str, Explored], caps
     assert [(one.broken, one.way) for one in explored.values()] == [(None, ())] * len(INSTANCES)
 
 
+@pytest.mark.slow
 def test_the_document_tells_the_figures_of_this_run(explored: dict[str, Explored]) -> None:
     of_the_code, _, _ = DOCUMENT.read_text().partition("| Instance of `leases.tla` itself |")
     rows = re.findall(r"^\| (.+?) \|.*\| ([\d,]+) \| ([\d,]+) \| (\d+) \|$", of_the_code, re.MULTILINE)

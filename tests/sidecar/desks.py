@@ -45,3 +45,12 @@ def holding_and_free(quota: Limit, authority: ReferenceAuthority) -> Desk:
     assert isinstance(places[1].outcome, Hold)
     desk.settle(places[1].outcome, places[1].outcome.unused, 1.0)
     return desk
+
+
+def leave_over(desk: Desk, authority: ReferenceAuthority, of: Demand, mono: float) -> None:
+    """A request waits for its lease, gets it and uses nothing of it, a tenth of a second later: all that lies idle."""
+    place = desk.arrive(of, mono)
+    answered(desk, authority, mono)
+    assert isinstance(place, Waiting)
+    assert isinstance(place.outcome, Hold)
+    desk.settle(place.outcome, place.outcome.unused, mono + 0.1)

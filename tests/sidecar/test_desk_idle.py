@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from tests.sidecar.builders import NOW, account_of, limit
-from tests.sidecar.desks import answered, demand
+from tests.sidecar.desks import answered, demand, leave_over
 from tests.sidecar.reference import ReferenceAuthority
 from tollkeeper.amounts import Unit
 from tollkeeper.leases import LeaseReply, LeaseRequest, Want
@@ -15,11 +15,7 @@ from tollkeeper_sidecar.waiting import Waiting
 def test_idle_leases_go_back_within_two_seconds() -> None:
     quota = limit("tokens", 10_000, Unit.TOKENS)
     desk, authority = Desk("one", 10), ReferenceAuthority([quota])
-    place = desk.arrive(demand(100, 100, quota), 1.0)
-    answered(desk, authority, 1.0)
-    assert isinstance(place, Waiting)
-    assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, place.outcome.unused, 1.1)
+    leave_over(desk, authority, demand(100, 100, quota), 1.0)
     for tenths in range(11, 31):
         if (request := desk.next_request(NOW, tenths / 10)) is not None:
             desk.answered(authority.lease_now(request, NOW), NOW, tenths / 10)
@@ -30,11 +26,7 @@ def test_idle_leases_go_back_within_two_seconds_although_somebody_always_waits_f
     """As where each user has an account of its own: somebody comes anew all the time."""
     idle, *new = [limit(f"of-{number}", 10_000, Unit.TOKENS) for number in range(31)]
     desk, authority = Desk("one", 100), ReferenceAuthority([idle, *new])
-    place = desk.arrive(demand(100, 100, idle), 1.0)
-    answered(desk, authority, 1.0)
-    assert isinstance(place, Waiting)
-    assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, place.outcome.unused, 1.1)
+    leave_over(desk, authority, demand(100, 100, idle), 1.0)
     assert authority.outstanding("one", account_of(idle)) > 0
     for tenths in range(11, 31):
         desk.arrive(demand(100, 100, new[tenths - 1]), tenths / 10)
@@ -66,11 +58,7 @@ def test_what_is_idle_is_kept_for_those_who_wait_as_far_as_they_may_take_it() ->
 def test_leases_of_a_window_that_ended_go_back_at_once() -> None:
     quota = limit("tokens", 10_000, Unit.TOKENS)
     desk, authority = Desk("one", 10), ReferenceAuthority([quota])
-    place = desk.arrive(demand(100, 100, quota), 1.0)
-    answered(desk, authority, 1.0)
-    assert isinstance(place, Waiting)
-    assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, place.outcome.unused, 1.1)
+    leave_over(desk, authority, demand(100, 100, quota), 1.0)
     request = desk.next_request(NOW + timedelta(days=30), 1.6)
     assert request is not None
     assert request.returns == {account_of(quota): authority.outstanding("one", account_of(quota))}

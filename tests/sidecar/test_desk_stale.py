@@ -1,7 +1,7 @@
 """Without an authority: what is used, and what refuses (R7)."""
 
 from tests.sidecar.builders import NOW, account_of, limit
-from tests.sidecar.desks import answered, demand, held
+from tests.sidecar.desks import demand, held, leave_over
 from tests.sidecar.reference import ReferenceAuthority
 from tollkeeper.amounts import Unit
 from tollkeeper.limits import WhenStale
@@ -13,11 +13,7 @@ from tollkeeper_sidecar.waiting import Stale, Waiting
 def test_a_lease_that_was_not_renewed_is_not_used() -> None:
     quota = limit("tokens", 10_000, Unit.TOKENS)
     desk, authority = Desk("one", 10), ReferenceAuthority([quota])
-    place = desk.arrive(demand(100, 100, quota), 1.0)
-    answered(desk, authority, 1.0)
-    assert isinstance(place, Waiting)
-    assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, place.outcome.unused, 1.1)
+    leave_over(desk, authority, demand(100, 100, quota), 1.0)
     assert isinstance(desk.arrive(demand(10, 20, quota), 70.0), Waiting)
 
 
@@ -25,11 +21,7 @@ def test_without_authority_live_leases_are_used_and_then_a_limit_fails_closed() 
     """R7."""
     quota = limit("tokens", 10_000, Unit.TOKENS)
     desk, authority = Desk("one", 10), ReferenceAuthority([quota])
-    place = desk.arrive(demand(100, 100, quota), 1.0)
-    answered(desk, authority, 1.0)
-    assert isinstance(place, Waiting)
-    assert isinstance(place.outcome, Hold)
-    desk.settle(place.outcome, place.outcome.unused, 1.1)
+    leave_over(desk, authority, demand(100, 100, quota), 1.0)
     lowered = desk.arrive(demand(150, 5000, quota), 1.2)
     assert isinstance(lowered, Waiting)
     assert desk.next_request(NOW, 1.2) is not None

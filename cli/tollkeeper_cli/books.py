@@ -2,13 +2,15 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import click
 from click.core import ParameterSource
 
+from tollkeeper.amounts import Unit, format_amount
+from tollkeeper.counters import Unbooked
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
@@ -18,6 +20,9 @@ from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
 from tollkeeper_ledger.export import export, verify
 from tollkeeper_ledger.storage import LedgerAt, open_reader
+
+MOST_GATEWAYS = 20
+"""So many gateways are named, of those whose usage is missing."""
 
 LONGEST_LINE = 64 * 2**20
 """Bytes; no transaction is that long. What has no line ends is read up to here, and is no export."""
@@ -131,6 +136,20 @@ def _check_ledger(ledger: LedgerAt, through: str | None) -> None:
     _tell(audited.transactions, audited.head)
     accounts = "1 account is what its" if audited.accounts == 1 else f"{audited.accounts} accounts are what their"
     click.echo(f"{accounts} entries and leases add up to")
+    _tell_unbooked(audited.unbooked)
+
+
+def _tell_unbooked(unbooked: Sequence[Unbooked]) -> None:
+    """No fault of the ledger: usage is on its way, or a gateway was lost with its disk."""
+    for one in unbooked[:MOST_GATEWAYS]:
+        requests = "1 request" if one.missing.requests == 1 else f"{one.missing.requests} requests"
+        cost = format_amount(one.missing.cost, Unit.USD)
+        click.echo(
+            f"gateway {one.instance} had settled {requests} more by {one.told:%Y-%m-%d %H:%M:%S} UTC than are booked "
+            f"({one.missing.tokens} tokens, ${cost}): they are in its spool, or lost with it"
+        )
+    if (more := len(unbooked) - MOST_GATEWAYS) > 0:
+        click.echo(f"and so had {more} more")
 
 
 def _tell(transactions: int, head: str) -> None:

@@ -15,7 +15,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.e2e.programs import PROGRAM
-from tests.ledger.builders import Desk, account_of, budget, record
+from tests.ledger.builders import NOW, Desk, account_of, budget, record
+from tollkeeper.counters import Tally, tally_of
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
 from tollkeeper_cli.__main__ import main
@@ -98,6 +99,22 @@ def test_a_ledger_is_checked_in_place(data: Path) -> None:
     whole = tollkeeper("verify", "--data-dir", str(data))
     assert (whole.returncode, whole.stdout) == (0, f"{head}1 account is what its entries and leases add up to\n")
     assert tollkeeper("verify", "--through", head.split()[-1], TOLLKEEPER_DATA_DIR=str(data)).stdout == whole.stdout
+
+
+def test_what_a_gateway_has_settled_and_never_reported_is_told_and_is_no_violation(data: Path) -> None:
+    desk = Desk(data / "ledger.db", LIMIT)
+    booked_of_it = tally_of([record("g", Charge(ACCOUNT, 10, 10))] * 3)
+    for told in (booked_of_it.plus(Tally(2, 1234, 20_000_000)).settled_by("g"), Tally(1).settled_by("h")):
+        desk.do(lambda work, told=told: work.count(told, NOW))  # type: ignore[misc]
+    desk.store.close()
+    checked = tollkeeper("verify", "--data-dir", str(data))
+    assert checked.returncode == 0
+    assert checked.stdout.splitlines()[-2:] == [
+        "gateway g had settled 2 requests more by 2026-11-21 12:00:00 UTC than are booked (1234 tokens, $0.02): they are in its "
+        "spool, or lost with it",
+        "gateway h had settled 1 request more by 2026-11-21 12:00:00 UTC than are booked (0 tokens, $0.00): they are in its "
+        "spool, or lost with it",
+    ]
 
 
 def test_an_export_is_checked_whatever_the_environment_names(data: Path) -> None:

@@ -174,10 +174,29 @@ ANALYZE lease_rows;
 """
 """What changes with every lease names its holder and account by number: see the same step on SQLite, version 11."""
 
+COUNTERS = """
+CREATE TABLE counters (
+  instance TEXT COLLATE "C" NOT NULL,
+  series TEXT COLLATE "C" NOT NULL,
+  value BIGINT NOT NULL,
+  told BIGINT NOT NULL,
+  PRIMARY KEY (instance, series)
+) WITH (fillfactor = 70);
+CREATE TABLE tallies (
+  instance TEXT COLLATE "C" PRIMARY KEY,
+  requests BIGINT NOT NULL,
+  tokens BIGINT NOT NULL,
+  cost BIGINT NOT NULL
+) WITH (fillfactor = 70);
+CREATE TABLE tallied (since BIGINT NOT NULL);
+INSERT INTO tallied SELECT seq FROM chain_head WHERE chain = 'ledger' FOR UPDATE;
+"""
+"""See the same step on SQLite, version 12. No other writer books between the chain's end that is read and this commit."""
+
 Step = str | Callable[[Session], None]
 """Statements of SQL, or a function that executes some."""
 
-MIGRATIONS: tuple[Step, ...] = (VERSION_1, version_2.apply, RECALLS, LENDERS, LEASE_ROWS)
+MIGRATIONS: tuple[Step, ...] = (VERSION_1, version_2.apply, RECALLS, LENDERS, LEASE_ROWS, COUNTERS)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 _ATTEMPTS = 5

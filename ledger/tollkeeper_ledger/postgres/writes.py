@@ -9,6 +9,7 @@ from typing import Any
 
 from tollkeeper_ledger import rollups
 from tollkeeper_ledger.columns import columns_of
+from tollkeeper_ledger.counting import MERGE, add_to_tallies, counter_rows
 from tollkeeper_ledger.lines import Lines, Share, lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.postgres.arrays import integers, texts
@@ -98,6 +99,10 @@ _ADD_TO = {
     f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {rollups.add_up('LEAST', f'{table}.')}"
     for table in ("hours", "days")
 }
+_ADD_TO_TALLIES = (
+    f"INSERT INTO tallies SELECT * FROM {_array_texts((_TEXT, *[_INTEGER] * 3))} {add_to_tallies('LEAST')}"  # noqa: S608 - constants
+)
+_PUT_COUNTERS = f"INSERT INTO counters SELECT * FROM {_array_texts((_TEXT, _TEXT, _INTEGER, _INTEGER))} {MERGE}"  # noqa: S608 - constants
 _INSERT_REQUESTS = (
     f"INSERT INTO requests (id, place) SELECT * FROM {_array_texts((_TEXT, _INTEGER))} ON CONFLICT (id) DO NOTHING"  # noqa: S608 - constants
 )
@@ -143,7 +148,7 @@ class Commit:
         new, known, ended = self._changed_leases()
         counted = [*self._changed_accounts(), *self._changed_holders(), *known]
         statements = [(sql, values) for sql, values, _, _ in counted]
-        written = self._session.change_all([*statements, *new, *ended, *also])
+        written = self._session.change_all([*statements, *new, *ended, *self._counters(), *also])
         for count, (_, _, wanted, what) in zip(written, counted, strict=False):
             self._all_written(count, wanted, what)
         self._write_grants()
@@ -162,6 +167,15 @@ class Commit:
         for table, rows in (("hours", sums.hours), ("days", sums.days)):
             if rows:
                 yield _ADD_TO[table], _literals(_ROLLUP_TYPES, rows), len(rows), "a sum"
+        if sums.tallies:
+            yield _ADD_TO_TALLIES, _literals((_TEXT, *[_INTEGER] * 3), sums.tallies), len(sums.tallies), "a tally"
+
+    def _counters(self) -> Iterator[Statement]:
+        """Those that are told, after those that go; of several writers' values the largest stays, whoever is first."""
+        if over := sorted(self._work.uncounted):
+            yield "DELETE FROM counters WHERE instance = ANY(%s::text[])", [texts(over)]
+        if rows := counter_rows(self._work.counters):
+            yield _PUT_COUNTERS, _literals((_TEXT, _TEXT, _INTEGER, _INTEGER), rows)
 
     def write_chain(self) -> None:
         """Append the transactions and what stands on them; from here to the end of the commit, writers pass one by one."""

@@ -178,7 +178,7 @@ def test_what_is_booked_of_a_gateway_and_was_changed_beside_the_chain_is_told(
 
 def test_a_gateway_that_the_chain_never_heard_of_is_told(desk: Desk) -> None:
     tamper(desk, "INSERT INTO tallies VALUES ('g9', 1, 2, 3)")
-    with pytest.raises(BooksDiffer, match="^gateway g9: 1 requests.* and the chain has 0 requests"):
+    with pytest.raises(BooksDiffer, match=r"^gateway g9: 1 requests.* and the chain has 0 requests"):
         audited(desk)
 
 

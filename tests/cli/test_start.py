@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.builders import Desk, account_of, budget, record
-from tollkeeper.leases import Want
-from tollkeeper.usage import Charge
+from tests.cli.books import LIMIT
+from tests.ledger.builders import Desk
 from tollkeeper_cli.__main__ import main
 from tollkeeper_cli.commands import COMMANDS
 
@@ -42,14 +41,13 @@ def loaded(folder: Path, *arguments: str | Path, code: int = 0) -> set[str]:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A data folder with a ledger of one usage, and its export."""
-    desk = Desk(tmp_path / "ledger.db", limit := budget())
-    desk.lease("g", Want(account_of(limit), 1000, 1000))
-    desk.charge(record("g", Charge(account_of(limit), 10, 10)))
-    (tmp_path / "export.jsonl").write_bytes(b"".join(desk.export()))
+def export(data: Path) -> Path:
+    """The export of its ledger."""
+    desk = Desk(data / "ledger.db", LIMIT)
+    file = data / "export.jsonl"
+    file.write_bytes(b"".join(desk.export()))
     desk.store.close()
-    return tmp_path
+    return file
 
 
 def test_the_programs_help_loads_no_command(tmp_path: Path) -> None:
@@ -67,8 +65,8 @@ def test_the_help_of_up_loads_its_settings_whose_ports_it_shows_and_nothing_that
     assert loaded(tmp_path, "up", "--help") & (SERVERS | MODELS | LOGS | {"sqlite3", "numpy"}) == set()
 
 
-def test_an_export_is_checked_by_what_needs_no_ledger(data: Path) -> None:
-    assert loaded(data, "verify", data / "export.jsonl") & ALL == set()
+def test_an_export_is_checked_by_what_needs_no_ledger(tmp_path: Path, export: Path) -> None:
+    assert loaded(tmp_path, "verify", export) & ALL == set()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ def test_an_export_is_checked_by_what_needs_no_ledger(data: Path) -> None:
         (("reconcile", "usage.csv"), 3),
         (("adjust", "a/monthly", "--amount", "1", "--reason", "x"), 1),
     ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+    ids=("export", "verify", "reconcile", "adjust"),
 )
 def test_what_works_with_books_alone_loads_no_resources_and_no_server(
     data: Path, command: tuple[str, ...], code: int
@@ -88,12 +86,12 @@ def test_what_works_with_books_alone_loads_no_resources_and_no_server(
     assert loaded(data, *command, "--data-dir", data, code=code) & (SERVERS | MODELS) == set()
 
 
-def test_an_export_is_replayed_without_a_ledger(data: Path) -> None:
-    (data / "prices.yaml").write_text(
+def test_an_export_is_replayed_without_a_ledger(tmp_path: Path, export: Path) -> None:
+    (tmp_path / "prices.yaml").write_text(
         "{apiVersion: tollkeeper.dev/v1alpha1, kind: PriceBook, metadata: {name: dear}, spec: {models: ["
         '{provider: openai, model: gpt-5, perMillion: {input: "5", output: "0"}}]}}'
     )
-    modules = loaded(data, "what-if", "--ledger", "export.jsonl", "--prices", "prices.yaml")
+    modules = loaded(tmp_path, "what-if", "--ledger", export, "--prices", "prices.yaml")
     assert modules & (SERVERS | LOGS | {"numpy"}) == set()
 
 

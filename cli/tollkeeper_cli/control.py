@@ -18,6 +18,7 @@ import orjson
 import structlog
 
 from tollkeeper.errors import InvalidValue, TollkeeperError, Unavailable
+from tollkeeper_cli.errors import WrongRequest
 
 SOCKET = "control.sock"
 LARGEST_LINE = 4 << 20
@@ -25,10 +26,6 @@ LARGEST_LINE = 4 << 20
 MOST_AT_ONCE = 8
 SECONDS = 30.0
 _LONGEST_ADDRESS = 100
-
-
-class WrongRequest(InvalidValue):
-    """What is asked for cannot be done as it is written, whatever stands in the ledger."""
 
 
 Perform = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]

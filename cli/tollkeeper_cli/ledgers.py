@@ -1,13 +1,30 @@
 """Where there is a ledger: a command that reads or corrects books never makes new ones, nor writes over any."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli.failure import WrongUsage
+from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_ledger import files
 from tollkeeper_ledger.errors import LedgerUnavailable, LedgerUnreadable, NoLedger
+from tollkeeper_ledger.export import export
 from tollkeeper_ledger.storage import LedgerAt, open_reader
+
+
+def storage_of(config: Path | None, data_dir: Path | None) -> StorageSettings:
+    """Where the books lie: in the folder that --data-dir names, else as the settings say. Raises `InvalidSettings`."""
+    return load(config).storage if data_dir is None else StorageSettings(directory=data_dir)
+
+
+@contextlib.contextmanager
+def exported(ledger: LedgerAt, otherwise: str = "") -> Iterator[Iterator[bytes]]:
+    """The chain of a ledger as the lines of an export. Raises what `check_there` raises."""
+    check_there(ledger, otherwise)
+    # The chain holds one of the reader's connections until it ends, or is closed.
+    with contextlib.closing(open_reader(ledger)) as reader, contextlib.closing(reader.chain()) as chain:
+        yield export(chain)
 
 
 def check_there(ledger: LedgerAt, otherwise: str = "") -> None:

@@ -23,9 +23,9 @@ from tollkeeper_ledger.chain import GENESIS
 from tollkeeper_ledger.counting import Booked, unbooked_in
 from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
 from tollkeeper_ledger.export import Verified, export, verify
-from tollkeeper_ledger.packed import PLACES
 from tollkeeper_ledger.replay import Replayed
 from tollkeeper_ledger.storage import LedgerStoreReader
+from tollkeeper_ledger.usagerows import PLACES
 from tollkeeper_ledger.usages import Asking
 
 _CHAIN = "SELECT body, hash FROM transactions ORDER BY seq"

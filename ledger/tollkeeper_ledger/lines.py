@@ -16,9 +16,10 @@ import numpy.typing as npt
 from tollkeeper_ledger.columns import Columns, summed
 from tollkeeper_ledger.counting import tally_rows
 from tollkeeper_ledger.filters import occurrences_in
-from tollkeeper_ledger.packed import PLACES, Numbers, numbered, pack_charges
+from tollkeeper_ledger.packed import Numbers, numbered, pack_charges
 from tollkeeper_ledger.rollups import rollups_of
 from tollkeeper_ledger.state import Booking
+from tollkeeper_ledger.usagerows import PLACES
 
 MICROS_PER_MINUTE = 60_000_000
 

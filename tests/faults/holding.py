@@ -12,11 +12,11 @@ import orjson
 import psycopg
 
 from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.packed import PLACES, charges_in, usages_in
+from tollkeeper_ledger.packed import charges_in, usages_in
 from tollkeeper_ledger.replay import COUNTED, Replayed, replay
 from tollkeeper_ledger.rows import to_micros
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger, open_reader
-from tollkeeper_ledger.usagerows import rows_of
+from tollkeeper_ledger.usagerows import PLACES, rows_of
 
 _BALANCES = "SELECT id, unit, allocation, rolled_over, granted, borrowed, spent, unreconciled, lent FROM accounts"
 _STANDING = (

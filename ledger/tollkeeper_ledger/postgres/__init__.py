@@ -2,7 +2,9 @@
 
 - `session`: one connection, its faults told apart, and a wait that ends when it is lost.
 - `schema`: the tables, their versions, and the monthly partitions made ahead.
-- `memory`: what a writer remembers of accounts and holders, each with the version that it read.
+- `memory`: what a writer remembers of accounts and holders, each with the version that it read (`known`).
+- `loading`: what it reads where it remembers nothing.
+- `locks`: what a commit locks, and the versions that it finds there.
 - `writes`: one commit's rows, a statement for each table.
 - `store`: the commit itself: check under ordered locks, write, and do it over where another writer came first.
 - `reader`: questions, each to one snapshot.

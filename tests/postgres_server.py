@@ -51,6 +51,8 @@ FOR_TESTS = (
 class PostgresServer:
     """One server; `kill` and `start` are for the tests of what it leaves behind."""
 
+    _settings: Sequence[str] = FOR_TESTS
+
     def __init__(self, folder: Path, settings: Sequence[str] = FOR_TESTS) -> None:
         self._folder = folder
         self._settings = settings

@@ -261,6 +261,12 @@ class Work:
         self.booked |= step.booked
 
     @property
+    def only_leases(self) -> bool:
+        """Whether nothing changes but leases, their holders, and what is held."""
+        others = (self.accounts, self.grants, self.shares, self.crossings, self.bookings, self.forgotten, self.counters)
+        return not any((*others, self.uncounted))
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
         state = (self.accounts, self.held, self.holders, self.forgotten, self.counters, self.uncounted)

@@ -49,6 +49,13 @@ class Numbers(NamedTuple):
     holders: Mapping[str, int]
 
 
+class Standing(NamedTuple):
+    """Accounts and holders that have rows: their numbers, each with the version that was read of it."""
+
+    accounts: Mapping[int, int]
+    holders: Mapping[int, int]
+
+
 class Neighbour(NamedTuple):
     """A window that is looked for next to an account's: that ended before it began, or begins after or holds an instant."""
 

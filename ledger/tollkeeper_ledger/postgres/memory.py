@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from tollkeeper.accounts import Account, holding
-from tollkeeper_ledger.postgres.known import KnownAccount, KnownHolder, Neighbour, Numbers, Seen
+from tollkeeper_ledger.postgres.known import KnownAccount, KnownHolder, Neighbour, Numbers, Seen, Standing
 from tollkeeper_ledger.postgres.loading import (
     load_account,
     load_grant,
@@ -167,6 +167,20 @@ class Memory:
         holders = self.seen.holders - self._locked.holders
         self._lock(accounts, holders, wait=not self._locked, outdated_is_fine=False, begin=begin)
 
+    def standing(self) -> Standing | None:
+        """All that was looked at, where each has a row and nothing was looked for that may be made meanwhile."""
+        accounts = [self._accounts[name] for name in self.seen.accounts]
+        holders = [self._holders[name] for name in self.seen.holders]
+        has_rows = all(one.version for one in accounts) and all(one.version for one in holders)
+        if self.seen.names or self.seen.neighbours or not has_rows:
+            return None
+        return Standing({one.number: one.version for one in accounts}, {one.number: one.version for one in holders})
+
+    def numbers_of_accounts(self) -> dict[str, int]:
+        """The row numbers of all accounts that were looked at."""
+        known = self._accounts
+        return {name: known[name].number for name in self.seen.accounts}
+
     def check_neighbours(self, opened: Collection[str]) -> None:
         """Look again for the windows that were looked for, apart from those that this commit `opened`.
 
@@ -218,8 +232,17 @@ class Memory:
 
     # What becomes of it.
 
-    def remember(self, work: Work, numbers: Numbers) -> None:
-        """A work was committed: know its accounts and holders at their new versions."""
+    def held_after(self, work: Work) -> Mapping[str, KnownAccount]:
+        """What is known of accounts of which a work changes what is held alone, once it is committed."""
+        known = self._accounts
+        after = {}
+        for name, held in work.held.items():
+            account, unit, version, number, _ = known[name]
+            after[name] = _row(KnownAccount, (account, unit, version + 1, number, held))
+        return after
+
+    def remember(self, work: Work, numbers: Numbers, held: Mapping[str, KnownAccount]) -> None:
+        """A work was committed: know its accounts and holders at their new versions. `held` is `held_after` of it."""
         granted = {name for name, _ in work.shares}
         for name, (account, unit) in work.accounts.items():
             version = self.known_account(name).version
@@ -228,13 +251,10 @@ class Memory:
                 self._shares.pop(name, None)
             else:
                 self._keep_shares(name, version)
-        for name, held in work.held.items():
-            before, unit, version, number, _ = self._accounts[name]
-            self._accounts[name] = _row(KnownAccount, (before, unit, version + 1, number, held))
-            if name in self._shares:
-                self._keep_shares(name, version)
+        for name in held.keys() & self._shares.keys():
+            self._keep_shares(name, held[name].version - 1)
+        self._accounts |= held
         self._remember_holders(work, numbers.holders)
-        self.forget_absent()
         if len(self.words) > REMEMBERED_WORDS:
             self.words.clear()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:

@@ -90,14 +90,13 @@ def refund_command(request: str, amount: str | None, reason: str, config: Path |
 
 
 def _carry_out(config: Path | None, data_dir: Path | None, asked: Mapping[str, Any]) -> None:
-    # The rules of a ledger, and where there is none that runs, the ledger itself: help need not wait for them.
+    from tollkeeper_cli.booking import booked  # settings and a ledger, which help need not wait for
     from tollkeeper_cli.ledgers import storage_of
-    from tollkeeper_cli.operations import carried_out
 
-    _told(carried_out(storage_of(config, data_dir), asked))
+    _tell(booked(storage_of(config, data_dir), asked))
 
 
-def _told(answer: Mapping[str, Any]) -> None:
+def _tell(answer: Mapping[str, Any]) -> None:
     """What was booked, a line for each account. Raises `Failed` that says so where standard output takes no more."""
     transaction = f"transaction {answer['transaction']}"
     with reader_may_leave(f"{transaction} is booked all the same: do not repeat the command"):

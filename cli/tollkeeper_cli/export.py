@@ -25,11 +25,11 @@ def export_command(config: Path | None, data_dir: Path | None, output: Path | No
     from tollkeeper_cli.ledgers import check_spared, exported, storage_of  # a ledger, which its help need not wait for
 
     with told_in_one_line():
-        ledger = storage_of(config, data_dir).ledger
+        storage = storage_of(config, data_dir)
         if output is not None:
-            check_spared(output, ledger)
+            check_spared(output, storage)
         with contextlib.ExitStack() as stack:
-            lines = stack.enter_context(exported(ledger))
+            lines = stack.enter_context(exported(storage.ledger))
             if output is None:
                 stack.enter_context(reader_may_leave())
             target = stack.enter_context(whole_or_not_at_all(output) if output else standard_output())

@@ -17,7 +17,7 @@ import structlog
 from tollkeeper.crd import crds
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
-from tollkeeper_cli import control
+from tollkeeper_cli import control_server
 from tollkeeper_cli.listening import require_free_ports
 from tollkeeper_cli.logs import configure_logs
 from tollkeeper_cli.operations import perform
@@ -123,7 +123,7 @@ async def _ground(
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
     directory = settings.storage.directory
     authority = await stack.enter_async_context(LedgerAuthority(settings.storage.ledger, policy, now))
-    await stack.enter_async_context(control.serving(directory, partial(perform, authority)))
+    await stack.enter_async_context(control_server.serving(directory, partial(perform, authority)))
     stack.enter_context(swept_temporary_folder(directory))
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
     tenure = Tenure(kube, authority.ledger, now)

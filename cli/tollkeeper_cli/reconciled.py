@@ -10,9 +10,9 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.providerfile import ProviderRow, read_rows
 from tollkeeper.reconciliation import Differences, Fix, compare
 from tollkeeper.restated import day_of
+from tollkeeper_cli.booking import booked
 from tollkeeper_cli.failure import Failed, Violation
 from tollkeeper_cli.ledgers import exported, storage_of
-from tollkeeper_cli.operations import carried_out
 from tollkeeper_cli.output import reader_may_leave
 from tollkeeper_cli.settings import StorageSettings
 from tollkeeper_cli.tables import columns
@@ -93,7 +93,7 @@ def _book(fixes: list[Fix], storage: StorageSettings) -> bool:
             "details": fix.details,
         }  # fmt: skip
         try:
-            answer = carried_out(storage, asked)
+            answer = booked(storage, asked)
         except InvalidValue as error:
             click.echo(f"{what}: not booked: {error}", err=True)
             failed = True

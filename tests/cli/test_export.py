@@ -4,13 +4,19 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.cli.books import booked
 from tests.cli.program import failure, tollkeeper
 from tests.e2e.programs import PROGRAM
+from tests.ledger.builders import NOW, policy
+from tollkeeper.leases import Authority
+from tollkeeper.policy import CurrentPolicy
 from tollkeeper_cli.__main__ import main
+from tollkeeper_cli.ledgers import SPOOLS
+from tollkeeper_sidecar import Gateway, GatewaySettings, Upstream
 
 pytestmark = pytest.mark.slow  # each is a process of its own
 
@@ -97,3 +103,31 @@ def test_an_export_by_a_link_to_the_ledger_spares_the_file_behind_it(
 def test_an_export_of_nothing_names_the_ledger_that_is_missing(tmp_path: Path) -> None:
     said = failure(tollkeeper("export", "--data-dir", str(tmp_path)), 1)
     assert said == f"Error: {tmp_path}/ledger.db: there is no ledger; name its folder with --data-dir"
+
+
+@pytest.mark.parametrize("name", ["1.spool", "lock", "2.spool"])
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "through a link"])
+def test_an_export_never_takes_the_place_of_what_a_gateway_has_not_reported_yet(
+    data: Path, name: str, linked: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spool = data / SPOOLS / "holder"
+    spool.mkdir(parents=True)
+    (spool / "1.spool").write_text("usage that is not booked yet\n")
+    output = spool / name
+    if linked:
+        output = data / "out.jsonl"
+        output.symlink_to(spool / name)
+    assert main(("export", "--data-dir", str(data), "-o", str(output))) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == (
+        f"Error: {output}: it lies in {data}/gateway, where gateways keep usage until it is booked; "
+        "name another file with -o"
+    )
+    assert [path.read_text() for path in spool.iterdir()] == ["usage that is not booked yet\n"]
+
+
+def test_a_gateway_keeps_its_spools_where_no_export_is_written(tmp_path: Path) -> None:
+    upstreams = (Upstream("openai", "http://127.0.0.1:9"),)
+    authority = cast("Authority", None)  # nobody asks it: the gateway is not started
+    gateway = Gateway(GatewaySettings(tmp_path, upstreams), CurrentPolicy(policy()), authority, lambda: NOW)
+    assert gateway._folder == tmp_path / SPOOLS

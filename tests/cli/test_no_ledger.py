@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.books import LIMIT, booked
+from tests.cli.program import failure, tollkeeper
 from tests.ledger.builders import Desk
 from tollkeeper_cli.__main__ import main
-from tollkeeper_ledger.errors import NoLedger
+from tollkeeper_ledger.errors import LedgerUnavailable, NoLedger
 from tollkeeper_ledger.sqlite import SqliteStore
 
 READING = (
@@ -79,3 +81,37 @@ def test_a_store_makes_a_ledger_in_an_empty_file_and_in_no_database_of_somebody_
     with pytest.raises(NoLedger, match="it holds no ledger, but tables of something else"):
         SqliteStore(other)
     assert other.read_bytes() == before
+
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "of somebody else": notes,
+    "no database": lambda file: file.write_bytes(b"not a database" * 1000),
+    "a few words": lambda file: file.write_text("not a database"),
+    "damaged": lambda file: file.write_bytes(b"SQLite format 3\0" + b"\x10\0\1\1\0\x40\x20\x20" + b"\xff" * 10_000),
+}
+
+
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
+def test_a_store_leaves_nothing_beside_a_file_that_it_refuses(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    file = tmp_path / "ledger.db"
+    make(file)
+    with pytest.raises(LedgerUnavailable):
+        SqliteStore(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.db"]
+
+
+@pytest.mark.slow  # a process of its own
+def test_up_names_a_file_that_is_no_ledger_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    notes(data / "ledger.db")
+    config = tmp_path / "tollkeeper.yaml"
+    ports = dict.fromkeys(("gateway", "gateway_metrics", "webhook", "webhook_health", "operator", "console"), 0)
+    upstreams = {"openai": {"url": "http://127.0.0.1:9", "key": {"env": "PROVIDER_KEY"}}}
+    config.write_text(yaml.safe_dump({"upstreams": upstreams, "ports": ports}))
+    ended = tollkeeper("up", "--config", config, "--data-dir", data, PROVIDER_KEY="k")
+    assert failure(ended, 1) == (
+        f"Error: ledger {data}/ledger.db: it holds no ledger, but tables of something else; "
+        "name another folder with --data-dir"
+    )
+    assert [path.name for path in data.iterdir()] == ["ledger.db"]

@@ -1,13 +1,17 @@
 """What a command loads: the rooms of `up` take longer to load than most commands take in all."""
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.books import LIMIT
 from tests.ledger.builders import Desk
+from tollkeeper_cli import control_server
 from tollkeeper_cli.__main__ import main
 from tollkeeper_cli.commands import COMMANDS
 
@@ -84,6 +88,16 @@ def test_what_works_with_books_alone_loads_no_resources_and_no_server(
 ) -> None:
     (data / "usage.csv").write_text("id,model,cost\nid-0,gpt-5,1\n")
     assert loaded(data, *command, "--data-dir", data, code=code) & (SERVERS | MODELS) == set()
+
+
+async def test_a_correction_that_another_process_books_loads_no_authority_of_its_own(tmp_path: Path) -> None:
+    async def perform(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"transaction": "t1", "accounts": []}
+
+    refund = ("refund", "r1", "--reason", "x", "--data-dir", tmp_path)
+    async with control_server.serving(tmp_path, perform):
+        modules = await asyncio.to_thread(loaded, tmp_path, *refund)
+    assert modules & (SERVERS | MODELS | LOGS | {"asyncio", "numpy", "tollkeeper_webhook"}) == set()
 
 
 def test_an_export_is_replayed_without_a_ledger(tmp_path: Path, export: Path) -> None:

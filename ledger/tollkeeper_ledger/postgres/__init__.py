@@ -5,7 +5,9 @@
 - `memory`: what a writer remembers of accounts and holders, each with the version that it read (`known`).
 - `loading`: what it reads where it remembers nothing.
 - `locks`: what a commit locks, and the versions that it finds there.
-- `writes`: one commit's rows, a statement for each table.
+- `writes`: one commit's rows, a statement for each table; `lease_rows`: those that change with every lease.
+- `lease_commit`: the commit of a work that does nothing else, on two journeys.
+- `arrays`: a column of rows as one value.
 - `store`: the commit itself: check under ordered locks, write, and do it over where another writer came first.
 - `reader`: questions, each to one snapshot.
 

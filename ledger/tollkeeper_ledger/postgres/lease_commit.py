@@ -16,11 +16,11 @@ from tollkeeper_ledger.work import Work
 
 _LOCK = (
     "SELECT count(*) FILTER (WHERE is_as_read) FROM (SELECT t.version = u.version AS is_as_read "
-    "FROM {table} t JOIN unnest(%s::bigint[], %s::bigint[]) AS u (number, version) ON t.number = u.number "
+    "FROM {table} t JOIN unnest(%s::bigint[], %s::bigint[]) AS u (number, version) ON t.{number} = u.number "
     "ORDER BY t.{order} FOR UPDATE OF t) AS locked"
 )
-_LOCK_ACCOUNTS = _LOCK.format(table="accounts", order="number")
-_LOCK_HOLDERS = _LOCK.format(table="holders", order="holder")
+_LOCK_ACCOUNTS = _LOCK.format(table="held", number="account", order="account")
+_LOCK_HOLDERS = _LOCK.format(table="holders", number="number", order="holder")
 
 
 def standing_of(memory: Memory, work: Work) -> Standing | None:

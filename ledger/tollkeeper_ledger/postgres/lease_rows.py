@@ -10,8 +10,8 @@ from tollkeeper_ledger.state import Lease
 from tollkeeper_ledger.work import Work
 
 _UPDATE_HELD = (
-    "UPDATE accounts a SET version = a.version + 1, held = u.held "
-    "FROM unnest(%s::bigint[], %s::bigint[]) AS u (number, held) WHERE a.number = u.number"
+    "UPDATE held h SET version = h.version + 1, amount = u.amount "
+    "FROM unnest(%s::bigint[], %s::bigint[]) AS u (account, amount) WHERE h.account = u.account"
 )
 _UPDATE_HOLDERS = (
     "UPDATE holders h SET sequence = u.sequence, closed = u.closed, version = u.version "
@@ -43,7 +43,7 @@ class Counted(NamedTuple):
 
 
 def held_rows(held: Mapping[str, int], numbers: Mapping[str, int]) -> Iterator[Counted]:
-    """What is held of accounts of which nothing else changes."""
+    """What is held of accounts that change, in the rows that say their versions."""
     if held:
         columns = [integers(map(numbers.__getitem__, held)), integers(held.values())]
         yield Counted(_UPDATE_HELD, columns, len(held), "an account")

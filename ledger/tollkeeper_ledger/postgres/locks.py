@@ -13,7 +13,12 @@ from tollkeeper_ledger.postgres.session import Session, Statement
 from tollkeeper_ledger.state import limit_and_key
 
 _VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
-_LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
+_LOCK_BY_NUMBER = "SELECT account, version FROM held WHERE account = ANY(%s::bigint[]) ORDER BY account FOR UPDATE"
+_LOCK_BY_ID = (
+    "SELECT a.id, h.version FROM account_rows a JOIN held h ON h.account = a.number WHERE a.id = ANY(%s::text[]) "
+    "ORDER BY h.account FOR UPDATE OF h"
+)
+_LOCK_HOLDERS = _VERSIONS.format(table="holders", column="holder") + " ORDER BY holder FOR UPDATE"
 
 
 class Versions(NamedTuple):
@@ -49,16 +54,14 @@ def locked_versions(
 
     Answers the versions of all that is there, and what of it is locked: what another writer made meanwhile is not.
     """
-    suffix = "FOR UPDATE" if wait else "FOR UPDATE NOWAIT"
+    unless_free = "" if wait else " NOWAIT"
     locks: list[Statement] = []
     if numbers:
-        locks.append((f"{_LOCK_BY_NUMBER} {suffix}", (integers(numbers),)))
+        locks.append((_LOCK_BY_NUMBER + unless_free, (integers(numbers),)))
     elif accounts:
-        by_id = _VERSIONS.format(table="accounts", column="id")
-        locks.append((f"{by_id} ORDER BY number {suffix}", (texts(sorted(accounts)),)))
+        locks.append((_LOCK_BY_ID + unless_free, (texts(sorted(accounts)),)))
     if holders:
-        by_name = _VERSIONS.format(table="holders", column="holder")
-        locks.append((f"{by_name} ORDER BY holder {suffix}", (texts(sorted(holders)),)))
+        locks.append((_LOCK_HOLDERS + unless_free, (texts(sorted(holders)),)))
     answers = iter(session.ask_all([("BEGIN", ()), *locks])[1:] if begin else session.ask_all(locks))
     found = [dict[str, int](next(answers) if names else ()) for names in (accounts, holders)]
     if numbers:

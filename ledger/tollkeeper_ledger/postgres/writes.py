@@ -21,13 +21,13 @@ from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, gran
 from tollkeeper_ledger.state import Lease
 from tollkeeper_ledger.work import Work
 
-_COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
+_COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",').removesuffix(", held")
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
-_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 14, _TEXT, _INTEGER)
+_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 14, _TEXT)
 _ROLLUP_TYPES = (_TEXT, _TEXT, _INTEGER, _TEXT, *[_INTEGER] * len(rollups.SUMS))
 _CHANGING = (
     "window_end", "allocation", "rolled_over", "granted", "spent", "unreconciled", "overshoot", "requests", "blocked",
-    "last_usage", "minimum", "borrowed", "lent", "lender", "held",
+    "last_usage", "minimum", "borrowed", "lent", "lender",
 )  # fmt: skip
 
 
@@ -47,11 +47,14 @@ def _literals(types: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Colum
 
 
 _INSERT_ACCOUNTS = (
-    f"INSERT INTO accounts ({_COLUMNS}, version) SELECT u.*, 1 FROM {_arrays(_ACCOUNT_TYPES)} AS u "  # noqa: S608 - constants
+    f"INSERT INTO account_rows ({_COLUMNS}) SELECT * FROM {_arrays(_ACCOUNT_TYPES)} "  # noqa: S608 - constants
     "ON CONFLICT (id) DO NOTHING RETURNING id, number"
 )
+_INSERT_HELD = (
+    "INSERT INTO held SELECT account, amount, 1 FROM unnest(%s::bigint[], %s::bigint[]) AS u (account, amount)"
+)
 _UPDATE_ACCOUNTS = (
-    "UPDATE accounts a SET version = a.version + 1, "  # noqa: S608 - constants
+    "UPDATE account_rows a SET "  # noqa: S608 - constants
     + ", ".join(f"{column} = u.{column}" for column in _CHANGING)
     + f" FROM {_arrays((_TEXT, *_ACCOUNT_TYPES[-len(_CHANGING) :]))} AS u (id, {', '.join(_CHANGING)}) WHERE a.id = u.id"
 )
@@ -201,18 +204,22 @@ class Commit:
         self._accounts = {name: account.number for name, account in known.items() if account.version}
         self.opened = known.keys() - self._accounts.keys()
         if self.opened:
-            rows = [account_row(*self._work.accounts[name]) for name in sorted(self.opened)]
+            rows = [account_row(*self._work.accounts[name])[:-1] for name in sorted(self.opened)]
             opened = self._session.ask(_INSERT_ACCOUNTS, _by_column(rows))
             self._accounts |= {name: int(number) for name, number in opened}
             self._session.check_all_written(len(opened), len(rows), "an account")
 
     def _changed_accounts(self) -> Iterator[Counted]:
         """In any order: all that has a row is locked."""
-        yield from held_rows(self._work.held, self._accounts)
-        rows = [account_row(*self._work.accounts[name]) for name in self._work.accounts.keys() - self.opened]
-        whole = [(row[0], *row[9:]) for row in rows]
-        if whole:
-            yield Counted(_UPDATE_ACCOUNTS, _by_column(whole), len(whole), "an account")
+        accounts, numbers = self._work.accounts, self._accounts
+        if self.opened:
+            new = [(numbers[name], accounts[name][0].held) for name in sorted(self.opened)]
+            yield Counted(_INSERT_HELD, _literals((_INTEGER,) * 2, new), len(new), "an account")
+        changed = accounts.keys() - self.opened
+        yield from held_rows({**self._work.held, **{name: accounts[name][0].held for name in changed}}, numbers)
+        if changed:
+            rows = [account_row(*accounts[name]) for name in changed]
+            yield Counted(_UPDATE_ACCOUNTS, _by_column([(row[0], *row[9:-1]) for row in rows]), len(rows), "an account")
 
     def _open_holders(self) -> None:
         known = {name: self._memory.known_holder(name) for name in sorted(self._work.changed_holders())}

@@ -59,7 +59,7 @@ def tamper(desk: Desk, *statements: str) -> None:
     if isinstance(desk.ledger, PostgresLedger):
         with psycopg.connect(desk.ledger.dsn, autocommit=True) as connection:
             for statement in statements:
-                connection.execute(statement.replace("account_rows", "accounts").encode())
+                connection.execute(statement.encode())
         return
     with closing(sqlite3.connect(desk.ledger)) as file, file:
         for statement in statements:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from tollkeeper.amounts import LARGEST
+from tollkeeper.amounts import LARGEST, Unit, format_amount
 from tollkeeper.errors import InvalidValue, shown
 from tollkeeper.usage import UsageRecord, is_name
 
@@ -50,6 +50,11 @@ class Tally(NamedTuple):
     def plus(self, other: "Tally") -> "Tally":
         """Both together."""
         return Tally(*(min(one + more, LARGEST) for one, more in zip(self, other, strict=True)))
+
+    @property
+    def words(self) -> str:
+        """As a message says it."""
+        return f"{self.requests} requests, {self.tokens} tokens and {format_amount(self.cost, Unit.USD)} USD"
 
     def settled_by(self, instance: str) -> Counters:
         """What an instance tells that settled so much."""

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import psycopg
 
+from tollkeeper_ledger.audit import audit
 from tollkeeper_ledger.export import export, verify
 from tollkeeper_ledger.packed import charges_in, usages_in
 from tollkeeper_ledger.replay import COUNTED, Replayed, replay
@@ -98,6 +99,13 @@ class Asking:
         with closing(open_reader(self._ledger)) as reader:
             return list(export(reader.chain()))
 
+    def audited(self) -> int:
+        """How many transactions the product's own audit found to hold."""
+        if isinstance(self._ledger, PostgresLedger):
+            return audit(self._reader).transactions
+        with closing(open_reader(self._ledger)) as reader:
+            return audit(reader).transactions
+
     def answers(self) -> dict[str, Rows]:
         """What the tables say; both storages understand the questions."""
         if isinstance(self._ledger, PostgresLedger):
@@ -163,6 +171,7 @@ def all_holds(asking: Asking, *, served: Mapping[str, int] | None = None) -> Boo
     and counted once (I3), in what pages are answered from as well.
     """
     books = Books(asking)
+    assert asking.audited() == len(books.lines)
     if books.lines:
         assert verify(books.lines).transactions == len(books.lines)
     _balances_are_the_sums_of_their_entries(books)

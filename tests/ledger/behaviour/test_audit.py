@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, record
+from tollkeeper.amounts import LARGEST
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import corrections
@@ -174,6 +175,30 @@ def test_what_is_booked_of_a_gateway_and_was_changed_beside_the_chain_is_told(
     said = f"^gateway g1: {stands} and .* USD are booked of it by its row, and the chain has 2 requests, 220 tokens and"
     with pytest.raises(BooksDiffer, match=said):
         audited(desk)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE minutes SET amount = amount + 1", f"{ACCOUNT}: its minutes add up to 0.000000901 USD, and .* to 0.0000009 USD"),
+        ("DELETE FROM minutes", f"{ACCOUNT}: its minutes add up to 0.00 USD, and .* to 0.0000009 USD"),
+        ("UPDATE hours SET requests = 3 WHERE dimension = 'model'", "tenant team: its hours by model add up to 3 requests, "),
+        ("UPDATE days SET cost = 0 WHERE dimension = 'tenant'", "tenant team: its days by tenant add up to .* and 0.00 USD, and"),
+        ("UPDATE days SET tenant = 'other'", "tenant other: its days by model add up to 2 requests, .* to 0 requests"),
+    ],
+)  # fmt: skip
+def test_sums_of_pages_that_were_changed_are_told(desk: Desk, statement: str, says: str) -> None:
+    tamper(desk, statement)
+    with pytest.raises(BooksDiffer, match=f"^{says}"):
+        audited(desk)
+
+
+def test_a_sum_that_stayed_at_the_largest_that_a_column_holds_is_no_difference(ledger: LedgerAt) -> None:
+    desk = Desk(ledger, LIMIT)
+    for number in range(2):
+        desk.charge(record("g1", request=f"huge-{number}", cost=LARGEST))
+    assert audited(desk).transactions == 2
+    desk.store.close()
 
 
 def test_a_gateway_that_the_chain_never_heard_of_is_told(desk: Desk) -> None:

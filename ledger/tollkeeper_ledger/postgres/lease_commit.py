@@ -27,8 +27,9 @@ def standing_of(memory: Memory, work: Work) -> Standing | None:
     """What such a commit locks; None where the work needs more than that."""
     if not work.only_leases:
         return None
-    changed = (work.held.keys(), *(leases.keys() for leases in work.leases.values()))
-    return memory.standing() if all(names <= memory.seen.accounts for names in changed) else None
+    accounts = (work.held.keys(), *(leases.keys() for leases in work.leases.values()))
+    looked_at = work.changed_holders() <= memory.seen.holders and all(one <= memory.seen.accounts for one in accounts)
+    return memory.standing() if looked_at else None
 
 
 class LeaseCommit:

@@ -56,9 +56,8 @@ def up_command(
     """
     with told_in_one_line():
         settings = _merged(load(config), data_dir, ports)
-        from tollkeeper_cli.process import (
-            run_until_stopped,  # all rooms, which help and wrong settings need not wait for
-        )
+        # It loads all rooms, which help and wrong settings need not wait for.
+        from tollkeeper_cli.process import run_until_stopped
 
         run_until_stopped(settings, context, kubeconfig, install_all=install, webhook_host=webhook_host)
 

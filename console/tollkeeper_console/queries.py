@@ -38,9 +38,6 @@ MOST_CHOICES = 100
 MOST_PERIODS = 60
 """How many periods of an account are offered for choice: the last ones."""
 
-MISSED_AFTER = timedelta(minutes=1)
-"""Gateways report within seconds what they have settled."""
-
 _PREPAID_HISTORY = timedelta(days=14)
 
 
@@ -127,9 +124,8 @@ class Queries:
         return self.reader.unbooked()
 
     def missed(self) -> Tally:
-        """All of that whose gateways have not counted on for `MISSED_AFTER`: what else there is is on its way."""
-        before = self.clock() - MISSED_AFTER
-        return reduce(Tally.plus, (one.missing for one in self.unbooked() if one.told <= before), Tally())
+        """All of that: what waits in spools, and what was lost with them."""
+        return reduce(Tally.plus, (one.missing for one in self.unbooked()), Tally())
 
     def periods(self, view: AccountView) -> Sequence[PeriodRow]:
         """The account's last periods, the newest first."""

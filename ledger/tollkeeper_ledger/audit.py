@@ -23,7 +23,7 @@ from tollkeeper_ledger.chain import GENESIS
 from tollkeeper_ledger.counting import Booked, unbooked_in
 from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
 from tollkeeper_ledger.export import Verified, export, verify
-from tollkeeper_ledger.page_sums import PageSums
+from tollkeeper_ledger.page_sums import PageSums, whole
 from tollkeeper_ledger.replay import Replayed
 from tollkeeper_ledger.storage import LedgerStoreReader
 from tollkeeper_ledger.usagerows import PLACES
@@ -70,7 +70,7 @@ def audit(reader: LedgerStoreReader, *, through: str | None = None) -> Audited:
     with reader.snapshot() as snapshot:
         # A ledger that this release has not opened for writing yet counts nothing of gateways.
         counts = snapshot.row(reader.table, ("tallies",)) is not None
-        booked = Booked(int(snapshot.row("SELECT since FROM tallied")[0]) if counts else None)
+        booked = Booked(_counted_since(snapshot) if counts else None)
         sums = PageSums()
         verified = _verified(snapshot, through, (booked.add, sums.add))
         if reader.chain_end is not None:
@@ -127,10 +127,17 @@ def _check_nothing_stands_beyond(last: int, snapshot: Asking) -> None:
             )
 
 
+def _counted_since(snapshot: Asking) -> int:
+    row = snapshot.row("SELECT since FROM tallied")
+    if row is None:
+        raise BooksDiffer("from where on usage is counted by gateway is not said (tallied); its row was removed")
+    return whole(row[0], "from where on usage is counted by gateway (tallied)")
+
+
 def _check_tallies(booked: Booked, snapshot: Asking) -> None:
     """What is booked of each gateway is what the chain has of it."""
     rows = snapshot.rows("SELECT instance, requests, tokens, cost FROM tallies")
-    stands = {str(instance): Tally(*map(int, sums)) for instance, *sums in rows}
+    stands = {str(name): Tally(*(whole(one, f"gateway {name}") for one in sums)) for name, *sums in rows}
     for instance in sorted(stands.keys() | booked.by_instance.keys()):
         row, chain = stands.get(instance, Tally()), booked.by_instance.get(instance, Tally())
         if row != chain:

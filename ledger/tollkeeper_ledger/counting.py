@@ -42,6 +42,11 @@ def counter_rows(counters: Mapping[tuple[str, str], Told]) -> list[tuple[str, st
     return [(*key, value, to_micros(at) or 0) for key, (value, at) in sorted(counters.items())]
 
 
+def over_rows(over: Mapping[str, datetime]) -> list[tuple[str, int]]:
+    """Instances whose counters go, in their order, and until when those were told: what was told since stays."""
+    return [(instance, to_micros(told) or 0) for instance, told in sorted(over.items())]
+
+
 def tally_rows(columns: Columns) -> list[tuple[str, int, int, int]]:
     """Instance, requests, tokens and cost of all usages, in the order of the instances."""
     if not columns.ids:
@@ -89,21 +94,26 @@ def unbooked_in(snapshot: Asking) -> Sequence[Unbooked]:
     return tuple(_unbooked(row) for row in rows)
 
 
-def over_in(snapshot: Asking, now: datetime, most: int) -> Sequence[str]:
-    """The instances, so many at `most`, whose counters say nothing any more: see `BOOKED_FOR` and `MISSED_FOR`."""
+def over_in(snapshot: Asking, now: datetime, most: int) -> Mapping[str, datetime]:
+    """The instances, so many at `most`, whose counters say nothing any more (see `BOOKED_FOR` and `MISSED_FOR`), and when
+    these were told."""
     booked, missed = (to_micros(now - kept) or 0 for kept in (BOOKED_FOR, MISSED_FOR))
     rows = snapshot.rows(
-        "SELECT instance FROM (SELECT r.instance, r.told, r.told < ? AS is_old, "  # noqa: S608 - constants
+        "SELECT instance, told FROM (SELECT r.instance, r.told, r.told < ? AS is_old, "  # noqa: S608 - constants
         f"NOT ({_IS_MISSED}) AS is_booked {_COUNTED}) AS counted "
         "WHERE is_old OR (is_booked AND told < ?) ORDER BY instance LIMIT ?",
         (missed, *_ORDER, booked, most),
     )
-    return [str(instance) for (instance,) in rows]
+    return {str(instance): _time(told) for instance, told in rows}
 
 
 def _unbooked(row: Sequence[Any]) -> Unbooked:
     instance, *missing, told = row
-    at = to_time(told)
-    assert at is not None  # noqa: S101 - the column is NOT NULL
     # What is booked last may have come with a spool, beyond all that was told.
-    return Unbooked(instance, Tally(*(max(0, int(one)) for one in missing)), at)
+    return Unbooked(instance, Tally(*(max(0, int(one)) for one in missing)), _time(told))
+
+
+def _time(told: int) -> datetime:
+    time = to_time(told)
+    assert time is not None  # noqa: S101 - the column is NOT NULL
+    return time

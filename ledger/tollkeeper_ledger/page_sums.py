@@ -51,7 +51,7 @@ class PageSums:
         """Raise `BooksDiffer` at the first total that does not fit."""
         minutes = dict[str, int]()
         for account, amount in _each(snapshot, _MINUTES):
-            minutes[account] = minutes.get(account, 0) + int(amount)
+            minutes[account] = minutes.get(account, 0) + whole(amount, f"{account}: a minute")
         for account in sorted(minutes.keys() | self._spent.keys()):
             stands, chain = (_amount(account, of.get(account, 0)) for of in (minutes, self._spent))
             _compare(f"{account}: its minutes", stands, chain)
@@ -66,13 +66,20 @@ class PageSums:
                 _compare(what, stands.get(key, Tally()).words, expected.get(key, Tally()).words)
 
 
+def whole(value: object, where: str) -> int:
+    """A column's value, which SQLite lets be whatever somebody writes there. Raises `BooksDiffer`."""
+    if type(value) is not int:
+        raise BooksDiffer(f"{where}: {value!r} stands where a whole number belongs; the row was changed")
+    return value
+
+
 def _totals(snapshot: Asking, table: str) -> tuple[Totals, set[tuple[str, str]]]:
     """What a table adds up to, and of what a part stays at the largest that a column holds."""
     totals, capped = Totals(), set[tuple[str, str]]()
     for tenant, dimension, *sums in _each(snapshot, _ROLLUP.format(table=table)):
         if dimension not in _EVERYWHERE:
             continue
-        requests, sent, generated, cost = map(int, sums)
+        requests, sent, generated, cost = (whole(one, f"tenant {tenant}: a row of {table}") for one in sums)
         if LARGEST in (sent, generated, cost):
             capped.add((tenant, dimension))
         before = totals.get((tenant, dimension), Tally())

@@ -141,7 +141,7 @@ class Questions:
         with self._lent() as snapshot:
             return unbooked_in(snapshot)
 
-    def counters_over(self, now: datetime, most: int) -> Sequence[str]:
+    def counters_over(self, now: datetime, most: int) -> Mapping[str, datetime]:
         """See `LedgerStoreReader`."""
         with self._lent() as snapshot:
             return over_in(snapshot, now, most)

@@ -63,9 +63,8 @@ class SqliteStore:
         with ExitStack() as opened:
             opened.enter_context(_own(path))
             linking = opened.enter_context(closing(Linking()))
-            check_no_other(
-                path
-            )  # again: it may be another file since, and from here on nobody makes a ledger of it but we
+            # Again: it may be another file since, and from here on nobody makes a ledger of it but we.
+            check_no_other(path)
             try:
                 self._connection = sqlite3.connect(
                     path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False

@@ -8,7 +8,7 @@ from tollkeeper.amounts import LARGEST
 from tollkeeper.errors import InvalidValue
 from tollkeeper_ledger import rollups
 from tollkeeper_ledger.columns import columns_of
-from tollkeeper_ledger.counting import MERGE, add_to_tallies, counter_rows
+from tollkeeper_ledger.counting import MERGE, add_to_tallies, counter_rows, over_rows
 from tollkeeper_ledger.filters import COUNT_OCCURRENCES
 from tollkeeper_ledger.lines import lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linked, Linking
@@ -144,8 +144,8 @@ class SqliteRows:
         )
 
     def _write_counters(self, work: Work) -> None:
-        over = [(instance,) for instance in work.uncounted]
-        self._connection.executemany("DELETE FROM counters WHERE instance = ?", over)
+        over = over_rows(work.uncounted)
+        self._connection.executemany("DELETE FROM counters WHERE instance = ? AND told <= ?", over)
         write_rows(self._connection, _PUT_COUNTERS, counter_rows(work.counters))
 
     def _write_lines(self, work: Work, seqs: Sequence[int]) -> dict[str, int]:

@@ -94,8 +94,9 @@ class LedgerStoreReader(LedgerReader, Protocol):
         """The marks of what closed windows owe to the ones after them: see `handing.settle_owed`."""
         ...
 
-    def counters_over(self, now: datetime, most: int) -> Sequence[str]:
-        """The instances, so many at `most`, whose counters say nothing any more: all is booked, or long missed."""
+    def counters_over(self, now: datetime, most: int) -> Mapping[str, datetime]:
+        """The instances, so many at `most`, whose counters say nothing any more, as all is booked, or long missed; and when
+        these were told."""
         ...
 
     def chain(self) -> Generator[tuple[bytes, bytes]]:

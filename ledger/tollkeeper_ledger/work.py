@@ -72,8 +72,8 @@ class Work:
     """Holders of whom nothing needs to be known any more."""
     counters: dict[tuple[str, str], Told] = field(default_factory=dict)
     """What instances told, by instance and series: no rule reads it."""
-    uncounted: set[str] = field(default_factory=set)
-    """Instances whose counters say nothing any more."""
+    uncounted: dict[str, datetime] = field(default_factory=dict)
+    """Instances whose counters say nothing any more, and when these were told: what is told since stays."""
     _windows: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """The changed accounts by limit and key: thousands of windows may be opened in one work."""
 

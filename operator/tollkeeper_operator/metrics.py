@@ -60,7 +60,7 @@ class Metrics:
         self.gates = Gauge("tollkeeper_operator_gates", "Workload gates, by state", ["state"], registry=own)
         self.unbooked = Gauge(
             "tollkeeper_operator_unbooked_requests",
-            "Requests that gateways had settled some time ago, by their own count, and that are not booked",
+            "Requests that gateways have settled, by their own count, and that are not booked",
             registry=own,
         )
         self.watch_restarts = Gauge(

@@ -15,7 +15,6 @@ from tollkeeper.amounts import format_money
 from tollkeeper.counters import Tally
 from tollkeeper_console import Console, ConsoleError, ConsoleSettings
 from tollkeeper_console.api import OPERATIONS
-from tollkeeper_console.queries import MISSED_AFTER
 from tollkeeper_ledger.work import Work
 
 ONE = "/api/v1/budgets/research/monthly"
@@ -215,16 +214,16 @@ async def test_what_gateways_have_settled_and_is_not_booked_is_listed_and_told_o
     books: Bookings, url: str
 ) -> None:
     assert (await ask(url, "/api/v1/unbooked"))["items"] == []
-    for gateway, seconds in (("on-its-way", 59), ("gone", 60)):
+    for gateway, seconds in (("busy", 1), ("gone", 60)):
         work = Work(books.store)
         work.count(Tally(3, 700, 1_500_000_000).settled_by(gateway), books.now - timedelta(seconds=seconds))
         books.commit(work)
     listed = await ask(url, "/api/v1/unbooked?size=1")
     (first,) = listed["items"]
-    assert (listed["total"], datetime.fromisoformat(first.pop("told"))) == (2, books.now - MISSED_AFTER)
+    assert (listed["total"], datetime.fromisoformat(first.pop("told"))) == (2, books.now - timedelta(minutes=1))
     assert first == {"gateway": "gone", "requests": 3, "tokens": 700, "cost": "1.50"}
     _, text = await text_of(url, "/")
-    assert "3 requests for $1.50 that gateways have settled are not booked" in text
+    assert "6 requests for $3.00 that gateways have settled are not booked" in text
 
 
 async def test_the_document_describes_exactly_the_routes_and_answers(books: Bookings, url: str) -> None:

@@ -1,6 +1,7 @@
 """What PostgreSQL adds: several writers at once, and a server that goes away in the middle."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -191,6 +192,39 @@ def test_a_step_forward_is_taken_once_while_another_writer_goes_on(
     assert desk.account(ACCOUNT).held == 200
     verify(desk.export())
     desk.store.close()
+
+
+def test_usage_is_counted_by_gateway_from_the_last_commit_of_an_older_release_on(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is under way is waited for, and none can follow: every commit wrote the table that has another name now."""
+    with monkeypatch.context() as older:
+        older.setattr(schema_module, "MIGRATIONS", MIGRATIONS[:5])
+        session = Session(ledger.dsn)
+        schema_module.migrate(session)
+        session.drop()
+    numbering = "INSERT INTO writers VALUES ('old', 1) ON CONFLICT (writer) DO UPDATE SET batch = writers.batch + 1"
+    with psycopg.connect(ledger.dsn) as old, ThreadPoolExecutor(1) as pool:
+        old.execute(numbering)
+        newer = pool.submit(PostgresStore, ledger.dsn)
+        wait_until_blocked(ledger)
+        old.execute("UPDATE chain_head SET seq = 5")
+        old.commit()
+        newer.result(30).close()
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            old.execute(numbering)
+        old.rollback()
+        assert old.execute("SELECT since FROM tallied").fetchone() == (5,)
+
+
+def wait_until_blocked(ledger: PostgresLedger) -> None:
+    """Until a session of this database waits for another's lock."""
+    deadline = time.monotonic() + 10
+    with psycopg.connect(ledger.dsn, autocommit=True) as looking:
+        while looking.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        ).fetchone() == (0,):
+            assert time.monotonic() < deadline, "nobody waits for a lock"
 
 
 def test_what_is_held_by_a_ledger_of_an_older_release_is_held_on(

@@ -102,10 +102,10 @@ def test_rows_of_writers_that_are_gone_are_forgotten_and_those_of_others_stay(
     busy.lease("g1", Want(ACCOUNT, 1, 1))
     monkeypatch.setattr(store, "WRITERS_LOOKED_AT_SECONDS", 0.0)
     looking.lease("g3", Want(ACCOUNT, 1, 1))
-    assert len(asking.ask("SELECT writer FROM writers")) == 2, "of who wrote since it looked before, and its own"
+    assert len(asking.ask("SELECT writer FROM last_commits")) == 2, "of who wrote since it looked before, and its own"
     monkeypatch.undo()
     quiet.lease("g2", Want(ACCOUNT, 1, 1))
-    assert len(asking.ask("SELECT writer FROM writers")) == 3, "one that only had nothing to do has a row again"
+    assert len(asking.ask("SELECT writer FROM last_commits")) == 3, "one that only had nothing to do has a row again"
     asking.drop()
     for desk in (busy, quiet, looking):
         desk.store.close()

@@ -98,20 +98,13 @@ async def deciding(folder: Path, count: int) -> AsyncIterator[tuple[Decisions, R
             stop()
 
 
-async def test_requests_that_gateways_settled_and_the_ledger_never_saw_are_measured_once_they_are_late(
-    tmp_path: Path,
-) -> None:
+async def test_requests_that_gateways_settled_and_that_are_not_booked_are_measured(tmp_path: Path) -> None:
     async with deciding(tmp_path, 1) as (decisions, running):
         decisions.settings = replace(decisions.settings, reread=0.0)
-        await running.ledger.report((), Tally(3).settled_by("gone"))
-
-        async def measured() -> float:
-            await decisions.decide()
-            return decisions.metrics.registry.get_sample_value("tollkeeper_operator_unbooked_requests") or 0.0
-
-        assert await measured() == 0
-        decisions.clock = lambda: running.clock() + timedelta(seconds=decisions.settings.late)
-        assert await measured() == 3
+        for gateway in ("busy", "gone"):
+            await running.ledger.report((), Tally(3).settled_by(gateway))
+        await decisions.decide()
+        assert decisions.metrics.registry.get_sample_value("tollkeeper_operator_unbooked_requests") == 6
 
 
 @pytest.mark.parametrize("count", [3, 40])

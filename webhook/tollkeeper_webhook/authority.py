@@ -298,11 +298,14 @@ class LedgerAuthority:
             due = self._quiet.due(found, at)
             for start in range(0, len(due), FORGOTTEN_AT_ONCE):
                 await self._submit(partial(_forget_all, holders=due[start : start + FORGOTTEN_AT_ONCE]))
-            over = await self.ask(lambda reader: reader.counters_over(self._clock(), FORGOTTEN_AT_ONCE))
-            if over:
-                await self._submit(lambda work: work.uncounted.update(over))
+            await self._forget_counters()
         except TollkeeperError as error:
             _log.warning("holders that are gone cannot be forgotten yet", error=str(error))
+
+    async def _forget_counters(self) -> None:
+        now = self._clock()
+        while over := await self.ask(lambda reader: reader.counters_over(now, FORGOTTEN_AT_ONCE)):
+            await self._submit(partial(_forget_counters, over=over))
 
     async def _hear_of_all(self) -> None:
         """Also watch holders that talk to other authorities: they were heard of when their sequence number went on."""
@@ -328,6 +331,10 @@ def _answer(answered: Sequence[tuple[asyncio.Future[Any], Any, BaseException | N
 def _forget_all(work: Work, holders: Sequence[Holder]) -> None:
     for holder in holders:
         bookkeeping.forget(work, holder)
+
+
+def _forget_counters(work: Work, over: Mapping[str, datetime]) -> None:
+    work.uncounted.update(over)
 
 
 def _settle_owed(work: Work, policy: PolicySet, mark: str, now: datetime) -> None:

@@ -26,14 +26,16 @@ WRITERS_LOOKED_AT_SECONDS = 3600.0
 """How often a writer looks for others that are gone: those that committed nothing since it looked before."""
 
 _FORGET_WRITERS = (
-    "DELETE FROM writers WHERE writer IN (SELECT w.writer FROM writers w, unnest(%s::text[], %s::bigint[]) AS u (writer, batch) "
+    "DELETE FROM last_commits WHERE writer IN (SELECT w.writer FROM last_commits w, "
+    "unnest(%s::text[], %s::bigint[]) AS u (writer, batch) "
     "WHERE w.writer = u.writer AND w.batch = u.batch FOR UPDATE OF w SKIP LOCKED)"
 )
 
-_NUMBER_BATCH = "INSERT INTO writers VALUES (%s, %s) ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch"
+_NUMBER_BATCH = "INSERT INTO last_commits VALUES (%s, %s) ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch"
 
 _LAST_BATCH = (
-    "INSERT INTO writers VALUES (%s, 0) ON CONFLICT (writer) DO UPDATE SET batch = writers.batch RETURNING batch"
+    "INSERT INTO last_commits VALUES (%s, 0) ON CONFLICT (writer) DO UPDATE SET batch = last_commits.batch "
+    "RETURNING batch"
 )
 
 
@@ -65,7 +67,7 @@ class PostgresStore:
     def close(self) -> None:
         """Close the connection. What other writers do goes on."""
         try:
-            self._session.change("DELETE FROM writers WHERE writer = %s", (self._writer,))
+            self._session.change("DELETE FROM last_commits WHERE writer = %s", (self._writer,))
         except Interrupted:
             pass  # the row only says what became of the last commit, which nobody asks any more
         finally:
@@ -141,7 +143,7 @@ class PostgresStore:
         commit.remember()
 
     def _other_writers(self) -> dict[str, int]:
-        rows = self._session.ask("SELECT writer, batch FROM writers WHERE writer <> %s", (self._writer,))
+        rows = self._session.ask("SELECT writer, batch FROM last_commits WHERE writer <> %s", (self._writer,))
         return {str(writer): int(batch) for writer, batch in rows}
 
     def _forget_writers(self) -> None:

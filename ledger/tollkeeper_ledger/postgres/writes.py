@@ -9,7 +9,7 @@ from typing import Any
 
 from tollkeeper_ledger import rollups
 from tollkeeper_ledger.columns import columns_of
-from tollkeeper_ledger.counting import MERGE, add_to_tallies, counter_rows
+from tollkeeper_ledger.counting import MERGE, add_to_tallies, counter_rows, over_rows
 from tollkeeper_ledger.lines import Lines, Share, lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.postgres.arrays import Column, integers, texts
@@ -77,6 +77,11 @@ _ADD_TO = {
 }
 _ADD_TO_TALLIES = (
     f"INSERT INTO tallies SELECT * FROM {_array_texts((_TEXT, *[_INTEGER] * 3))} {add_to_tallies('LEAST')}"  # noqa: S608 - constants
+)
+_DELETE_COUNTERS = (
+    "DELETE FROM counters WHERE (instance, series) IN (SELECT c.instance, c.series FROM counters c "
+    "JOIN unnest(%s::text[], %s::bigint[]) AS u (instance, told) ON c.instance = u.instance AND c.told <= u.told "
+    "ORDER BY c.instance, c.series FOR UPDATE OF c)"
 )
 _PUT_COUNTERS = f"INSERT INTO counters SELECT * FROM {_array_texts((_TEXT, _TEXT, _INTEGER, _INTEGER))} {MERGE}"  # noqa: S608 - constants
 _INSERT_REQUESTS = (
@@ -147,8 +152,8 @@ class Commit:
 
     def _counters(self) -> Iterator[Statement]:
         """Those that are told, after those that go; of several writers' values the largest stays, whoever is first."""
-        if over := sorted(self._work.uncounted):
-            yield "DELETE FROM counters WHERE instance = ANY(%s::text[])", [texts(over)]
+        if over := over_rows(self._work.uncounted):
+            yield _DELETE_COUNTERS, _literals((_TEXT, _INTEGER), over)
         if rows := counter_rows(self._work.counters):
             yield _PUT_COUNTERS, _literals((_TEXT, _TEXT, _INTEGER, _INTEGER), rows)
 

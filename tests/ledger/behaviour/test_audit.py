@@ -201,6 +201,26 @@ def test_a_sum_that_stayed_at_the_largest_that_a_column_holds_is_no_difference(l
     desk.store.close()
 
 
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE tallies SET requests = 'x'", "gateway g1: 'x' stands where a whole number belongs"),
+        ("UPDATE tallies SET cost = cost + 0.5", r"gateway g1: 900.5 stands where"),
+        ("UPDATE minutes SET amount = amount + 0.5", rf"{ACCOUNT}: a minute: \d+.5 stands where"),
+        ("UPDATE hours SET cost = 'x'", "tenant team: a row of hours: 'x' stands where"),
+        ("UPDATE tallied SET since = 'x'", "from where on usage is counted by gateway .*'x' stands where"),
+        ("DELETE FROM tallied", "from where on usage is counted by gateway is not said"),
+    ],
+)
+def test_what_sqlite_lets_a_sum_be_is_told(tmp_path: Path, statement: str, says: str) -> None:
+    desk = Desk(tmp_path / "ledger.db", LIMIT)
+    desk.charge(record("g1", Charge(ACCOUNT, 900, 0)))
+    tamper(desk, statement)
+    with pytest.raises(BooksDiffer, match=f"^{says}"):
+        audited(desk)
+    desk.store.close()
+
+
 def test_a_gateway_that_the_chain_never_heard_of_is_told(desk: Desk) -> None:
     tamper(desk, "INSERT INTO tallies VALUES ('g9', 1, 2, 3)")
     with pytest.raises(BooksDiffer, match=r"^gateway g9: 1 requests.* and the chain has 0 requests"):

@@ -1,6 +1,6 @@
 """Counters that only grow, and what is booked of those who tell them: in any order, however often (I3, both storages)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -51,7 +51,7 @@ def unbooked(desk: Desk) -> Sequence[Unbooked]:
         return reader.unbooked()
 
 
-def over(desk: Desk, now: datetime) -> Sequence[str]:
+def over(desk: Desk, now: datetime) -> Mapping[str, datetime]:
     with desk.reader() as reader:
         return reader.counters_over(now, 100)
 
@@ -157,28 +157,36 @@ def test_sums_that_no_column_holds_stay_at_the_largest_that_one_does(desk: Desk)
 
 def test_counters_go_when_all_is_booked_for_an_hour_and_come_again_with_what_is_told_next(desk: Desk) -> None:
     tell(desk, settled("g", 2), used("g", 0), used("g", 1))
-    assert over(desk, NOW + BOOKED_FOR) == []
-    assert over(desk, NOW + BOOKED_FOR + MOMENT) == ["g"]
-    desk.do(lambda work: work.uncounted.add("g"))
-    assert over(desk, NOW + MISSED_FOR) == []
+    assert over(desk, NOW + BOOKED_FOR) == {}
+    assert over(desk, NOW + BOOKED_FOR + MOMENT) == {"g": NOW}
+    desk.do(lambda work: work.uncounted.update(g=NOW))
+    assert over(desk, NOW + MISSED_FOR) == {}
     tell(desk, settled("g", 3))
     assert unbooked(desk) == (Unbooked("g", tally_of([used("g", 2)]), NOW),)
 
 
 def test_what_never_came_is_told_for_thirty_days(desk: Desk) -> None:
     tell(desk, settled("g", 2), used("g", 0))
-    assert over(desk, NOW + MISSED_FOR) == []
-    assert over(desk, NOW + MISSED_FOR + MOMENT) == ["g"]
+    assert over(desk, NOW + MISSED_FOR) == {}
+    assert over(desk, NOW + MISSED_FOR + MOMENT) == {"g": NOW}
 
 
 def test_counters_that_go_and_are_told_in_one_commit_stay(desk: Desk) -> None:
     tell(desk, settled("g", 1))
 
     def both(work: Work) -> None:
-        work.uncounted.add("g")
+        work.uncounted["g"] = NOW
         work.count(settled("g", 2), NOW)
 
     desk.do(both)
+    assert [one.missing.requests for one in unbooked(desk)] == [2]
+
+
+def test_what_was_told_after_it_was_looked_for_stays(desk: Desk) -> None:
+    tell(desk, settled("g", 1), used("g", 0))
+    seen = over(desk, NOW + BOOKED_FOR + MOMENT)
+    tell(desk, settled("g", 3), now=NOW + BOOKED_FOR + MOMENT)
+    desk.do(lambda work: work.uncounted.update(seen))
     assert [one.missing.requests for one in unbooked(desk)] == [2]
 
 

@@ -1,0 +1,64 @@
+"""Regular expressions that people write: those of RE2, which no text can make hang (https://github.com/google/re2/wiki/Syntax).
+
+RE2's time grows with the text times the states of the pattern, and both are bounded here. It has no lookaround and no
+back-references, which is what that takes; the API server's own CEL knows the same syntax. Python's interpreter goes on
+while it searches.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Final
+
+import re2
+
+from tollkeeper.errors import InvalidValue, shown
+
+LONGEST_PATTERN: Final = 256
+"""Characters of a pattern."""
+
+MOST_STATES: Final = 2000
+"""Of a pattern; a search takes up to so many steps for each byte of a text."""
+
+_MOST_MEMORY: Final = 2**20
+_COMPILED: Final = 1024
+_SINGLE_BYTE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\C")
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+def check_pattern(pattern: str) -> None:
+    """Raise `InvalidValue`, with what to do, for what RE2 cannot read, and what is found everywhere or takes too long."""
+    if _SINGLE_BYTE.search(pattern):
+        raise InvalidValue(f"{shown(pattern)} has \\C, which cuts characters apart: write . instead")
+    try:
+        compiled = _compiled(pattern)
+    except re2.error as error:
+        raise InvalidValue(f"{shown(pattern)} is not a regular expression that RE2 reads: {_reason(error)}") from error
+    if compiled.search("") is not None:
+        raise InvalidValue(f"{shown(pattern)} matches the empty text, so it would be found everywhere: write + for *")
+    if compiled.programsize > MOST_STATES:
+        raise InvalidValue(
+            f"{shown(pattern)} has more than {MOST_STATES} states: lower its repetitions such as {{1,100}}"
+        )
+
+
+def spans_of(pattern: str, text: str) -> Iterator[tuple[int, int]]:
+    """Where a pattern that `check_pattern` took is found in a text, from left to right; none of them is empty."""
+    # Half of a pair is no character that RE2 knows; what stands for it is as long.
+    for match in _compiled(pattern).finditer(_SURROGATES.sub("\ufffd", text)):
+        start, end = match.span()
+        if end > start:
+            yield start, end
+
+
+@lru_cache(maxsize=_COMPILED)
+def _compiled(pattern: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MOST_MEMORY
+    return re2.compile(pattern, options)
+
+
+def _reason(error: Exception) -> str:
+    said = error.args[0] if error.args else ""
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)

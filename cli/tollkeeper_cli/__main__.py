@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "adjust": "tollkeeper_cli.adjust:adjust_command",
     "refund": "tollkeeper_cli.adjust:refund_command",
     "reconcile": "tollkeeper_cli.reconcile:reconcile_command",
+    "captures": "tollkeeper_cli.captures:captures_group",
     "export": "tollkeeper_cli.books:export_command",
     "verify": "tollkeeper_cli.books:verify_command",
     "what-if": "tollkeeper_cli.what_if:what_if_command",

@@ -96,8 +96,9 @@ class PostgresCaptures:
         """See `CaptureStore`."""
         return self._delete("tenant = %s AND captured <= %s", (tenant, to_micros(captured)), most)
 
-    def shrink(self) -> None:
+    def shrink(self) -> bool:
         """See `CaptureStore`: the server's own vacuum does it."""
+        return False
 
     def close(self) -> None:
         """See `CaptureStore`."""

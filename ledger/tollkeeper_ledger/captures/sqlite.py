@@ -98,12 +98,13 @@ class SqliteCaptures:
         """See `CaptureStore`."""
         return self._delete("tenant = ? AND captured <= ?", (tenant, to_micros(captured)), most)
 
-    def shrink(self) -> None:
+    def shrink(self) -> bool:
         """See `CaptureStore`. A reader that is there keeps the log from being emptied until the next time."""
         with self._lock, self._faults():
             # As a script: it goes one page with each step, and `execute` takes but one of a statement without columns.
             self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return bool(self._connection.execute("PRAGMA freelist_count").fetchone()[0])
 
     def close(self) -> None:
         """See `CaptureStore`."""

@@ -79,8 +79,8 @@ class CaptureStore(Protocol):
         """Delete those of a tenant that were captured at an instant or before it."""
         ...
 
-    def shrink(self) -> None:
-        """Give back the room of what was deleted, as far as that is quick."""
+    def shrink(self) -> bool:
+        """Give back some of the room of what was deleted, as much as is quick; whether there is more."""
         ...
 
     def close(self) -> None:

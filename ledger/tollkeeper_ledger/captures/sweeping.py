@@ -11,8 +11,11 @@ from typing import Final
 
 from tollkeeper_ledger.captures.storage import CaptureStore
 
-AT_ONCE: Final = 200
+AT_ONCE: Final = 100
 """Captures of one transaction."""
+
+STEPS: Final = 64
+"""In so many at most a sweep gives back room; the next one goes on."""
 
 
 def sweep(store: CaptureStore, now: datetime, retentions: Mapping[str, timedelta]) -> int:
@@ -23,16 +26,21 @@ def sweep(store: CaptureStore, now: datetime, retentions: Mapping[str, timedelta
     deleted = _all_of(partial(store.delete_over, now, AT_ONCE))
     for tenant, retention in retentions.items():
         deleted += _all_of(partial(store.delete_before, tenant, now - retention, AT_ONCE))
-    if deleted:
-        store.shrink()
+    _shrink(store)
     return deleted
 
 
 def erase(store: CaptureStore, tenant: str) -> int:
     """Delete all that is kept of a tenant; how many that were. Raises what the store raises."""
     deleted = _all_of(partial(store.delete_of, tenant, AT_ONCE))
-    store.shrink()
+    _shrink(store)
     return deleted
+
+
+def _shrink(store: CaptureStore) -> None:
+    for _ in range(STEPS):
+        if not store.shrink():
+            break
 
 
 def _all_of(step: Callable[[], int]) -> int:

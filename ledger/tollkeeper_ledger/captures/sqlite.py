@@ -158,8 +158,12 @@ class SqliteCaptures:
         try:
             yield
         except sqlite3.Error as error:
-            known = unreadable(self._path, error)
-            raise known or CapturesUnavailable(
+            if unreadable(self._path, error):
+                raise CapturesUnavailable(
+                    f"{self._path}: it is damaged, or no SQLite database: move it away, and a new one is made; "
+                    "what it holds is lost where nobody restores a good copy"
+                ) from error
+            raise CapturesUnavailable(
                 f"{self._path}: {error}; nothing of this was done: see that there is room, and who uses the file"
             ) from error
         except OSError as error:

@@ -73,7 +73,7 @@ _SECRETS: Final = (
     r"://[^\s/:@]+:[^\s/@]+@",  # who and password in an address: RFC 3986, section 3.2.1
     rf"(?i)\b(?:{_NAMED})[\"']? *(?:=|:|\bis\b) *[\"']?[^\s\"',;\[]{{6,}}",
 )
-_GROUPS_OF_DIGITS: Final = r"[0-9]+(?:[ -][0-9]+)*"
+_GROUPS_OF_DIGITS: Final = r"[0-9](?:[ -]?[0-9]){11,}"
 _GROUPS_OF_CODE: Final = r"\b[A-Z]{2}[0-9]{2}[A-Z0-9]*(?:[ -][A-Z0-9]+)*\b"
 _IP: Final = r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}"
 _GROUP: Final = re.compile("[A-Z0-9]+")

@@ -32,6 +32,13 @@ class Place:
         """From the top. Known when the document was read to its end: a part may say late which one it is."""
         return (*self.above.path, self.key) if self.above else ()
 
+    def is_below(self, key: str) -> bool:
+        """Whether this, or anything that it is in, stands under a key."""
+        place: Place | None = self
+        while place is not None and place.key != key:
+            place = place.above
+        return place is not None
+
 
 @dataclass(frozen=True, slots=True)
 class JsonText:

@@ -15,7 +15,7 @@ from typing import Final
 
 from tollkeeper.detectors import SECRET_FIELDS, BuiltIn
 from tollkeeper.jsontexts import Document, JsonText, quoted, read_document
-from tollkeeper.redaction import Redaction, mask, redacted, redacted_each, redacted_pieces
+from tollkeeper.redaction import Redaction, mask, redacted_each, redacted_pieces
 
 GOES_ON: Final = "delta"
 """What is under this key is a piece of a text that other events go on with (OpenAI, Anthropic)."""
@@ -45,14 +45,16 @@ def redacted_body(content: bytes, redaction: Redaction, *, is_stream: bool) -> b
 
 def _edits(text: str, redaction: Redaction, *, is_stream: bool) -> Iterator[_Edit]:
     documents: list[Document] = []
+    plain: list[tuple[int, int]] = []
     for start, end in _lines(text) if is_stream else [(0, len(text))]:
         if text[start:end].lstrip()[:1] in ("{", "["):
             documents.append(read_document(text, start, end))
-        elif (left := redacted(text[start:end], redaction)) != text[start:end]:
-            yield _Edit(start, end, left)
+        else:
+            plain.append((start, end))
     whole = [_Edit(start, end, quoted(mask(LOGPROBS))) for start, end in _logprobs(documents)]
     yield from whole
     texts = list(_outside(whole, (one for document in documents for one in document.texts)))
+    yield from _of_plain_texts(text, plain, redaction)
     yield from _of_single_texts([one for one in texts if not _goes_on(one)], redaction)
     yield from _of_streamed_texts([one for one in texts if _goes_on(one)], redaction)
 
@@ -86,7 +88,14 @@ def _outside(edits: Sequence[_Edit], texts: Iterable[JsonText]) -> Iterator[Json
 
 
 def _goes_on(text: JsonText) -> bool:
-    return text.quoted and GOES_ON in text.place.path
+    return text.quoted and text.place.is_below(GOES_ON)
+
+
+def _of_plain_texts(text: str, places: Sequence[tuple[int, int]], redaction: Redaction) -> Iterator[_Edit]:
+    changed = redacted_each({text[start:end] for start, end in places}, redaction)
+    for start, end in places:
+        if (left := changed.get(text[start:end])) is not None:
+            yield _Edit(start, end, left)
 
 
 def _of_single_texts(texts: Sequence[JsonText], redaction: Redaction) -> Iterator[_Edit]:

@@ -146,7 +146,7 @@ def test_a_body_that_was_moved_or_changed_ends_with_exit_code_3(
     code, out, err = run(capsys, "show", "other", "--config", config)
     assert (code, out) == (3, "")
     assert len(err.splitlines()) == 1
-    assert "tenant research request other body of the request: it was changed, or moved here from elsewhere" in err
+    assert "tenant research, request other, body of the request: it was changed, or moved here from elsewhere" in err
 
 
 @pytest.mark.parametrize(

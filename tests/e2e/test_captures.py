@@ -3,6 +3,7 @@
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -85,7 +86,7 @@ def _refused(up: Up, key: str) -> bool:
     return False
 
 
-def _shown(up: Up, request: str, config: tuple[str, ...]) -> dict[str, dict[str, str]] | None:
+def _shown(up: Up, request: str, config: tuple[str, ...]) -> dict[str, Any] | None:
     done = up.tollkeeper("captures", "show", request, "-o", "json", *config, check=False)
-    shown: dict[str, dict[str, str]] | None = json.loads(done.stdout) if done.returncode == 0 else None
+    shown: dict[str, Any] | None = json.loads(done.stdout) if done.returncode == 0 else None
     return shown

@@ -48,7 +48,7 @@ class Keys:
 
     def unseal(self, sealed: bytes, about: Sequence[str]) -> bytes:
         """The body that was sealed for `about`. Raises `KeyMissing`, or `CaptureDamaged` for anything else that was."""
-        what = " ".join(about)
+        what = ", ".join(about)
         if len(sealed) <= _HEAD_BYTES or sealed[:1] != _FORM:
             raise CaptureDamaged(f"{what}: it is damaged, or a newer release wrote it; restore a good copy")
         key, nonce = sealed[1 : 1 + _ID_BYTES], sealed[1 + _ID_BYTES : _HEAD_BYTES]

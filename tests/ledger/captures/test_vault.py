@@ -24,7 +24,7 @@ def test_a_reader_with_other_keys_reads_nothing(store: CaptureStore) -> None:
     """R27."""
     Vault(store, keys("a")).keep([capture()])
     with pytest.raises(
-        KeyMissing, match="tenant research request r1 body of the request: it was encrypted with the key"
+        KeyMissing, match="tenant research, request r1, body of the request: it was encrypted with the key"
     ):
         Vault(store, keys("b")).read("r1", NOON)
 

@@ -19,7 +19,7 @@ from tollkeeper_cli.failure import told_in_one_line
 from tollkeeper_cli.output import reader_may_leave
 from tollkeeper_cli.settings import InvalidSettings, Settings, StorageSettings, load
 from tollkeeper_ledger.captures.storage import CaptureStore, Kept, open_captures
-from tollkeeper_ledger.captures.sweeping import erase
+from tollkeeper_ledger.captures.sweeping import erase, erase_one
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a terminal would obey; lines and tabs are not."""
@@ -100,7 +100,7 @@ def delete_command(request: str | None, tenant: str | None, config: Path | None,
         raise click.UsageError("name one request, or a tenant with --tenant")
     with told_in_one_line():
         with _opened(_settings(config, data_dir), reads=False) as store:
-            deleted = erase(store, tenant) if tenant is not None else store.delete(request or "")
+            deleted = erase(store, tenant) if tenant is not None else erase_one(store, request or "")
         if request is not None and not deleted:
             raise InvalidValue(_missing(request))
         with reader_may_leave("what was to be deleted is: do not repeat the command"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from tollkeeper.redaction import Redaction
+from tollkeeper.redactionrules import Redaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,30 +6,15 @@ What has a check digit is found by it, whatever stands beside it: card numbers (
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
 from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
 from tollkeeper.patterns import spans_of
+from tollkeeper.redactionrules import BuiltIn
 
 Span = tuple[int, int]
 
-
-class BuiltIn(StrEnum):
-    """A kind of personal data or secret that redaction knows by name."""
-
-    EMAIL_ADDRESSES = "EmailAddresses"
-    PHONE_NUMBERS = "PhoneNumbers"
-    CARD_NUMBERS = "CardNumbers"
-    BANK_ACCOUNTS = "BankAccounts"
-    SOCIAL_SECURITY_NUMBERS = "SocialSecurityNumbers"
-    SECRETS = "Secrets"
-    IP_ADDRESSES = "IPAddresses"
-
-
-UNLESS_STATED: Final = tuple(one for one in BuiltIn if one is not BuiltIn.IP_ADDRESSES)
-"""What is redacted where a tenant says nothing: all but what stands in many texts that are about machines."""
 
 SECRET_FIELDS: Final = frozenset(
     {
@@ -76,6 +61,9 @@ _SECRETS: Final = (
 _GROUPS_OF_DIGITS: Final = r"[0-9](?:[ -]?[0-9]){11,}"
 _GROUPS_OF_CODE: Final = r"\b[A-Z]{2}[0-9]{2}[A-Z0-9]*(?:[ -][A-Z0-9]+)*\b"
 _IP: Final = r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}"
+_ISSUERS: Final = re.compile("3|4|5|6|22[2-9]|2[3-6]|27[01]|2720")
+"""How the numbers of cards begin. Those that begin with a year of this century are none."""
+
 _GROUP: Final = re.compile("[A-Z0-9]+")
 
 
@@ -114,8 +102,8 @@ def _last_group(groups: list[Span], first: int, longest: int, holds: Callable[[s
 
 
 def _is_card(digits: str) -> bool:
-    """Whether these are 12 to 19 digits of a payment card (its first is 2 to 6) whose last one checks the others."""
-    if not 12 <= len(digits) <= 19 or digits[0] not in "23456":
+    """Whether these are 12 to 19 digits that begin as payment cards do, and whose last one checks the others."""
+    if not 12 <= len(digits) <= 19 or _ISSUERS.match(digits) is None:
         return False
     values = [int(digit) for digit in reversed(digits)]
     return sum(value if place % 2 == 0 else sum(divmod(2 * value, 10)) for place, value in enumerate(values)) % 10 == 0

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tollkeeper.detectors import SECRET_FIELDS, BuiltIn
+from tollkeeper.detectors import SECRET_FIELDS
 from tollkeeper.jsontexts import Document, JsonText, quoted, read_document
-from tollkeeper.redaction import Redaction, mask, redacted_each, redacted_pieces
+from tollkeeper.redaction import redacted_each, redacted_pieces
+from tollkeeper.redactionrules import BuiltIn, Redaction, mask
 
 GOES_ON: Final = "delta"
 """What is under this key is a piece of a text that other events go on with (OpenAI, Anthropic)."""

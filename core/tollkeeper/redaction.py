@@ -17,30 +17,12 @@ from itertools import accumulate, islice
 from operator import itemgetter
 from typing import Final
 
-from tollkeeper.detectors import FINDERS, UNLESS_STATED, BuiltIn
+from tollkeeper.detectors import FINDERS
 from tollkeeper.patterns import spans_of
+from tollkeeper.redactionrules import Redaction, mask
 
 MOST_ROUNDS: Final = 4
 """The kinds that are known by name need two. A pattern of somebody's own that looks for masks would never be done."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnPattern:
-    """A tenant's own rule; `pattern` is one that `check_pattern` takes."""
-
-    name: str
-    pattern: str
-
-
-@dataclass(frozen=True, slots=True)
-class Redaction:
-    """The rules of one tenant."""
-
-    built_in: tuple[BuiltIn, ...] = UNLESS_STATED
-    patterns: tuple[OwnPattern, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.built_in or self.patterns)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,11 +32,6 @@ class Cut:
     start: int
     end: int
     rule: str
-
-
-def mask(rule: str) -> str:
-    """What stands in place of what a rule found."""
-    return f"[redacted:{rule}]"
 
 
 def redacted(text: str, redaction: Redaction) -> str:

@@ -16,7 +16,7 @@ from tollkeeper.prices import PriceList
 from tollkeeper.problems import ObjectRef, Problem, Severity
 from tollkeeper.references import Resources, read, ref_of
 from tollkeeper.resources import AnyResource
-from tollkeeper.resources.tenant import Bodies
+from tollkeeper.resources.capture import Bodies
 from tollkeeper.tenants import Namespace, TenantTree, governed
 from tollkeeper_kube.kinds import NAMESPACE, OUR_KINDS, SECRET, WORKLOAD_GATE
 from tollkeeper_operator.feed import Feed, Raw

@@ -13,7 +13,7 @@ from tests.sidecar.builders import policy
 from tests.sidecar.test_failures import until
 from tollkeeper.captures import KeptBodies
 from tollkeeper.policy import CurrentPolicy
-from tollkeeper.redaction import Redaction
+from tollkeeper.redactionrules import Redaction
 from tollkeeper_cli import keeping as module
 from tollkeeper_cli.keeping import keeping
 from tollkeeper_ledger.captures.errors import CapturesUnavailable

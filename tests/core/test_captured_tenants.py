@@ -7,8 +7,7 @@ import pytest
 
 from tests.core.policy_builders import tenant
 from tollkeeper.captures import KeptBodies
-from tollkeeper.detectors import UNLESS_STATED, BuiltIn
-from tollkeeper.redaction import OwnPattern, Redaction
+from tollkeeper.redactionrules import UNLESS_STATED, BuiltIn, OwnPattern, Redaction
 from tollkeeper.resources import InvalidResource
 from tollkeeper.tenants import resolve
 from tollkeeper.unbuilt import unbuilt

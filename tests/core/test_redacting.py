@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollkeeper.detectors import BuiltIn
 from tollkeeper.jsontexts import read_document
 from tollkeeper.redacting import redacted_body
-from tollkeeper.redaction import OwnPattern, Redaction, redacted
+from tollkeeper.redaction import redacted
+from tollkeeper.redactionrules import BuiltIn, OwnPattern, Redaction
 
 SECRET = "alice@example.com"
 GONE = "[redacted:EmailAddresses]"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollkeeper.detectors import UNLESS_STATED, BuiltIn
 from tollkeeper.errors import InvalidValue
 from tollkeeper.patterns import check_pattern, spans_of
-from tollkeeper.redaction import OwnPattern, Redaction, cuts_in, mask, redacted, redacted_each, redacted_pieces
+from tollkeeper.redaction import cuts_in, redacted, redacted_each, redacted_pieces
+from tollkeeper.redactionrules import UNLESS_STATED, BuiltIn, OwnPattern, Redaction, mask
 
 EVERYTHING = Redaction(tuple(BuiltIn))
 

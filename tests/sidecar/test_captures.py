@@ -21,10 +21,9 @@ from tests.sidecar.conftest import SetUp, Stage, now
 from tests.sidecar.test_failures import until
 from tollkeeper.amounts import Unit
 from tollkeeper.captures import Capture, KeptBodies
-from tollkeeper.detectors import UNLESS_STATED
 from tollkeeper.errors import Unavailable
 from tollkeeper.policy import PolicySet
-from tollkeeper.redaction import OwnPattern, Redaction
+from tollkeeper.redactionrules import UNLESS_STATED, OwnPattern, Redaction
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.vault import Vault
 from tollkeeper_ledger.export import export

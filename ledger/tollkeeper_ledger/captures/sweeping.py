@@ -30,6 +30,13 @@ def sweep(store: CaptureStore, now: datetime, retentions: Mapping[str, timedelta
     return deleted
 
 
+def erase_one(store: CaptureStore, request_id: str) -> int:
+    """Delete what is kept of a request; how many captures that were. Raises what the store raises."""
+    deleted = store.delete(request_id)
+    _shrink(store)
+    return deleted
+
+
 def erase(store: CaptureStore, tenant: str) -> int:
     """Delete all that is kept of a tenant; how many that were. Raises what the store raises."""
     deleted = _all_of(partial(store.delete_of, tenant, AT_ONCE))

@@ -16,28 +16,39 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 INDEX: Final = "index"
 """The field by which a part of a list says which one it goes on with, whatever its place in this list."""
 
+GOES_ON: Final = "delta"
+"""What is under this key is a piece of a text that other documents go on with (OpenAI, Anthropic)."""
+
+DEEPEST: Final = 64
+"""Of so many keys a path is made at most, the last ones."""
+
 
 @dataclass(slots=True)
 class Place:
-    """Where something stands: under this key of what is above, or in that place of a list. `start` is where it begins."""
+    """Where something stands: under this key of what is above, or in that place of a list. `start` is where it begins.
+
+    `goes_on`: it is in what other documents go on with.
+    """
 
     above: "Place | None"
     key: str | int
     start: int
     is_list: bool = False
     count: int = 0
+    goes_on: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.goes_on = self.key == GOES_ON or (self.above is not None and self.above.goes_on)
 
     @property
     def path(self) -> tuple[str | int, ...]:
         """From the top. Known when the document was read to its end: a part may say late which one it is."""
-        return (*self.above.path, self.key) if self.above else ()
-
-    def is_below(self, key: str) -> bool:
-        """Whether this, or anything that it is in, stands under a key."""
+        keys: list[str | int] = []
         place: Place | None = self
-        while place is not None and place.key != key:
+        while place is not None and place.above is not None and len(keys) < DEEPEST:
+            keys.append(place.key)
             place = place.above
-        return place is not None
+        return tuple(reversed(keys))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,23 @@
 """Regular expressions that people write: those of RE2, which no text can make hang (https://github.com/google/re2/wiki/Syntax).
 
-RE2's time grows with the text times the states of the pattern, and both are bounded here. It has no lookaround and no
-back-references, which is what that takes; the API server's own CEL knows the same syntax. Python's interpreter goes on
-while it searches.
+RE2's time for one search grows with the text times the states of the pattern, and both are bounded here. It has no lookaround
+and no back-references, which is what that takes; the API server's own CEL knows the same syntax. Python's interpreter goes
+on while it searches. To find all places may take as many searches as there are places, each through most of the text
+(`a.*b|a` in a row of a's), so whoever looks for what others wrote bounds it by `within`.
 """
 
+import math
 import re
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
 
 import re2
 
-from tollkeeper.errors import InvalidValue, shown
+from tollkeeper.errors import InvalidValue, TollkeeperError, shown
 
 LONGEST_PATTERN: Final = 256
 """Characters of a pattern."""
@@ -24,6 +29,21 @@ _MOST_MEMORY: Final = 2**20
 _COMPILED: Final = 1024
 _SINGLE_BYTE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\C")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
+_until: ContextVar[float] = ContextVar("until", default=math.inf)
+
+
+class TookTooLong(TollkeeperError):
+    """Patterns were not done within the time that they had."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Have all searches of the block end within so long, and the search that is under way then. They raise `TookTooLong`."""
+    token = _until.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _until.reset(token)
 
 
 def check_pattern(pattern: str) -> None:
@@ -43,12 +63,24 @@ def check_pattern(pattern: str) -> None:
 
 
 def spans_of(pattern: str, text: str) -> Iterator[tuple[int, int]]:
-    """Where a pattern that `check_pattern` took is found in a text, from left to right; none of them is empty."""
+    """Where a pattern that `check_pattern` took is found in a text, from left to right; none of them is empty.
+
+    Raises `TookTooLong` in a block of `within`.
+    """
+    _check_time(pattern)
     # Half of a pair is no character that RE2 knows; what stands for it is as long.
     for match in _compiled(pattern).finditer(_SURROGATES.sub("\ufffd", text)):
+        _check_time(pattern)
         start, end = match.span()
         if end > start:
             yield start, end
+
+
+def _check_time(pattern: str) -> None:
+    if time.monotonic() > _until.get():
+        raise TookTooLong(
+            f"the pattern {shown(pattern)} takes too long: write it so that less of a text fits its beginning"
+        )
 
 
 @lru_cache(maxsize=_COMPILED)

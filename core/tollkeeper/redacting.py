@@ -18,9 +18,6 @@ from tollkeeper.jsontexts import Document, JsonText, quoted, read_document
 from tollkeeper.redaction import redacted_each, redacted_pieces
 from tollkeeper.redactionrules import BuiltIn, Redaction, mask
 
-GOES_ON: Final = "delta"
-"""What is under this key is a piece of a text that other events go on with (OpenAI, Anthropic)."""
-
 LOGPROBS: Final = "logprobs"
 
 _LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
@@ -89,7 +86,7 @@ def _outside(edits: Sequence[_Edit], texts: Iterable[JsonText]) -> Iterator[Json
 
 
 def _goes_on(text: JsonText) -> bool:
-    return text.quoted and text.place.is_below(GOES_ON)
+    return text.quoted and text.place.goes_on
 
 
 def _of_plain_texts(text: str, places: Sequence[tuple[int, int]], redaction: Redaction) -> Iterator[_Edit]:

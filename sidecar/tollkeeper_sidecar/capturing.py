@@ -6,6 +6,7 @@ dropped, counted, and told in the log once. Nothing leaves this process before i
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,8 +14,9 @@ from typing import Final
 
 import structlog
 
-from tollkeeper.captures import Capture, Keeper
+from tollkeeper.captures import Capture, Keeper, KeptBodies
 from tollkeeper.errors import Unavailable
+from tollkeeper.patterns import TookTooLong
 from tollkeeper.policy import TenantNode
 from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.recording import MARGIN_BYTES, About, Recorded, Recording, Room
@@ -24,11 +26,14 @@ MOST_WAITING: Final = 1024
 AT_ONCE: Final = 32
 FINISH_SECONDS: Final = 5.0
 MOST_TOLD: Final = 200
+SPARED_SECONDS: Final = 600.0
+"""So long nothing is kept by rules that took too long: the bodies of others wait behind it."""
 
 NO_KEY: Final = "no_key"
 NO_ROOM: Final = "no_room"
 NOT_REDACTED: Final = "not_redacted"
 NOT_STORED: Final = "not_stored"
+TOO_SLOW: Final = "too_slow"
 STOPPED: Final = "stopped"
 
 _log = structlog.get_logger("tollkeeper.gateway")
@@ -48,6 +53,7 @@ class Capturing:
         self._told: set[str] = set()
         self._full = Faults("bodies are dropped: too many wait to be kept", "there is room for bodies again")
         self._lost = Faults("bodies cannot be kept, and are dropped", "bodies are kept again")
+        self._slow: dict[KeptBodies, float] = {}
         self._waiting: deque[Recorded] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -124,12 +130,26 @@ class Capturing:
             return [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
 
     def _redacted(self, recorded: Recorded) -> Capture | None:
-        """What is kept of a recording. A body that cannot be redacted is a fault of ours, and is kept by nobody."""
+        """What is kept of a recording. A body that cannot be redacted is kept by nobody; most often that is a fault of ours."""
+        about = recorded.about
+        if self._slow.get(about.kept, 0.0) > time.monotonic():
+            self._drop(TOO_SLOW, 1)
+            return None
         try:
             return recorded.capture(self._largest)
+        except TookTooLong as error:
+            self._drop(TOO_SLOW, 1)
+            self._slow[about.kept] = time.monotonic() + SPARED_SECONDS
+            _log.warning(
+                "no bodies of a tenant are kept for a while: its patterns of redaction take too long",
+                tenant=about.tenant,
+                seconds=SPARED_SECONDS,
+                error=str(error),
+            )
+            return None
         except Exception as error:  # noqa: BLE001 - whatever it is, the body must not go on, and the others must
             self._drop(NOT_REDACTED, 1)
-            self._lost.met(error, request=recorded.about.request_id)
+            self._lost.met(error, request=about.request_id)
             return None
 
     def _keep(self, captures: Sequence[Capture]) -> None:

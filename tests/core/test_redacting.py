@@ -144,6 +144,11 @@ def test_arguments_of_a_tool_that_come_in_pieces_are_one_text() -> None:
     assert "[redacted:EmailAddresses]" in left
 
 
+def test_a_document_that_is_nested_without_end_takes_no_longer_than_another() -> None:
+    deep = '{"delta":[' * 20_000 + f'"{SECRET}","x",' * 5_000
+    assert SECRET not in body(deep)
+
+
 def test_logprobs_which_say_the_answer_again_go_as_a_whole() -> None:
     logprobs = {"content": [{"token": "ali", "bytes": [97]}, {"token": "ce@example.com", "bytes": [64]}]}
     left = body(events({"index": 0, "delta": {"content": "hi"}, "logprobs": logprobs}), stream=True)

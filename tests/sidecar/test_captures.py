@@ -28,6 +28,7 @@ from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.vault import Vault
 from tollkeeper_ledger.export import export
 from tollkeeper_sidecar import capturing
+from tollkeeper_sidecar import recording as recordings
 
 TOKENS = limit("tokens", 10**7, Unit.TOKENS)
 KEPT = KeptBodies(timedelta(days=30), Redaction())
@@ -309,6 +310,26 @@ async def test_a_body_that_cannot_be_redacted_is_kept_by_nobody(
     assert (await ask(running, question()))[0] == 200
     await running.finished()
     assert keeper.kept == []
+
+
+async def test_rules_that_take_too_long_cost_their_tenant_its_bodies_and_nobody_else_any(
+    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R27."""
+    monkeypatch.setattr(recordings, "REDACTION_SECONDS", 0.2)
+    hostile = KeptBodies(timedelta(days=1), Redaction((), (OwnPattern("own", "a.*b|a"),)))
+    running = await stage(asking(hostile), keeper)
+    body = question(messages=[{"role": "user", "content": "a" * 500_000}])
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert (await ask(running, body))[0] == 200
+        await until_counted(running, 'tollkeeper_captures_dropped_total{reason="too_slow"}', 3)
+        running.policy.publish(replace(asking(), version=2))
+        await ask(running, question())
+        await running.finished()
+    (told,) = [line for line in logs if "take too long" in line["event"]]
+    assert (told["tenant"], "'a.*b|a'" in told["error"]) == ("research", True)
+    assert len(keeper.kept) == 1
 
 
 async def test_without_a_key_nothing_is_kept_and_that_is_told_once(stage: SetUp) -> None:

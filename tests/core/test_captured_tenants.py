@@ -7,6 +7,7 @@ import pytest
 
 from tests.core.policy_builders import tenant
 from tollkeeper.captures import KeptBodies
+from tollkeeper.oddities import oddities
 from tollkeeper.redactionrules import UNLESS_STATED, BuiltIn, OwnPattern, Redaction
 from tollkeeper.resources import InvalidResource
 from tollkeeper.tenants import resolve
@@ -43,6 +44,12 @@ def test_a_tenant_says_so_for_itself_and_for_nobody_above_or_below() -> None:
     family = [tenant("top"), tenant("mine", "top", capture={"bodies": "Always"}), tenant("below", "mine")]
     nodes = resolve(family, {}).nodes
     assert {name for name, node in nodes.items() if node.capture is not None} == {"mine"}
+
+
+@pytest.mark.parametrize(("builtin", "told"), [([], ["NothingRedacted"]), (["Secrets"], [])])
+def test_who_has_bodies_kept_as_they_are_is_told(builtin: list[str], told: list[str]) -> None:
+    made = tenant("research", capture={"bodies": "Always", "redact": {"builtIn": builtin}})
+    assert [(one.code, one.refuses) for one in oddities([made], {})] == [(code, False) for code in told]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.captures.builders import CAPTURED, DAY, HOUR, NOON, sealed
-from tollkeeper_ledger.captures.errors import NoCaptures
+from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
+from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.storage import CaptureStore, Kept, open_captures
 from tollkeeper_ledger.captures.sweeping import AT_ONCE, erase, sweep
 from tollkeeper_ledger.storage import LedgerAt
@@ -141,6 +143,18 @@ def test_where_nothing_was_ever_kept_nothing_is_made_for_a_reader(ledger: Ledger
     for _ in range(2):
         with pytest.raises(NoCaptures, match="no bodies were kept there"):
             open_captures(ledger, make=False)
+
+
+def test_what_a_newer_release_made_is_left_alone(store: CaptureStore, ledger: LedgerAt) -> None:
+    change = "PRAGMA user_version = 9" if isinstance(ledger, Path) else "UPDATE captures_schema SET version = 9"
+    if isinstance(store, SqliteCaptures):
+        store._connection.execute(change)
+    else:
+        store._session.change(change)  # type: ignore[attr-defined]
+    with pytest.raises(
+        CapturesUnavailable, match="schema version 9 and this release knows 1; use the release that wrote"
+    ):
+        open_captures(ledger, make=True)
 
 
 def test_a_reader_sees_what_is_added_and_deleted_beside_it(store: CaptureStore, ledger: LedgerAt) -> None:

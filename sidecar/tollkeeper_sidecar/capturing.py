@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from tollkeeper.captures import Capture, Keeper, KeptBodies
-from tollkeeper.errors import Unavailable
+from tollkeeper.errors import TollkeeperError, Unavailable
 from tollkeeper.patterns import TookTooLong
 from tollkeeper.policy import TenantNode
 from tollkeeper_sidecar.metrics import Metrics
@@ -24,6 +24,7 @@ from tollkeeper_sidecar.tasks import Faults
 
 MOST_WAITING: Final = 1024
 AT_ONCE: Final = 32
+BYTES_AT_ONCE: Final = 4 * 2**20
 FINISH_SECONDS: Final = 5.0
 MOST_TOLD: Final = 200
 SPARED_SECONDS: Final = 600.0
@@ -37,6 +38,10 @@ TOO_SLOW: Final = "too_slow"
 STOPPED: Final = "stopped"
 
 _log = structlog.get_logger("tollkeeper.gateway")
+
+
+class NotRedacted(TollkeeperError):
+    """A body could not be redacted. What it says is the kind of fault alone: an error's own words may be the body's."""
 
 
 class Capturing:
@@ -104,7 +109,7 @@ class Capturing:
 
     def _take(self, recorded: Recorded | None) -> None:
         """Put into the queue what was recorded; on the loop's thread, and never waiting."""
-        if recorded is None or self._closed or len(self._waiting) >= MOST_WAITING:
+        if recorded is None or len(self._waiting) >= MOST_WAITING:
             if recorded is not None:
                 self._room.give_back(recorded.taken)
             self._drop(NO_ROOM, 1)
@@ -124,21 +129,27 @@ class Capturing:
                 self._room.give_back(sum(one.taken for one in batch))
 
     def _next(self) -> list[Recorded]:
-        """The next of the queue, so many at most; nothing when it is empty and no more comes."""
+        """The next of the queue, not too many or too large; nothing when it is empty and no more comes."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            return [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            batch: list[Recorded] = []
+            taken = 0
+            while self._waiting and len(batch) < AT_ONCE and taken < BYTES_AT_ONCE:
+                batch.append(self._waiting.popleft())
+                taken += batch[-1].taken
+            return batch
 
     def _redacted(self, recorded: Recorded) -> Capture | None:
         """What is kept of a recording. A body that cannot be redacted is kept by nobody; most often that is a fault of ours."""
-        about = recorded.about
-        if self._slow.get(about.kept, 0.0) > time.monotonic():
+        about, now = recorded.about, time.monotonic()
+        if self._slow.get(about.kept, now) > now:
             self._drop(TOO_SLOW, 1)
             return None
         try:
             return recorded.capture(self._largest)
         except TookTooLong as error:
             self._drop(TOO_SLOW, 1)
+            self._slow = {kept: until for kept, until in self._slow.items() if until > now}
             self._slow[about.kept] = time.monotonic() + SPARED_SECONDS
             _log.warning(
                 "no bodies of a tenant are kept for a while: its patterns of redaction take too long",
@@ -149,7 +160,8 @@ class Capturing:
             return None
         except Exception as error:  # noqa: BLE001 - whatever it is, the body must not go on, and the others must
             self._drop(NOT_REDACTED, 1)
-            self._lost.met(error, request=about.request_id)
+            fault = NotRedacted(f"a body cannot be redacted: {type(error).__name__}")
+            self._lost.met(fault.with_traceback(error.__traceback__), request=about.request_id)
             return None
 
     def _keep(self, captures: Sequence[Capture]) -> None:
@@ -158,6 +170,11 @@ class Capturing:
         try:
             self._keeper.keep(captures)
         except Exception as error:  # noqa: BLE001 - whatever a store raises, requests know nothing of it
+            if len(captures) > 1 and not isinstance(error, Unavailable):
+                # One of them is at fault: the others are kept without it.
+                for one in captures:
+                    self._keep([one])
+                return
             self._drop(NOT_STORED, len(captures))
             self._lost.met(error)
         else:

@@ -10,7 +10,7 @@ from tollkeeper.captures import Body, Capture, KeptBodies
 from tollkeeper.patterns import within
 from tollkeeper.redacting import redacted_body
 
-MARGIN_BYTES: Final = 4096
+MARGIN_BYTES: Final = 16 * 1024
 """So much more than is kept is remembered until it is redacted: half of a secret at the cut would not look like one."""
 
 LONGEST_TYPE: Final = 128
@@ -116,7 +116,7 @@ class Recording:
         """The request's body, as its caller sent it."""
         content = body[: self._most]
         if self._take(len(content)):
-            self._request = Remembered(content_type[:LONGEST_TYPE], content, len(body))
+            self._request = Remembered(_type(content_type), content, len(body))
 
     def answers(self, status: int, headers: Mapping[str, str]) -> None:
         """The request was passed on, and so its answer begins. The last word counts."""
@@ -144,7 +144,7 @@ class Recording:
     def _recorded(self, status: int) -> Recorded | None:
         if self._request is None:
             return None
-        answer = Remembered(self._headers.get("Content-Type", "")[:LONGEST_TYPE], bytes(self._answer), self._size)
+        answer = Remembered(_type(self._headers.get("Content-Type", "")), bytes(self._answer), self._size)
         return Recorded(self._about, status, self._request, answer, self._taken)
 
     @property
@@ -156,3 +156,8 @@ class Recording:
         taken = self._room.take(count)
         self._taken += count * taken
         return taken
+
+
+def _type(header: str) -> str:
+    """A type of content as text that can be stored: a header may have any bytes."""
+    return header[:LONGEST_TYPE].encode("ascii", "replace").decode()

@@ -45,6 +45,7 @@ class Remembering:
         self.kept: list[Capture] = []
         self.calls = 0
         self.fault: Exception | None = None
+        self.refuses = ""
         self.may_go_on = threading.Event()
         self.may_go_on.set()
 
@@ -53,6 +54,8 @@ class Remembering:
         self.may_go_on.wait(30)
         if self.fault is not None:
             raise self.fault
+        if any(one.request_id == self.refuses for one in captures):
+            raise ValueError("this one cannot be stored")
         self.kept += captures
 
 
@@ -303,13 +306,44 @@ async def test_a_body_that_cannot_be_redacted_is_kept_by_nobody(
 ) -> None:
     running = await stage(asking(), keeper)
 
-    def fails(*_: object, **__: object) -> bytes:
-        raise RuntimeError("a rule of ours is wrong")
+    def fails(content: bytes, *_: object, **__: object) -> bytes:
+        raise ValueError(content)
 
     monkeypatch.setattr("tollkeeper_sidecar.recording.redacted_body", fails)
-    assert (await ask(running, question()))[0] == 200
-    await running.finished()
+    with capture_logs() as logs:
+        assert (await ask(running, question()))[0] == 200
+        await running.finished()
     assert keeper.kept == []
+    (told,) = [line for line in logs if line["event"] == "bodies cannot be kept, and are dropped"]
+    assert "a body cannot be redacted: ValueError" in told["error"]
+    assert "why?" not in repr(logs)
+
+
+async def test_a_capture_that_no_store_can_take_costs_no_other_its_own(
+    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await stage(asking(), keeper)
+    keeper.may_go_on.clear()
+    await ask(running, question())
+    await until(lambda: keeper.calls == 1)
+    _, bad, _ = await ask(running, question())
+    await ask(running, question())
+    keeper.refuses = bad
+    keeper.may_go_on.set()
+    await running.finished()
+    assert len(keeper.kept) == 2
+    assert bad not in {one.request_id for one in keeper.kept}
+
+
+async def test_a_type_of_any_bytes_is_kept_as_what_can_be_read_of_it(stage: SetUp, tmp_path: Path) -> None:
+    store = SqliteCaptures(tmp_path / "bodies.db")
+    running = await stage(asking(), Vault(store, keys()))
+    _, request_id, _ = await ask(running, question(), {"Content-Type": "text/\udcff\u00e9"})
+    await running.finished()
+    kept = Vault(store, keys()).read(request_id, now())
+    store.close()
+    assert kept is not None
+    assert kept.request.content_type.startswith("text/?")
 
 
 async def test_rules_that_take_too_long_cost_their_tenant_its_bodies_and_nobody_else_any(

@@ -29,21 +29,39 @@ _MOST_MEMORY: Final = 2**20
 _COMPILED: Final = 1024
 _SINGLE_BYTE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\C")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
-_until: ContextVar[float] = ContextVar("until", default=math.inf)
 
 
 class TookTooLong(TollkeeperError):
     """Patterns were not done within the time that they had."""
 
 
+class Deadline:
+    """When searches have to be over: so many seconds from now, or earlier where somebody says so, on whatever thread."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    def end_now(self) -> None:
+        """It is over."""
+        self._at = -math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is."""
+        return time.monotonic() > self._at
+
+
+_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+
+
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Have all searches of the block end within so long, and the search that is under way then. They raise `TookTooLong`."""
-    token = _until.set(time.monotonic() + seconds)
+def within(deadline: Deadline) -> Iterator[None]:
+    """Let no search of the block begin after the deadline: it raises `TookTooLong`."""
+    token = _deadline.set(deadline)
     try:
         yield
     finally:
-        _until.reset(token)
+        _deadline.reset(token)
 
 
 def check_pattern(pattern: str) -> None:
@@ -77,7 +95,8 @@ def spans_of(pattern: str, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _check_time(pattern: str) -> None:
-    if time.monotonic() > _until.get():
+    deadline = _deadline.get()
+    if deadline is not None and deadline.is_over:
         raise TookTooLong(
             f"the pattern {shown(pattern)} takes too long: write it so that less of a text fits its beginning"
         )

@@ -16,7 +16,7 @@ import structlog
 
 from tollkeeper.captures import Capture, Keeper, KeptBodies
 from tollkeeper.errors import TollkeeperError, Unavailable
-from tollkeeper.patterns import TookTooLong
+from tollkeeper.patterns import Deadline, TookTooLong
 from tollkeeper.policy import TenantNode
 from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.recording import MARGIN_BYTES, About, Recorded, Recording, Room
@@ -26,6 +26,12 @@ MOST_WAITING: Final = 1024
 AT_ONCE: Final = 32
 BYTES_AT_ONCE: Final = 4 * 2**20
 FINISH_SECONDS: Final = 5.0
+GIVE_UP_SECONDS: Final = 10.0
+"""What is under way then ends by itself after so long: a search of RE2 that the process's end meets would abort it."""
+
+REDACTION_SECONDS: Final = 10.0
+"""A request's bodies take a second or two at their largest; patterns of a tenant's own may take hours."""
+
 MOST_TOLD: Final = 200
 SPARED_SECONDS: Final = 600.0
 """So long nothing is kept by rules that took too long: the bodies of others wait behind it."""
@@ -61,7 +67,8 @@ class Capturing:
         self._slow: dict[KeptBodies, float] = {}
         self._waiting: deque[Recorded] = deque()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._given_up = False
+        self._deadline = Deadline(0.0)
         # A daemon: a store that does not answer must not keep the process from its end.
         self._thread = threading.Thread(target=self._work, name="captures", daemon=True)
         if keeper is not None:
@@ -90,12 +97,16 @@ class Capturing:
         if self._keeper is None:
             return
         await asyncio.to_thread(self._thread.join, FINISH_SECONDS)
+        if not self._thread.is_alive():
+            return
         with self._changed:
-            left = list(self._waiting)
+            left = len(self._waiting)
             self._waiting.clear()
-        if left:
-            self._drop(STOPPED, len(left))
-            _log.warning("bodies that waited to be kept are dropped at the stop", captures=len(left))
+        self._given_up = True
+        self._deadline.end_now()
+        self._drop(STOPPED, left)
+        _log.warning("bodies that waited to be kept are dropped at the stop", captures=left)
+        await asyncio.to_thread(self._thread.join, GIVE_UP_SECONDS)
 
     def _tell_no_key(self, tenant: str) -> None:
         self._drop(NO_KEY, 1)
@@ -145,9 +156,15 @@ class Capturing:
         if self._slow.get(about.kept, now) > now:
             self._drop(TOO_SLOW, 1)
             return None
+        self._deadline = Deadline(REDACTION_SECONDS)
+        if self._given_up:
+            self._deadline.end_now()
         try:
-            return recorded.capture(self._largest)
+            return recorded.capture(self._largest, self._deadline)
         except TookTooLong as error:
+            if self._given_up:
+                self._drop(STOPPED, 1)
+                return None
             self._drop(TOO_SLOW, 1)
             self._slow = {kept: until for kept, until in self._slow.items() if until > now}
             self._slow[about.kept] = time.monotonic() + SPARED_SECONDS

@@ -7,16 +7,13 @@ from datetime import datetime
 from typing import Final
 
 from tollkeeper.captures import Body, Capture, KeptBodies
-from tollkeeper.patterns import within
+from tollkeeper.patterns import Deadline, within
 from tollkeeper.redacting import redacted_body
 
 MARGIN_BYTES: Final = 16 * 1024
 """So much more than is kept is remembered until it is redacted: half of a secret at the cut would not look like one."""
 
 LONGEST_TYPE: Final = 128
-REDACTION_SECONDS: Final = 10.0
-"""A request's bodies take a second or two at their largest; patterns of a tenant's own may take hours."""
-
 STREAM_TYPE: Final = "text/event-stream"
 
 
@@ -76,10 +73,10 @@ class Recorded:
     answer: Remembered
     taken: int
 
-    def capture(self, largest: int) -> Capture:
+    def capture(self, largest: int, deadline: Deadline) -> Capture:
         """What is kept of it: redacted, then cut at so many bytes. Raises `TookTooLong`."""
         about = self.about
-        with within(REDACTION_SECONDS):
+        with within(deadline):
             bodies = [self._body(one, largest) for one in (self.request, self.answer)]
         expires = about.at + about.kept.retention
         return Capture(about.request_id, about.tenant, about.at, expires, self.status, *bodies)

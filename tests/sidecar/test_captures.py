@@ -28,11 +28,11 @@ from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.vault import Vault
 from tollkeeper_ledger.export import export
 from tollkeeper_sidecar import capturing
-from tollkeeper_sidecar import recording as recordings
 
 TOKENS = limit("tokens", 10**7, Unit.TOKENS)
 KEPT = KeptBodies(timedelta(days=30), Redaction())
 SPLIT = KeptBodies(timedelta(days=1), Redaction(UNLESS_STATED, (OwnPattern("split", "and for you"),)))
+HOSTILE = KeptBodies(timedelta(days=1), Redaction((), (OwnPattern("own", "a.*b|a"),)))
 MAIL = "alice@example.com"
 USAGE = {"Provider-Usage": "input=300,output=40"}
 Headers = dict[str, str]
@@ -288,6 +288,7 @@ async def test_a_store_that_does_not_answer_keeps_no_gateway_from_its_end(
     stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capturing, "FINISH_SECONDS", 0.05)
+    monkeypatch.setattr(capturing, "GIVE_UP_SECONDS", 0.05)
     monkeypatch.setattr(capturing, "AT_ONCE", 1)
     running = await stage(asking(), keeper)
     keeper.may_go_on.clear()
@@ -299,6 +300,19 @@ async def test_a_store_that_does_not_answer_keeps_no_gateway_from_its_end(
     (told,) = [line for line in logs if line["event"] == "bodies that waited to be kept are dropped at the stop"]
     assert told["captures"] == 2
     assert running.account(TOKENS).spent == 3 * 340
+
+
+async def test_redaction_that_is_under_way_at_a_stop_is_given_up(
+    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a process that meets a search in RE2 aborts it."""
+    monkeypatch.setattr(capturing, "FINISH_SECONDS", 0.05)
+    monkeypatch.setattr(capturing, "REDACTION_SECONDS", 3600.0)
+    running = await stage(asking(HOSTILE), keeper)
+    assert (await ask(running, question(messages=[{"role": "user", "content": "a" * 500_000}])))[0] == 200
+    await asyncio.wait_for(running.finished(), 30)
+    assert not [one for one in threading.enumerate() if one.name == "captures"]
+    assert keeper.kept == []
 
 
 async def test_a_body_that_cannot_be_redacted_is_kept_by_nobody(
@@ -350,9 +364,8 @@ async def test_rules_that_take_too_long_cost_their_tenant_its_bodies_and_nobody_
     stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R27."""
-    monkeypatch.setattr(recordings, "REDACTION_SECONDS", 0.2)
-    hostile = KeptBodies(timedelta(days=1), Redaction((), (OwnPattern("own", "a.*b|a"),)))
-    running = await stage(asking(hostile), keeper)
+    monkeypatch.setattr(capturing, "REDACTION_SECONDS", 0.2)
+    running = await stage(asking(HOSTILE), keeper)
     body = question(messages=[{"role": "user", "content": "a" * 500_000}])
     with capture_logs() as logs:
         for _ in range(3):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.sidecar.builders import NOW
 from tollkeeper.captures import Body, KeptBodies
+from tollkeeper.patterns import Deadline
 from tollkeeper.redactionrules import Redaction
 from tollkeeper_sidecar.recording import About, Recorded, Recording, Room
 
@@ -37,7 +38,7 @@ def test_the_beginnings_of_both_bodies_are_kept_and_their_sizes_told(
 ) -> None:
     one = recorded(request, parts, most=largest + more)
     assert one is not None
-    capture, answer = one.capture(largest), b"".join(parts)
+    capture, answer = one.capture(largest, Deadline(60)), b"".join(parts)
     assert capture.request == Body("application/json", request[:largest], len(request), len(request) > largest)
     assert capture.answer == Body("application/json", answer[:largest], len(answer), len(answer) > largest)
     assert capture.expires_at == NOW + timedelta(days=1)
@@ -71,10 +72,10 @@ def test_a_request_that_was_never_passed_on_leaves_nothing() -> None:
 def test_an_answer_that_cannot_be_read_is_not_kept_and_that_is_told(encoding: str, kept: bytes) -> None:
     one = recorded(b"why", [b"answer"], Content_Encoding=encoding)
     assert one is not None
-    assert one.capture(100).answer == Body("application/json", kept, 6, truncated=not kept)
+    assert one.capture(100, Deadline(60)).answer == Body("application/json", kept, 6, truncated=not kept)
 
 
 def test_a_type_is_no_longer_than_a_type_is() -> None:
     one = recorded(b"", [], Content_Type="text/" + "x" * 1000)
     assert one is not None
-    assert len(one.capture(10).answer.content_type) == 128
+    assert len(one.capture(10, Deadline(60)).answer.content_type) == 128

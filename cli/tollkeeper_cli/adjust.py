@@ -1,6 +1,5 @@
 """`tollkeeper adjust` and `tollkeeper refund`: corrections by hand."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ import click
 from tollkeeper.amounts import Unit
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
-from tollkeeper_cli.operations import carried_out
 from tollkeeper_cli.output import reader_may_leave
-from tollkeeper_cli.settings import StorageSettings, load
 from tollkeeper_cli.times import time_of
 
 _reason = click.option("--reason", required=True, show_envvar=True, help="Why; it stands in the ledger for good.")
@@ -93,11 +90,13 @@ def refund_command(request: str, amount: str | None, reason: str, config: Path |
 
 
 def _carry_out(config: Path | None, data_dir: Path | None, asked: Mapping[str, Any]) -> None:
-    storage = load(config).storage if data_dir is None else StorageSettings(directory=data_dir)
-    told(asyncio.run(carried_out(storage.directory, asked, storage.ledger)))
+    from tollkeeper_cli.booking import booked  # settings and a ledger, which help need not wait for
+    from tollkeeper_cli.ledgers import storage_of
+
+    _tell(booked(storage_of(config, data_dir), asked))
 
 
-def told(answer: Mapping[str, Any]) -> None:
+def _tell(answer: Mapping[str, Any]) -> None:
     """What was booked, a line for each account. Raises `Failed` that says so where standard output takes no more."""
     transaction = f"transaction {answer['transaction']}"
     with reader_may_leave(f"{transaction} is booked all the same: do not repeat the command"):

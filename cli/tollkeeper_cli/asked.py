@@ -11,7 +11,7 @@ from tollkeeper.amounts import LARGEST, TooLarge, Unit, parse_amount
 from tollkeeper.errors import InvalidValue, shown
 from tollkeeper.limits import LimitRef
 from tollkeeper.usage import LONGEST_NAME, is_name
-from tollkeeper_cli.control import WrongRequest
+from tollkeeper_cli.errors import WrongRequest
 from tollkeeper_ledger.corrections import LONGEST_REASON
 
 

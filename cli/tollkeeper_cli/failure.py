@@ -6,8 +6,7 @@ from contextlib import contextmanager
 import click
 
 from tollkeeper.errors import TollkeeperError
-from tollkeeper_cli.control import WrongRequest
-from tollkeeper_cli.settings import InvalidSettings
+from tollkeeper_cli.errors import WrongRequest
 from tollkeeper_ledger.captures.errors import CaptureDamaged
 from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
 
@@ -41,16 +40,22 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except (ChainBroken, BooksDiffer, CaptureDamaged) as error:
         raise Violation(str(error)) from error
-    except (InvalidSettings, WrongRequest) as error:
+    except WrongRequest as error:
         raise WrongUsage(str(error)) from error
     except (TollkeeperError, OSError) as error:
-        raise Failed(_words(error)) from error
+        raise (WrongUsage if _is_of_settings(error) else Failed)(_words(error)) from error
     except BaseExceptionGroup as group:
         # Parts that run side by side fail as a group; the first that a person can act on stands for it.
         known, others = group.split((TollkeeperError, OSError))
         if known is None or others is not None:
             raise
         raise Failed(_words(_first(known))) from group
+
+
+def _is_of_settings(error: Exception) -> bool:
+    from tollkeeper_cli.settings import InvalidSettings  # it loads pydantic, which most commands need not wait for
+
+    return isinstance(error, InvalidSettings)
 
 
 def _words(error: BaseException) -> str:

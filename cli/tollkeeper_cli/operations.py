@@ -6,7 +6,6 @@ The same code runs in `tollkeeper up` and in a command that opened the ledger it
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tollkeeper.accounts import Account
@@ -15,11 +14,8 @@ from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import LONGEST_ACCOUNT, AccountId
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
-from tollkeeper_cli import control
-from tollkeeper_cli.asked import Adjust, Correct, Refund, read, read_asked
-from tollkeeper_cli.control import WrongRequest
-from tollkeeper_cli.ledgers import check_there
-from tollkeeper_cli.settings import LEDGER_FILE
+from tollkeeper_cli.asked import Adjust, Correct, Refund, read
+from tollkeeper_cli.errors import WrongRequest
 from tollkeeper_ledger import corrections, opening
 from tollkeeper_ledger.corrections import Change, Corrected, Correction
 from tollkeeper_ledger.storage import LedgerAt, LedgerStoreReader
@@ -136,19 +132,11 @@ def _told(corrected: Corrected, new: str | None = None) -> Mapping[str, Any]:
     return {"transaction": corrected.transaction, "accounts": lines}
 
 
-async def carried_out(folder: Path, raw: Mapping[str, Any], ledger: LedgerAt | None = None) -> Mapping[str, Any]:
-    """Ask the process that runs over a folder; where none runs, open the ledger, do it, and close it again.
+async def perform_alone(ledger: LedgerAt, raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Open a ledger that nothing runs over, carry out a request, and close it again.
 
-    The ledger is the folder's own unless another is named.
-
-    Raises `InvalidValue` where there is no ledger, and what `control.ask`, `LedgerAuthority` and `perform` raise.
+    Raises what `LedgerAuthority` and `perform` raise.
     """
-    ledger = ledger or folder / LEDGER_FILE
-    raw = read_asked(raw)
-    answer = control.ask(folder, raw)
-    if answer is not None:
-        return answer
-    check_there(ledger)
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList()))
     async with LedgerAuthority(ledger, policy, lambda: datetime.now(UTC)) as authority:
         return await perform(authority, raw)

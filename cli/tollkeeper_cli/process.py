@@ -18,13 +18,14 @@ from tollkeeper.captures import Keeper
 from tollkeeper.crd import crds
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
-from tollkeeper_cli import control
+from tollkeeper_cli import control_server
 from tollkeeper_cli.capture_keys import keys_of
 from tollkeeper_cli.keeping import keeping
 from tollkeeper_cli.listening import require_free_ports
+from tollkeeper_cli.logs import configure_logs
 from tollkeeper_cli.operations import perform
 from tollkeeper_cli.settings import InvalidSettings, Settings
-from tollkeeper_cli.stopping import unless
+from tollkeeper_cli.stopping import stop_on_signals, unless
 from tollkeeper_cli.temporary import swept_temporary_folder
 from tollkeeper_console import Console, ConsoleSettings, RunningConsole
 from tollkeeper_kube import Kube, connect, install
@@ -46,6 +47,21 @@ _log = structlog.get_logger("tollkeeper.up")
 def now() -> datetime:
     """The clock of the whole process."""
     return datetime.now(UTC)
+
+
+def run_until_stopped(
+    settings: Settings, context: str | None, kubeconfig: Path | None, *, install_all: bool, webhook_host: str
+) -> None:
+    """Log on standard error, start everything, and work until a signal ends it. Raises what `run` raises."""
+
+    async def working() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        async with contextlib.AsyncExitStack() as stack:
+            await run(stack, settings, context, kubeconfig, stop, install_all=install_all, webhook_host=webhook_host)
+
+    configure_logs()
+    asyncio.run(working())
 
 
 async def run(
@@ -111,7 +127,7 @@ async def _ground(
     policy = CurrentPolicy(PolicySet(0, {}, (), PriceList.bundled()))
     directory = settings.storage.directory
     authority = await stack.enter_async_context(LedgerAuthority(settings.storage.ledger, policy, now))
-    await stack.enter_async_context(control.serving(directory, partial(perform, authority)))
+    await stack.enter_async_context(control_server.serving(directory, partial(perform, authority)))
     stack.enter_context(swept_temporary_folder(directory))
     kube = await stack.enter_async_context(await connect(context, kubeconfig))
     tenure = Tenure(kube, authority.ledger, now)

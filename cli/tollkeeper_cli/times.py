@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from tollkeeper.errors import shown
-from tollkeeper_cli.control import WrongRequest
+from tollkeeper_cli.errors import WrongRequest
 
 
 def time_of(option: str, text: str | None) -> datetime | None:

@@ -1,7 +1,5 @@
 """`tollkeeper up`: operator, webhook, authority, gateway and console in one process over SQLite."""
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,10 +8,7 @@ import click
 
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
-from tollkeeper_cli.logs import configure_logs
-from tollkeeper_cli.process import run
 from tollkeeper_cli.settings import PortSettings, Settings, load
-from tollkeeper_cli.stopping import stop_on_signals
 
 _PORT = click.IntRange(0, 65535)
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -61,8 +56,11 @@ def up_command(
     """
     with told_in_one_line():
         settings = _merged(load(config), data_dir, ports)
-        configure_logs()
-        asyncio.run(_until_stopped(settings, context, kubeconfig, install_all=install, webhook_host=webhook_host))
+        from tollkeeper_cli.process import (
+            run_until_stopped,  # all rooms, which help and wrong settings need not wait for
+        )
+
+        run_until_stopped(settings, context, kubeconfig, install_all=install, webhook_host=webhook_host)
 
 
 def _merged(settings: Settings, data_dir: Path | None, ports: dict[str, int | None]) -> Settings:
@@ -72,12 +70,3 @@ def _merged(settings: Settings, data_dir: Path | None, ports: dict[str, int | No
     if data_dir is None:
         return merged
     return merged.model_copy(update={"storage": settings.storage.model_copy(update={"directory": data_dir})})
-
-
-async def _until_stopped(
-    settings: Settings, context: str | None, kubeconfig: Path | None, *, install_all: bool, webhook_host: str
-) -> None:
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    async with contextlib.AsyncExitStack() as stack:
-        await run(stack, settings, context, kubeconfig, stop, install_all=install_all, webhook_host=webhook_host)

@@ -19,6 +19,7 @@ from tollkeeper_console.models import (
     PaymentItem,
     PeriodList,
     SpendSeries,
+    UnbookedItem,
     UsageItem,
 )
 from tollkeeper_console.parameters import ACCOUNT, LARGEST_PAGE, LARGEST_SIZE, ORDER, PAGE, RANGE, SIZE, Parameter
@@ -31,6 +32,7 @@ from tollkeeper_console.shapes import (
     payment_item,
     period_list,
     spend_series,
+    unbooked_item,
     usage_item,
 )
 
@@ -147,6 +149,13 @@ def _periods_of(kind: str) -> Answer:
     return answer
 
 
+def _unbooked(queries: Queries, question: Question) -> BaseModel:
+    page, size = question.page(), question.size()
+    found = queries.unbooked()
+    shown = [unbooked_item(one) for one in found[(page - 1) * size : page * size]]
+    return PageOf[UnbookedItem](items=shown, page=page, size=size, total=len(found))
+
+
 def _operations(kind: str, noun: str, listed: str, one: str) -> tuple[Operation, ...]:
     title, paging = noun.capitalize(), (PAGE, SIZE)
     rows = (ACCOUNT, PAGE, SIZE, ORDER)
@@ -180,4 +189,12 @@ def _operations(kind: str, noun: str, listed: str, one: str) -> tuple[Operation,
 OPERATIONS: tuple[Operation, ...] = (
     *_operations("TokenBudget", "budget", f"{ROOT}/budgets", f"{ROOT}/budgets/{{namespace}}/{{name}}"),
     *_operations("TokenQuota", "quota", f"{ROOT}/quotas", f"{ROOT}/quotas/{{namespace}}/{{name}}/{{limit}}"),
+    Operation(
+        f"{ROOT}/unbooked",
+        "listUnbooked",
+        "What gateways have settled and is not booked, what stands for longest first",
+        PageOf[UnbookedItem],
+        _unbooked,
+        (PAGE, SIZE),
+    ),
 )

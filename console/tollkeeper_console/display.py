@@ -14,15 +14,6 @@ from tollkeeper.windows import zone_named
 
 MINUS = "\N{MINUS SIGN}"
 
-_UNIT_WORDS = {
-    Unit.USD: "US dollars",
-    Unit.TOKENS: "tokens",
-    Unit.INPUT_TOKENS: "input tokens",
-    Unit.OUTPUT_TOKENS: "output tokens",
-    Unit.WEIGHTED_TOKENS: "weighted tokens",
-    Unit.REQUESTS: "requests",
-}
-
 PART_WORDS = {REQUEST: "the request itself"}
 """What else than tokens has a price of its own."""
 
@@ -86,7 +77,7 @@ def number(value: int) -> str:
 
 def unit_words(unit: Unit) -> str:
     """The unit's name in words."""
-    return _UNIT_WORDS[unit]
+    return "US dollars" if unit.is_money else unit.words
 
 
 def moment(when: datetime | None, zone: str) -> str:

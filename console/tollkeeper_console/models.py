@@ -77,6 +77,16 @@ class LimitDetail(LimitItem):
     as_of: datetime
 
 
+class UnbookedItem(Shape):
+    """What a gateway has settled, by its own count, and is not booked: it waits in a spool, or was lost with it."""
+
+    gateway: str
+    requests: int
+    tokens: int
+    cost: Dollars = Field(description="The cost of those that have a price.")
+    told: datetime = Field(description="When its count grew last.")
+
+
 class CostPartItem(Shape):
     """What one bucket of a usage's tokens cost, or the request beside them: `count` at `unit_price`, exactly."""
 

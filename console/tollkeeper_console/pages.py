@@ -107,6 +107,7 @@ class Pages:
             limits=limits[(page - 1) * size : page * size],
             pager=Pager("page", page, size, len(limits), "worst first"),
             counts={phase: sum(view.phase is phase for view in limits) for phase in Phase},
+            missed=self._queries.missed(),
             now=self._queries.clock(),
         )
 

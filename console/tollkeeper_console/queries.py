@@ -7,9 +7,11 @@ All of it is synchronous and reads only; the server calls it on its reading thre
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.counted import Counted, is_keyed
+from tollkeeper.counters import Tally, Unbooked
 from tollkeeper.errors import InvalidValue
 from tollkeeper.forecast import Forecast, NotEnoughHistory, forecast, slice_seconds_for
 from tollkeeper.limits import AccountId, Limit, LimitRef
@@ -35,6 +37,9 @@ MOST_CHOICES = 100
 
 MOST_PERIODS = 60
 """How many periods of an account are offered for choice: the last ones."""
+
+MISSED_AFTER = timedelta(minutes=1)
+"""Gateways report within seconds what they have settled."""
 
 _PREPAID_HISTORY = timedelta(days=14)
 
@@ -116,6 +121,15 @@ class Queries:
             choices=self._choices(limit, window, current, known),
             now=now,
         )
+
+    def unbooked(self) -> Sequence[Unbooked]:
+        """What gateways have settled, by their own count, and is not booked."""
+        return self.reader.unbooked()
+
+    def missed(self) -> Tally:
+        """All of that whose gateways have not counted on for `MISSED_AFTER`: what else there is is on its way."""
+        before = self.clock() - MISSED_AFTER
+        return reduce(Tally.plus, (one.missing for one in self.unbooked() if one.told <= before), Tally())
 
     def periods(self, view: AccountView) -> Sequence[PeriodRow]:
         """The account's last periods, the newest first."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit, format_amount, format_money
 from tollkeeper.costs import cost_parts, dollars
+from tollkeeper.counters import Unbooked
 from tollkeeper.forecast import COVERAGE, Forecast, NotEnoughHistory
 from tollkeeper.limits import Limit
 from tollkeeper.views import PaymentRow, PeriodRow, UsageRow
@@ -21,6 +22,7 @@ from tollkeeper_console.models import (
     PeriodList,
     SpendItem,
     SpendSeries,
+    UnbookedItem,
     UsageItem,
     WindowShape,
 )
@@ -122,6 +124,14 @@ def usage_item(row: UsageRow, unit: Unit) -> UsageItem:
         streamed=row.streamed,
         estimated=row.estimated,
         transaction=row.transaction,
+    )
+
+
+def unbooked_item(one: Unbooked) -> UnbookedItem:
+    """What a gateway has settled and is not booked."""
+    requests, tokens, cost = one.missing
+    return UnbookedItem(
+        gateway=one.instance, requests=requests, tokens=tokens, cost=format_amount(cost, Unit.USD), told=one.told
     )
 
 

@@ -24,6 +24,7 @@ LARGEST_STATED_MONEY = NanoDollars(10**18 - 1)
 LARGEST_STATED_COUNT = Tokens(10**15 - 1)
 """The most tokens or requests that a resource may state."""
 
+_CAPITAL = re.compile("[A-Z]")
 _MONEY = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]{1,9})?")
 _QUANTITY = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?([kMG])?")
 _MOST_DIGITS = len(str(LARGEST))
@@ -48,6 +49,11 @@ class Unit(StrEnum):
     def is_money(self) -> bool:
         """Whether amounts of this unit are nano-dollars."""
         return self is Unit.USD
+
+    @property
+    def words(self) -> str:
+        """How a sentence calls what an amount is of: `USD`, `input tokens`."""
+        return self.value if self.is_money else _CAPITAL.sub(r" \g<0>", self.value).strip().lower()
 
 
 @dataclass(frozen=True, slots=True, order=False)

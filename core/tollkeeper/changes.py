@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TypeAlias
 
 from tollkeeper.compile import bind
+from tollkeeper.errors import MOST_NAMED, listed
 from tollkeeper.limits import Dimension
 from tollkeeper.problems import Problem, Severity
 from tollkeeper.references import ref_of
@@ -19,8 +20,6 @@ from tollkeeper.resources import AnyResource, TokenBudget, TokenQuota
 from tollkeeper.resources.tokenbudget import TokenBudgetSpec
 from tollkeeper.resources.tokenquota import QuotaLimit
 from tollkeeper.tenants import TenantTree
-
-_MOST_NAMED = 3  # tenants in one message; the API server cuts long warnings
 
 _Owner: TypeAlias = TokenQuota | TokenBudget
 _Spec: TypeAlias = QuotaLimit | TokenBudgetSpec
@@ -121,9 +120,7 @@ def _by(per: Sequence[Dimension]) -> str:
 
 
 def _names(tenants: Collection[str]) -> str:
-    named = sorted(tenants)
-    more = len(named) - _MOST_NAMED
-    return ", ".join(named[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return listed(sorted(tenants)[:MOST_NAMED], len(tenants))
 
 
 def _globs(spec: _Spec) -> dict[Dimension, frozenset[str]]:

@@ -4,13 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tollkeeper.accounts import Account, Phase
-from tollkeeper.amounts import format_amount
-from tollkeeper.limits import AccountId, Limit
-from tollkeeper.resources.standing import KeyCounts, TopKey
+from tollkeeper.limits import Limit
 from tollkeeper.windows import Window
-
-TOP_KEYS = 10
-"""How many keys of `per:` are named; the rest are counted (B5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +47,6 @@ class Counted:
     def _tightness(self, account: Account) -> tuple[int, int, str]:
         return account.phase(self.limit).severity, account.utilization(self.limit), account.id
 
-    def keys(self) -> KeyCounts | None:
-        """How many keys there are and how they stand; nothing without `per`."""
-        if not is_keyed(self.limit):
-            return None
-        phases = [one.phase(self.limit) for one in self.accounts]
-        return KeyCounts(total=len(phases), low=phases.count(Phase.LOW), insufficient=phases.count(Phase.INSUFFICIENT))
-
-    def top(self) -> tuple[TopKey, ...]:
-        """The keys that used most, most first; nothing without `per`."""
-        if not is_keyed(self.limit):
-            return ()
-        used_most = sorted(self.accounts, key=lambda one: (-used(one), one.id))[:TOP_KEYS]
-        return tuple(_top_key(self.limit, one) for one in used_most)
-
 
 _SUMMED = (
     "allocation", "rolled_over", "granted", "borrowed", "lent", "spent", "held", "unreconciled", "overshoot", "requests",
@@ -85,12 +66,3 @@ def used(account: Account) -> int:
 def _idle(counted: Counted) -> Phase:
     """The phase of a limit that nobody used yet; one with keys has none to be in trouble."""
     return Phase.SUFFICIENT if is_keyed(counted.limit) else counted.tightest().phase(counted.limit)
-
-
-def _top_key(limit: Limit, account: Account) -> TopKey:
-    return TopKey(
-        key=",".join(AccountId.parse(account.id).key),
-        used=format_amount(used(account), limit.unit),
-        remaining=format_amount(max(0, account.room(limit)), limit.unit),
-        utilization=account.utilization(limit),
-    )

@@ -5,7 +5,11 @@
   - `PolicyConflict`: objects that are valid alone and cannot stand together.
   - `Unavailable`: something that must answer did not (API server, ledger, provider).
     - `OutcomeUnknown`: nor is it known whether it did what it was asked to do.
+
+`listed` and `shown` put names and values into such a text.
 """
+
+from collections.abc import Sequence
 
 
 class TollkeeperError(Exception):
@@ -26,6 +30,16 @@ class Unavailable(TollkeeperError):
 
 class OutcomeUnknown(Unavailable):
     """It went away in the middle: what was asked of it may be done, or not."""
+
+
+MOST_NAMED = 3
+"""How many names one message has: people read no more, and the API server cuts long warnings."""
+
+
+def listed(named: Sequence[str], of: int) -> str:
+    """The first names of so many, as a message lists them."""
+    more = of - len(named)
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
 def shown(value: object, longest: int = 80) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tollkeeper.accounts import Account, Phase
-from tollkeeper.amounts import Unit, format_amount
+from tollkeeper.amounts import format_amount
+from tollkeeper.errors import MOST_NAMED, listed
 from tollkeeper.limits import Dimension, Limit, Target
 from tollkeeper.policy import BoundAccount, PolicySet
 from tollkeeper.resources.workloadgate import ClosingLimit
@@ -22,8 +23,6 @@ from tollkeeper.windows import format_column_time
 OPEN_MESSAGE = "open: new metered workloads may start"
 MESSAGE_LIMIT = 2048
 """The API server repeats a message of at most 5 KiB, on one line."""
-
-_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _closed(closing: list[_Standing]) -> str:
     first, others = closing[0], closing[1:]
     amounts = ""
     if first.is_own:
-        unit = _UNIT_WORDS[first.limit.unit]
+        unit = first.limit.unit.words
         balance, minimum = first.amount(first.account.balance), first.amount(first.limit.minimum)
         amounts = f": balance {balance} {unit}, minimum {minimum}"
     reset = f", resets {first.reset_text}" if first.resets else ", never resets"
@@ -145,9 +144,8 @@ def _closed(closing: list[_Standing]) -> str:
 
 
 def _names(others: list[_Standing]) -> str:
-    named = [f"{one.limit.ref}{f' until {one.reset_text}' if one.resets else ''}" for one in others[:_NAMED]]
-    more = len(others) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+    named = [f"{one.limit.ref}{f' until {one.reset_text}' if one.resets else ''}" for one in others[:MOST_NAMED]]
+    return listed(named, len(others))
 
 
 def _remedy(one: _Standing) -> str:
@@ -159,15 +157,5 @@ def _remedy(one: _Standing) -> str:
 
 
 def _low(one: _Standing) -> str:
-    balance = f": balance {one.amount(one.account.balance)} {_UNIT_WORDS[one.limit.unit]}" if one.is_own else ""
+    balance = f": balance {one.amount(one.account.balance)} {one.limit.unit.words}" if one.is_own else ""
     return f"{one.limit.ref} runs low{balance}; when it is used up, new metered workloads are refused"
-
-
-_UNIT_WORDS = {
-    Unit.USD: "USD",
-    Unit.TOKENS: "tokens",
-    Unit.INPUT_TOKENS: "input tokens",
-    Unit.OUTPUT_TOKENS: "output tokens",
-    Unit.WEIGHTED_TOKENS: "weighted tokens",
-    Unit.REQUESTS: "requests",
-}

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import Unit
+from tollkeeper.counters import Counters
 from tollkeeper.errors import InvalidValue
 from tollkeeper.limits import Limit, LimitRef
 from tollkeeper.usage import UsageRecord
@@ -160,8 +161,11 @@ class Authority(Protocol):
         """
         ...
 
-    async def report(self, records: Sequence[UsageRecord]) -> None:
-        """Book settled requests, each once however often it is reported (I3). Raises `Unavailable`."""
+    async def report(self, records: Sequence[UsageRecord], counters: Counters | None = None) -> None:
+        """Book settled requests, each once however often it is reported (I3). Raises `Unavailable`.
+
+        `counters` are what the holder has counted when it reports: all that it has settled, those that still wait as well.
+        """
         ...
 
     async def close(self, holder: str, kept: Mapping[str, int]) -> None:

@@ -9,13 +9,15 @@ from tollkeeper.amounts import NANODOLLARS_PER_DOLLAR, Unit, format_amount
 from tollkeeper.conditions import Condition
 from tollkeeper.counted import Counted, is_keyed, used
 from tollkeeper.forecast import Forecast, NotEnoughHistory
+from tollkeeper.key_statuses import key_counts, top_keys
 from tollkeeper.limits import AccountId, Enforcement, Limit
+from tollkeeper.priced import priced
 from tollkeeper.resources import TokenBudget, TokenQuota
 from tollkeeper.resources.standing import Span
 from tollkeeper.resources.tokenbudget import ForecastStatus, SpendForecast, TokenBudgetColumns, TokenBudgetStatus
 from tollkeeper.resources.tokenquota import LimitStatus, TokenQuotaColumns, TokenQuotaStatus
 from tollkeeper.statuses import NOTHING_TO_SAY, Freshness, Subject, finished, to_the_second
-from tollkeeper.unpriced import NOTHING_UNPRICED, Unpriced, priced
+from tollkeeper.unpriced import NOTHING_UNPRICED, Unpriced
 from tollkeeper.windows import Window, format_column_time
 
 
@@ -51,8 +53,8 @@ def budget_status(
         overshoot=said(total.overshoot),
         utilization=counted.utilization(),
         period=_span(counted.window),
-        keys=counted.keys(),
-        top=counted.top(),
+        keys=key_counts(counted),
+        top=top_keys(counted),
         forecast=_forecast(forecast, limit.unit),
         last_usage_time=to_the_second(
             max((one.last_usage for one in counted.accounts if one.last_usage), default=None)
@@ -127,8 +129,8 @@ def _limit_status(name: str, counted: Counted) -> LimitStatus:
         held=format_amount(tightest.held, limit.unit),
         remaining=format_amount(max(0, tightest.room(limit)), limit.unit),
         utilization=tightest.utilization(limit),
-        keys=counted.keys(),
-        top=counted.top(),
+        keys=key_counts(counted),
+        top=top_keys(counted),
     )
 
 

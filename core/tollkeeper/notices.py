@@ -15,11 +15,9 @@ from tollkeeper.accounts import Account, Phase
 from tollkeeper.amounts import format_amount
 from tollkeeper.conditions import message_of, status_of
 from tollkeeper.counted import is_keyed
+from tollkeeper.errors import MOST_NAMED, listed
 from tollkeeper.limits import AccountId, Limit
 from tollkeeper.windows import format_column_time, format_time
-
-NAMED_KEYS = 3
-"""So many keys are named that used most of what they may; the rest are counted."""
 
 LONGEST_KEY = 100
 """Of a key's names so much is told."""
@@ -186,10 +184,9 @@ def _one_reached(threshold: int, limit: Limit, account: Account) -> str:
 
 
 def _many_reached(threshold: int, limit: Limit, reached: Sequence[Account]) -> str:
-    worst = nlargest(NAMED_KEYS, reached, key=lambda one: (one.utilization(limit), one.id))
-    named = ", ".join(f"{_key_of(one)} ({one.utilization(limit)}%)" for one in worst)
-    more = f" and {len(reached) - len(worst)} more" if len(reached) > len(worst) else ""
-    return f"{_used(threshold, limit)} for {len(reached)} keys{_until(limit, worst[0])}: {named}{more}"
+    worst = nlargest(MOST_NAMED, reached, key=lambda one: (one.utilization(limit), one.id))
+    named = listed([f"{_key_of(one)} ({one.utilization(limit)}%)" for one in worst], len(reached))
+    return f"{_used(threshold, limit)} for {len(reached)} keys{_until(limit, worst[0])}: {named}"
 
 
 def _used(threshold: int, limit: Limit) -> str:

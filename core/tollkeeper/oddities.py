@@ -6,13 +6,13 @@ from being in force, and no condition says it for good.
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from tollkeeper.errors import MOST_NAMED, listed
 from tollkeeper.problems import Problem, Severity
 from tollkeeper.resources import Tenant
 from tollkeeper.resources.tenant import Level
 from tollkeeper.tenants import Namespace, tenant_ref
 
 _DEPTH = {level: depth for depth, level in enumerate(Level)}
-_NAMED = 3
 
 
 def oddities(tenants: Iterable[Tenant], namespaces: Mapping[str, Namespace]) -> tuple[Problem, ...]:
@@ -37,8 +37,7 @@ def _odd(tenant: Tenant, by_name: Mapping[str, Tenant], namespaces: Mapping[str,
         yield _warned(tenant, "spec.capture.redact", "NothingRedacted", reason, remedy)
     missing = [name for name in spec.namespaces.names if name not in namespaces]
     if missing:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        reason = f"there is no namespace {', '.join(missing[:_NAMED])}{more}"
+        reason = f"there is no namespace {listed(missing[:MOST_NAMED], len(missing))}"
         remedy = "see that the name is right; the tenant owns a namespace as soon as it exists"
         yield _warned(tenant, "spec.namespaces.names", "NamespaceNotFound", reason, remedy)
 

@@ -1,29 +1,10 @@
-"""Usage without a price: which models, how much of it, and how a limit's status and Events tell of it (M6, K8).
+"""Usage without a price: which models, and how much of it (M6). `priced` says how it is told.
 
-Pure. A model without a price is used only where no Hard limit in money applies. There it counts as costing nothing, so
-somebody has to be told. What is told ends when the model has a price, or with the window: nothing is priced anew.
+Pure. A model without a price is used only where no Hard limit in money applies. There it counts as costing nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
-from tollkeeper.conditions import Condition, message_of
-from tollkeeper.notices import Notice, Reason
-from tollkeeper.windows import Window
-
-PRICED = "Priced"
-"""The condition. It stands, False, only where there is something to tell."""
-
-NAMED = 4
-"""How many models a status names, those that were used first: callers make names up, so the number must have a bound."""
-
-_LONGEST_NAME = 100
-_SHORTEST_SPAN = timedelta(hours=23)
-"""A day where clocks change."""
-
-_REMEDY = "add it to spec.models of a PriceBook, or give one book fallback prices (spec.unknownModels: Fallback)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +16,6 @@ class UnpricedModel:
     requests: int
     tokens: int
     first: int
-
-    @property
-    def name(self) -> str:
-        """The model as it is told: one line, cut where it is too long."""
-        name = f"{self.provider}/{self.model}"
-        shown = name if name.isprintable() else ascii(name)
-        return shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…"
-
-    @property
-    def used(self) -> str:
-        """How much was used of it, in words."""
-        return f"{_requests(self.requests)}, {self.tokens} tokens"
 
     def __add__(self, other: "UnpricedModel") -> "UnpricedModel":
         return replace(
@@ -63,11 +32,6 @@ class Unpriced:
 
     models: tuple[UnpricedModel, ...] = ()
     others: int = 0
-
-    @property
-    def named(self) -> tuple[UnpricedModel, ...]:
-        """The models that are told by name."""
-        return self.models[:NAMED]
 
     def only(self, unpriced: Callable[[str, str], bool]) -> "Unpriced":
         """Without the models that have a price by now; `unpriced` says by provider and model whether one has none."""
@@ -98,43 +62,5 @@ def widest(of_limits: Iterable[Unpriced]) -> Unpriced:
     return Unpriced(_by_first_use(models), max((part.others for part in parts), default=0))
 
 
-def span_of(windows: Iterable[Window], now: datetime) -> str:
-    """What bounds Events to one for each model: the longest of an object's windows, at least a day (UTC)."""
-    widest_window = max(windows, key=lambda window: (window.end is None, _length(window)), default=None)
-    if widest_window is None or (widest_window.end is not None and _length(widest_window) < _SHORTEST_SPAN):
-        return now.astimezone(UTC).date().isoformat()
-    return widest_window.key()
-
-
-def priced(unpriced: Unpriced) -> tuple[Condition, ...]:
-    """The condition that tells of it; none where every model has a price."""
-    told = ", ".join(f"{one.name} ({one.used})" for one in unpriced.named)
-    unnamed = sum(one.requests for one in unpriced.models[NAMED:]) + unpriced.others
-    if not told and not unnamed:
-        return ()
-    more = f"{_requests(unnamed)} of other models" if unnamed else ""
-    used = " and ".join(part for part in (told, more) if part)
-    message = f"used without a price, which counts as costing nothing: {used}; for each model: {_REMEDY}"
-    return (Condition(PRICED, False, "UnknownModels", message),)
-
-
-def unpriced_notices(before: Mapping[str, Any], unpriced: Unpriced, span: str) -> Iterator[Notice]:
-    """One notice for each model that the status before did not name, and so for each model and span one Event."""
-    told = message_of(before, PRICED)
-    for one in unpriced.named:
-        # With the space before it: another provider's name may end like this one's.
-        if f" {one.name} (" not in told:
-            message = f"{one.name} has no price: so far {one.used} count as costing nothing; {_REMEDY}"
-            yield Notice(Reason.UNPRICED, message, f"{span}/{one.provider}/{one.model}")
-
-
 def _by_first_use(models: Mapping[tuple[str, str], UnpricedModel]) -> tuple[UnpricedModel, ...]:
     return tuple(sorted(models.values(), key=lambda one: (one.first, one.provider, one.model)))
-
-
-def _length(window: Window) -> timedelta:
-    return window.end - window.start if window.end else timedelta.max
-
-
-def _requests(count: int) -> str:
-    return "1 request" if count == 1 else f"{count} requests"

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from tollkeeper.accounts import Account
+from tollkeeper.counters import Unbooked
 from tollkeeper.limits import Limit
 from tollkeeper.unpriced import UnpricedModel
 from tollkeeper.usage import Outcome
@@ -236,6 +237,10 @@ class LedgerReader(Protocol):
         investigations the day, and every one that `[since, until)` touches counts whole. Raises `InvalidValue` for
         another dimension.
         """
+        ...
+
+    def unbooked(self) -> Sequence[Unbooked]:
+        """What gateways have settled, by their own count, and is not booked; those first whose count stands for longest."""
         ...
 
     def metadata(self) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from tollkeeper_kube.errors import ApiUnreachable, MissingKind, NotFound, Rejected
-from tollkeeper_kube.kinds import CRD, SYSTEM_NAMESPACE, Kind, Object
+from tollkeeper_kube.kinds import CRD, PART_OF, SYSTEM_NAMESPACE, Kind, Object
 from tollkeeper_kube.kube import Kube
 
 ESTABLISHED_SECONDS = 30.0
@@ -27,9 +27,8 @@ async def install(kube: Kube, crds: Iterable[Object], policies: Iterable[Object]
 
 async def ensure_system_namespace(kube: Kube) -> None:
     """Make sure that `tollkeeper-system` exists."""
-    labels = {"app.kubernetes.io/part-of": "tollkeeper"}
     await kube.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE, "labels": labels}}
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE, "labels": PART_OF}}
     )
 
 

@@ -13,6 +13,8 @@ Object = dict[str, Any]
 GROUP = "tollkeeper.dev"
 SYSTEM_NAMESPACE = "tollkeeper-system"
 FIELD_MANAGER = "tollkeeper"
+PART_OF = {"app.kubernetes.io/part-of": "tollkeeper"}
+"""The label of what we make that is not of our own kinds (https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/)."""
 
 
 @dataclass(frozen=True, slots=True)

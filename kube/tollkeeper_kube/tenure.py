@@ -12,7 +12,7 @@ import structlog
 
 from tollkeeper_kube.errors import Conflict, KubeError
 from tollkeeper_kube.install import ensure_system_namespace
-from tollkeeper_kube.kinds import LEASE, SYSTEM_NAMESPACE, Object
+from tollkeeper_kube.kinds import LEASE, PART_OF, SYSTEM_NAMESPACE, Object
 from tollkeeper_kube.kube import Kube
 
 NAME = "tollkeeper-ledger"
@@ -84,7 +84,7 @@ class Tenure:
         about: Object = {
             "name": NAME,
             "namespace": SYSTEM_NAMESPACE,
-            "labels": {"app.kubernetes.io/part-of": "tollkeeper"},
+            "labels": PART_OF,
         }
         if version is not None:
             about["resourceVersion"] = version

@@ -2,13 +2,14 @@
 
 `export.verify` asks an export whether it follows from itself. Decisions and pages rest on rows beside the chain: these are
 asked here for what they must be. The chain ends where the storage says that it does and where rows stand on it; each
-account is the sum of its entries (I6); what is held and what is unreconciled is what was leased and not given back.
+account is the sum of its entries (I6); what is held and what is unreconciled is what was leased and not given back; what
+is booked of a gateway, and what pages are answered from (`page_sums`), is what the chain has of it.
 
 What nobody can see from within: a chain that was cut off, or written anew from some transaction on, with every row that
 stands on it changed to fit. For that there is a hash that was noted elsewhere (`through`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,16 @@ from typing import Any
 import orjson
 
 from tollkeeper.amounts import Unit, format_amount
+from tollkeeper.counters import Tally, Unbooked
 from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.chain import GENESIS
+from tollkeeper_ledger.counting import Booked, unbooked_in
 from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
 from tollkeeper_ledger.export import Verified, export, verify
-from tollkeeper_ledger.packed import PLACES
+from tollkeeper_ledger.page_sums import PageSums
 from tollkeeper_ledger.replay import Replayed
 from tollkeeper_ledger.storage import LedgerStoreReader
+from tollkeeper_ledger.usagerows import PLACES
 from tollkeeper_ledger.usages import Asking
 
 _CHAIN = "SELECT body, hash FROM transactions ORDER BY seq"
@@ -49,11 +53,13 @@ Leased = Mapping[tuple[str, bool], int]
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """A ledger that holds: how many transactions, the last one's hash in hex, and how many accounts."""
+    """A ledger that holds: how many transactions, the last one's hash in hex, how many accounts; and what gateways have
+    settled, by their own count, that is not booked."""
 
     transactions: int
     head: str
     accounts: int
+    unbooked: Sequence[Unbooked] = ()
 
 
 def audit(reader: LedgerStoreReader, *, through: str | None = None) -> Audited:
@@ -62,22 +68,35 @@ def audit(reader: LedgerStoreReader, *, through: str | None = None) -> Audited:
     Raises `ChainBroken` at the first transaction that does not hold, `BooksDiffer` at the first row that does not fit.
     """
     with reader.snapshot() as snapshot:
-        verified = _verified(snapshot, through)
+        # A ledger that this release has not opened for writing yet counts nothing of gateways.
+        counts = snapshot.row(reader.table, ("tallies",)) is not None
+        booked = Booked(int(snapshot.row("SELECT since FROM tallied")[0]) if counts else None)
+        sums = PageSums()
+        verified = _verified(snapshot, through, (booked.add, sums.add))
         if reader.chain_end is not None:
             _check_end(verified, snapshot.row(reader.chain_end))
         _check_nothing_stands_beyond(verified.transactions, snapshot)
         leased = {(name, bool(lapsed)): int(amount) for name, lapsed, amount in snapshot.rows(_LEASES)}
         with closing(snapshot.each(_ACCOUNTS)) as rows:
             accounts = _check_accounts(dict(verified.balances), leased, rows)
-    return Audited(verified.transactions, verified.head, accounts)
+        sums.check(snapshot)
+        unbooked = unbooked_in(snapshot) if counts else ()
+        if counts:
+            _check_tallies(booked, snapshot)
+    return Audited(verified.transactions, verified.head, accounts, unbooked)
 
 
-def _verified(snapshot: Asking, through: str | None) -> Verified:
-    """The chain, which has no transaction yet in a new ledger."""
+def _verified(snapshot: Asking, through: str | None, adding: Iterable[Callable[[Mapping[str, Any]], None]]) -> Verified:
+    """The chain, which has no transaction yet in a new ledger; each goes to all that is `adding` up."""
+
+    def seen(transaction: Mapping[str, Any]) -> None:
+        for add in adding:
+            add(transaction)
+
     if through is None and snapshot.row("SELECT seq FROM transactions LIMIT 1") is None:
         return Verified(0, GENESIS.hex(), {})
     with closing(snapshot.each(_CHAIN)) as rows:
-        return verify(_lines(rows), through=through)
+        return verify(_lines(rows), through=through, seen=seen)
 
 
 def _lines(rows: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
@@ -105,6 +124,19 @@ def _check_nothing_stands_beyond(last: int, snapshot: Asking) -> None:
             raise BooksDiffer(
                 f"the chain ends at transaction {last}, and rows of {table} stand on transaction {place // places}; "
                 "transactions were removed"
+            )
+
+
+def _check_tallies(booked: Booked, snapshot: Asking) -> None:
+    """What is booked of each gateway is what the chain has of it."""
+    rows = snapshot.rows("SELECT instance, requests, tokens, cost FROM tallies")
+    stands = {str(instance): Tally(*map(int, sums)) for instance, *sums in rows}
+    for instance in sorted(stands.keys() | booked.by_instance.keys()):
+        row, chain = stands.get(instance, Tally()), booked.by_instance.get(instance, Tally())
+        if row != chain:
+            raise BooksDiffer(
+                f"gateway {instance}: {row.words} are booked of it by its row, and the chain has {chain.words}; "
+                "the row was changed beside the chain, or transactions were removed"
             )
 
 

@@ -5,17 +5,19 @@ credit comes from; `spent` and `unreconciled` are where it goes; `lendable` and 
 entries on `<account>#balance` is the balance (R29).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
+from tollkeeper.counters import Counters
 from tollkeeper.errors import InvalidValue
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Granted, LeaseReply, LeaseRequest, Reason, Standing, standing_of
 from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet
+from tollkeeper.usage import UsageRecord
 from tollkeeper_ledger.chain import Transaction, transfer
 from tollkeeper_ledger.charging import charge_all as charge_all
 from tollkeeper_ledger.granting import grant_all, grant_apart
@@ -89,6 +91,15 @@ def _take_back(work: Work, policy: PolicySet, holder: str, account: str, amount:
             work.put_held(account, changed.held)
     settle_carry(work, limit, book, changed, now)
     work.put_lease(lease.grown(-given_back))
+
+
+def report(
+    work: Work, policy: PolicySet, records: Sequence[UsageRecord], now: datetime, counters: Counters | None = None
+) -> None:
+    """Book a report: each request once, and of each counter that comes with it the largest value that was told (I3)."""
+    charge_all(work, policy, records, now)
+    if counters is not None:
+        work.count(counters, now)
 
 
 def lapse(work: Work, policy: PolicySet, holder: str, now: datetime) -> None:

@@ -93,6 +93,7 @@ def columns_of(bookings: Sequence[Booking]) -> Columns:
     texts["model"] = Texts.of([record.model for record in records])
     texts["tool"] = Texts.of([record.tool for record in records])
     texts["outcome"] = Texts.of([record.outcome for record in records])
+    texts["holder"] = Texts.of([record.holder for record in records])
     status = np.array([record.status for record in records])
     finished = _micros([record.finished_at for record in records])
     sums = _sums(records, finished, (status >= 400) | _failed(texts["outcome"]))

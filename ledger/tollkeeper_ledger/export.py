@@ -1,7 +1,7 @@
 """The chain as JSON Lines (C2), and its check, which needs nothing but the lines."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,15 @@ class Verified:
     balances: Mapping[str, Replayed]
 
 
-def verify(lines: Iterable[bytes], *, through: str | None = None) -> Verified:
+def verify(
+    lines: Iterable[bytes], *, through: str | None = None, seen: Callable[[Mapping[str, Any]], None] = lambda _: None
+) -> Verified:
     """Recompute every hash, sum and balance, and each line as `export` writes it; its line end may be left out.
 
     Raises `ChainBroken` at the first line that does not hold, saying why.
 
     A chain whose last lines were left out is a shorter chain that holds; only who knows a later hash can tell. `through`
-    is such a hash, which the chain must come to.
+    is such a hash, which the chain must come to. Each transaction is handed to `seen` once it was found to hold.
     """
     head, seq, reached = GENESIS.hex(), 0, through is None
     wanted = through.lower() if through else None
@@ -63,6 +65,7 @@ def verify(lines: Iterable[bytes], *, through: str | None = None) -> Verified:
     for transaction in checked(lines, balances):
         head, seq = transaction["hash"], transaction["seq"]
         reached = reached or head == wanted
+        seen(transaction)
     if seq == 0:
         raise ChainBroken("line 1: there is no transaction; the export is empty or was cut off")
     if not reached:

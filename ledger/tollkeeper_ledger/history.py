@@ -12,9 +12,8 @@ from tollkeeper.limits import AccountId
 from tollkeeper_ledger.corrections import ADJUST, CORRECT, REFUND
 from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import checked
-from tollkeeper_ledger.packed import PLACES
 from tollkeeper_ledger.replay import Replayed
-from tollkeeper_ledger.usagerows import record_of, rows_of
+from tollkeeper_ledger.usagerows import PLACES, record_of, rows_of
 
 _BALANCE = "#balance"
 _OLD_PRIORITY = 10

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tollkeeper_ledger.columns import Columns, summed
+from tollkeeper_ledger.counting import tally_rows
 from tollkeeper_ledger.filters import occurrences_in
-from tollkeeper_ledger.packed import PLACES, Numbers, numbered, pack_charges
+from tollkeeper_ledger.packed import Numbers, numbered, pack_charges
 from tollkeeper_ledger.rollups import rollups_of
 from tollkeeper_ledger.state import Booking
+from tollkeeper_ledger.usagerows import PLACES
 
 MICROS_PER_MINUTE = 60_000_000
 
@@ -52,6 +54,8 @@ class Sums:
     """see `rollups.COLUMNS`"""
     days: list[Row]
     """see `rollups.COLUMNS`"""
+    tallies: list[tuple[str, int, int, int]]
+    """instance, requests, tokens, cost"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def sums_of(columns: Columns, shares: Iterable[Share], numbers: Mapping[str, int
     """What usages add up to; `numbers` are the accounts' row numbers."""
     minutes = [row for share in shares for row in _minutes(columns, share, numbers)]
     hours, days = rollups_of(columns.finished, columns.texts, columns.sums)
-    return Sums(sorted(minutes), hours, days)
+    return Sums(sorted(minutes), hours, days, tally_rows(columns))
 
 
 def _minutes(columns: Columns, share: Share, numbers: Mapping[str, int]) -> Iterator[Row]:

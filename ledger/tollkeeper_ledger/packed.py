@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-PLACES = 1 << 20
-"""How many usages one transaction can have: a usage's place is the transaction's `seq` times this, plus its number."""
-
 WORDS = ("model", "tool", "assistant", "api_key", "user", "feature", "outcome", "provider")
 """What stands in codes."""
 

@@ -12,6 +12,7 @@ import orjson
 
 from tollkeeper.accounts import RECENT_REQUESTS, Account
 from tollkeeper.amounts import Unit
+from tollkeeper.counters import Unbooked
 from tollkeeper.limits import AccountId, Limit, LimitRef
 from tollkeeper.views import (
     ALL_USAGES,
@@ -29,6 +30,7 @@ from tollkeeper.views import (
 )
 from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.breakdowns import breakdown_of
+from tollkeeper_ledger.counting import over_in, unbooked_in
 from tollkeeper_ledger.filters import DIMENSIONS, choices_of
 from tollkeeper_ledger.handing import OWED, PAID
 from tollkeeper_ledger.packed import LATEST, latest
@@ -61,6 +63,9 @@ class Questions:
 
     chain_end: str | None = None
     """What to ask for the last transaction's place and hash, where the storage keeps these beside the transactions."""
+
+    table = "SELECT 1 FROM sqlite_master WHERE name = ?"
+    """What to ask with a table's name whether there is one."""
 
     def _lent(self) -> AbstractContextManager[Asking]:
         raise NotImplementedError
@@ -130,6 +135,16 @@ class Questions:
                 (OWED, _AFTER_OWED, PAID, len(OWED) + 1),
             )
             return [name for (name,) in rows]
+
+    def unbooked(self) -> Sequence[Unbooked]:
+        """See `LedgerReader`."""
+        with self._lent() as snapshot:
+            return unbooked_in(snapshot)
+
+    def counters_over(self, now: datetime, most: int) -> Sequence[str]:
+        """See `LedgerStoreReader`."""
+        with self._lent() as snapshot:
+            return over_in(snapshot, now, most)
 
     def totals(self, account: str) -> AccountTotals:
         """See `LedgerReader`."""

@@ -176,6 +176,25 @@ CREATE VIEW leases AS
   FROM lease_rows l JOIN holders h ON h.number = l.holder JOIN account_rows a ON a.number = l.account;
 """
 
+# What instances count themselves, and how much is booked of each, from the transaction after `since` on.
+VERSION_12 = """
+CREATE TABLE counters (
+  instance TEXT NOT NULL,
+  series TEXT NOT NULL,
+  value INTEGER NOT NULL,
+  told INTEGER NOT NULL,
+  PRIMARY KEY (instance, series)
+) WITHOUT ROWID;
+CREATE TABLE tallies (
+  instance TEXT PRIMARY KEY,
+  requests INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  cost INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE tallied (since INTEGER NOT NULL);
+INSERT INTO tallied SELECT coalesce(max(seq), 0) FROM transactions;
+"""
+
 _LOG = logging.getLogger("tollkeeper.ledger")
 
 Step = str | Callable[[sqlite3.Connection], None]
@@ -196,6 +215,7 @@ MIGRATIONS: tuple[Step, ...] = (
     version_9.apply,
     VERSION_10,
     VERSION_11,
+    VERSION_12,
 )
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 

@@ -23,7 +23,7 @@ from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.booked import LatelyBooked
 from tollkeeper_ledger.chain import GENESIS
 from tollkeeper_ledger.errors import LedgerInUse, LedgerUnavailable
-from tollkeeper_ledger.files import unreadable
+from tollkeeper_ledger.files import read_connection, unreadable
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.numbering import RowNumbers
 from tollkeeper_ledger.packed import LATEST, latest
@@ -59,10 +59,13 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
+        _check_may_be_ours(path)
         with ExitStack() as opened:
             opened.enter_context(_own(path))
             linking = opened.enter_context(closing(Linking()))
-            check_no_other(path)
+            check_no_other(
+                path
+            )  # again: it may be another file since, and from here on nobody makes a ledger of it but we
             try:
                 self._connection = sqlite3.connect(
                     path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -311,6 +314,23 @@ def _unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
         "database is locked": "another program holds the file; end it",
     }.get(text, "see that the folder exists and can be written")
     return LedgerUnavailable(f"ledger {path}: {text}; {remedy}")
+
+
+def _check_may_be_ours(path: Path) -> None:
+    """Raise `NoLedger` or `LedgerUnreadable` for a file that is no ledger and can become none, before a lock is left beside it.
+
+    A lock cannot be taken away again: who opened it meanwhile would lock a file that others no longer find. What may be wrong
+    else, such as that nothing can be written here, is for whoever opens the ledger to say.
+    """
+    if not os.access(Path(os.path.realpath(path)).parent, os.W_OK):
+        return
+    check_no_other(path)
+    try:
+        with closing(read_connection(path, wait_seconds=0.0)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        if wrong := unreadable(path, error):
+            raise wrong from error
 
 
 def _own(path: Path) -> IO[bytes]:

@@ -8,6 +8,7 @@ from tollkeeper.amounts import LARGEST
 from tollkeeper.errors import InvalidValue
 from tollkeeper_ledger import rollups
 from tollkeeper_ledger.columns import columns_of
+from tollkeeper_ledger.counting import MERGE, add_to_tallies, counter_rows
 from tollkeeper_ledger.filters import COUNT_OCCURRENCES
 from tollkeeper_ledger.lines import lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linked, Linking
@@ -44,6 +45,8 @@ _UPDATE_HOLDERS = (
     "UPDATE holders SET sequence = new.column2, closed = new.column3 "
     "FROM (VALUES {rows}) AS new WHERE number = new.column1"
 )
+_PUT_COUNTERS = f"INSERT INTO counters VALUES {{rows}} {MERGE}"  # noqa: S608 - constants
+_ADD_TO_TALLIES = f"INSERT INTO tallies VALUES {{rows}} {add_to_tallies('min')}"  # noqa: S608 - constants
 
 
 def _adding(table: str) -> str:
@@ -91,6 +94,7 @@ class SqliteRows:
         self._write_holders(work)
         any_ended = self._write_leases(work)
         self._write_grants(work)
+        self._write_counters(work)
         words = self._write_lines(work, range(seq + 1, seq + 1 + len(work.bookings))) if work.bookings else {}
         rows = chained()
         self._connection.executemany("INSERT INTO transactions VALUES (?, ?, ?, ?, ?)", rows)
@@ -139,6 +143,11 @@ class SqliteRows:
             [(s.account, s.share.grant, s.share.amount, int(s.expired)) for s in work.shares.values()],
         )
 
+    def _write_counters(self, work: Work) -> None:
+        over = [(instance,) for instance in work.uncounted]
+        self._connection.executemany("DELETE FROM counters WHERE instance = ?", over)
+        write_rows(self._connection, _PUT_COUNTERS, counter_rows(work.counters))
+
     def _write_lines(self, work: Work, seqs: Sequence[int]) -> dict[str, int]:
         """Write what stands on the transactions; the codes of words that were new."""
         numbers = self._accounts
@@ -156,6 +165,7 @@ class SqliteRows:
         sums = sums_of(columns, shares, numbers)
         write_rows(connection, _ADD_TO_HOUR, sums.hours)
         write_rows(connection, _ADD_TO_DAY, sums.days)
+        write_rows(connection, _ADD_TO_TALLIES, sums.tallies)
         if write_rows(connection, ADD_TO_MINUTE, sums.minutes) != len(sums.minutes):
             raise InvalidValue(f"a minute's tokens or cost pass {LARGEST}, which no column holds")
         return {word: code for word, code in codes.items() if word not in self._words}

@@ -100,6 +100,13 @@ class Booking:
         return (*[record.id for record in self.records], *self.marks)
 
 
+class Told(NamedTuple):
+    """The value of a counter, and when it was told (see `tollkeeper.counters`)."""
+
+    value: int
+    at: datetime
+
+
 class State(Protocol):
     """What bookkeeping reads."""
 

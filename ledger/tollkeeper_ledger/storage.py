@@ -7,6 +7,7 @@ by where the ledger lies: a path is a SQLite file, a `PostgresLedger` a database
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -93,6 +94,10 @@ class LedgerStoreReader(LedgerReader, Protocol):
         """The marks of what closed windows owe to the ones after them: see `handing.settle_owed`."""
         ...
 
+    def counters_over(self, now: datetime, most: int) -> Sequence[str]:
+        """The instances, so many at `most`, whose counters say nothing any more: all is booked, or long missed."""
+        ...
+
     def chain(self) -> Generator[tuple[bytes, bytes]]:
         """Every transaction's canonical text and hash, in chain order, as of one moment."""
         ...
@@ -100,6 +105,11 @@ class LedgerStoreReader(LedgerReader, Protocol):
     @property
     def chain_end(self) -> str | None:
         """What to ask a snapshot for the last transaction's place and hash; None where they stand nowhere else."""
+        ...
+
+    @property
+    def table(self) -> str:
+        """What to ask a snapshot with a table's name: it answers a row where the ledger has such a table."""
         ...
 
     def snapshot(self) -> "AbstractContextManager[Asking]":

@@ -6,7 +6,8 @@ import numpy as np
 
 from tollkeeper.unpriced import UnpricedModel
 from tollkeeper.views import UnpricedPart
-from tollkeeper_ledger.packed import PLACES, charges_in
+from tollkeeper_ledger.packed import charges_in
+from tollkeeper_ledger.usagerows import PLACES
 from tollkeeper_ledger.usages import ALL, Asking, Part, Parts
 
 _LAST = "SELECT seq, packed FROM charges WHERE account = ? ORDER BY seq DESC LIMIT 1"

@@ -9,6 +9,9 @@ from typing import Any
 
 from tollkeeper.usage import UsageRecord
 
+PLACES = 1 << 20
+"""How many usages one transaction can have: a usage's place is the transaction's `seq` times this, plus its number."""
+
 
 def written(records: Iterable[UsageRecord]) -> bytes:
     """The rows as canonical JSON: keys in their order, as the hash is taken over them.

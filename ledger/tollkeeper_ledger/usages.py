@@ -15,9 +15,9 @@ import orjson
 from tollkeeper.views import ALL_USAGES, Order, Page, UsageFilter, UsageRow
 from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.filters import kept_by, sole_occurrence, words_of
-from tollkeeper_ledger.packed import CHARGE, PLACES, USAGE, Numbers, charges_in, sizes, usages_in
+from tollkeeper_ledger.packed import CHARGE, USAGE, Numbers, charges_in, sizes, usages_in
 from tollkeeper_ledger.rows import to_micros
-from tollkeeper_ledger.usagerows import record_of, rows_of
+from tollkeeper_ledger.usagerows import PLACES, record_of, rows_of
 
 
 class Asking(Protocol):

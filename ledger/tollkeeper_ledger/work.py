@@ -14,10 +14,11 @@ import orjson
 
 from tollkeeper.accounts import Account, holding
 from tollkeeper.amounts import LARGEST
+from tollkeeper.counters import Counters
 from tollkeeper.errors import InvalidValue
 from tollkeeper.windows import start_of
 from tollkeeper_ledger.chain import canonical
-from tollkeeper_ledger.state import BookedGrant, BookedShare, Booking, Holder, Lease, State, limit_and_key
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Booking, Holder, Lease, State, Told, limit_and_key
 
 
 def _ended_by(account: Account, time: datetime | None) -> bool:
@@ -69,6 +70,10 @@ class Work:
     booked: set[str] = field(default_factory=set)
     forgotten: set[str] = field(default_factory=set)
     """Holders of whom nothing needs to be known any more."""
+    counters: dict[tuple[str, str], Told] = field(default_factory=dict)
+    """What instances told, by instance and series: no rule reads it."""
+    uncounted: set[str] = field(default_factory=set)
+    """Instances whose counters say nothing any more."""
     _windows: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """The changed accounts by limit and key: thousands of windows may be opened in one work."""
 
@@ -217,6 +222,16 @@ class Work:
         """All leases that changed."""
         return [lease for of_one in self.leases.values() for lease in of_one.values()]
 
+    def count(self, counters: Counters, now: datetime) -> None:
+        """Take what an instance has counted so far; of what was told of a series the largest value stays (I3)."""
+        for series, value in counters.values.items():
+            self._count((counters.instance, series), Told(value, now))
+
+    def _count(self, counter: tuple[str, str], told: Told) -> None:
+        known = self.counters.get(counter)
+        if known is None or told.value > known.value:
+            self.counters[counter] = told
+
     def book(self, booking: Booking) -> None:
         """Append a transaction."""
         self.bookings.append(booking)
@@ -239,11 +254,20 @@ class Work:
         self.grants |= step.grants
         self.shares |= step.shares
         self.crossings |= step.crossings
+        for counter, told in step.counters.items():
+            self._count(counter, told)
+        self.uncounted |= step.uncounted
         self.bookings += step.bookings
         self.booked |= step.booked
 
     @property
+    def only_leases(self) -> bool:
+        """Whether nothing changes but leases, their holders, and what is held."""
+        others = (self.accounts, self.grants, self.shares, self.crossings, self.bookings, self.forgotten, self.counters)
+        return not any((*others, self.uncounted))
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
-        state = (self.accounts, self.held, self.holders, self.forgotten)
+        state = (self.accounts, self.held, self.holders, self.forgotten, self.counters, self.uncounted)
         return not any((*state, *self.leases.values(), self.grants, self.shares, self.crossings, self.bookings))

@@ -17,6 +17,7 @@ from typing import TypeVar
 from tollkeeper.accounts import Account, Phase
 from tollkeeper.books import Books
 from tollkeeper.counted import Counted, is_keyed
+from tollkeeper.counters import Unbooked
 from tollkeeper.errors import Unavailable
 from tollkeeper.forecast import Forecast, NotEnoughHistory, forecast, slice_seconds_for
 from tollkeeper.grants import carries
@@ -252,6 +253,10 @@ class Balances:
             self._fault = str(fault)
             raise
         self._put(account)
+
+    async def unbooked(self) -> Sequence[Unbooked]:
+        """What gateways have settled, by their own count, and is not booked. Raises `Unavailable`."""
+        return await self._ask(self.books.reader.unbooked)
 
     async def _ask(self, question: Callable[[], Answer]) -> Answer:
         try:

@@ -7,7 +7,7 @@ leaves the verdicts as they were: no gate opens because a balance is unknown (I5
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -163,6 +163,10 @@ class Decisions:
             await self._refresh_changed(now)
         if time - self._reread_at >= self.settings.reread:
             await self.balances.refresh(self.balances.shared_ids(), now)
+            late = [
+                one for one in await self.balances.unbooked() if now - one.told >= timedelta(seconds=self.settings.late)
+            ]
+            self.metrics.unbooked.set(sum(one.missing.requests for one in late))
             self._reread_at = time
 
     async def _roll(self, now: datetime) -> None:

@@ -21,6 +21,7 @@ class Metrics:
     write_lag: Histogram = field(init=False)
     events: Counter = field(init=False)
     gates: Gauge = field(init=False)
+    unbooked: Gauge = field(init=False)
     watch_restarts: Gauge = field(init=False)
     decided: Gauge = field(init=False)
 
@@ -57,6 +58,11 @@ class Metrics:
             "tollkeeper_operator_events_total", "Events, by reason and result", ["reason", "result"], registry=own
         )
         self.gates = Gauge("tollkeeper_operator_gates", "Workload gates, by state", ["state"], registry=own)
+        self.unbooked = Gauge(
+            "tollkeeper_operator_unbooked_requests",
+            "Requests that gateways had settled some time ago, by their own count, and that are not booked",
+            registry=own,
+        )
         self.watch_restarts = Gauge(
             "tollkeeper_operator_watch_restarts", "Times the watch was started again", registry=own
         )

@@ -9,10 +9,11 @@ from tollkeeper.errors import Unavailable
 from tollkeeper.forecast import Forecast, NotEnoughHistory
 from tollkeeper.limits import LimitRef
 from tollkeeper.notices import Notice
+from tollkeeper.priced import span_of, unpriced_notices
 from tollkeeper.problems import ObjectRef
 from tollkeeper.resources import API_VERSION
 from tollkeeper.statuses import Subject, gate_status
-from tollkeeper.unpriced import Unpriced, span_of, unpriced_notices
+from tollkeeper.unpriced import Unpriced
 from tollkeeper_kube import Kube, KubeError, NotFound
 from tollkeeper_kube.kinds import WORKLOAD_GATE
 from tollkeeper_operator.decisions import Decisions, namespace_ref

@@ -1,7 +1,8 @@
 """Reporting: settled records from here to the authority, in batches, until they are booked (I2, H4).
 
 Whatever the authority answers, reporting goes on. A record that it cannot book is found (see `delivery`) and set aside:
-it is never dropped, is tried again after pauses that grow to a bound, and holds up nobody.
+it is never dropped, is tried again after pauses that grow to a bound, and holds up nobody. With each report goes how much
+was settled in all since the start, so that the ledger knows of what waits here too (`tollkeeper.counters`).
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from itertools import islice
 
 import structlog
 
+from tollkeeper.counters import Counters, Tally, tally_of
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Authority
 from tollkeeper.usage import UsageRecord
@@ -62,6 +64,8 @@ class Reporter:
         self._any = asyncio.Event()
         self._now = asyncio.Event()
         self._stopping = False
+        self._settled = self._telling = self._told = Tally()
+        """All since the start: as it is, as the report under way has it, and as the authority has it."""
         self._failures = 0
         self._faults = Faults(
             "usage waits in the spool: the authority does not take it", "the authority takes usage again"
@@ -69,6 +73,9 @@ class Reporter:
         self._odd = Faults(
             "a settled request is set aside: the authority cannot book it, and is asked again from time to time",
             "what was set aside is booked",
+        )
+        self._uncounted = Faults(
+            "the authority does not take how much was settled", "the authority knows how much was settled"
         )
         self._files = Faults("files of the spool that are not needed any more stay", "the spool's files go again")
 
@@ -109,6 +116,7 @@ class Reporter:
     def add(self, record: UsageRecord) -> bool:
         """Take a settled record; true when the spool has it, so that it can be made durable."""
         self._waiting.append(record)
+        self._settled = self._settled.plus(tally_of((record,)))
         self._any.set()
         if len(self._waiting) >= AT_ONCE:
             self._now.set()
@@ -164,12 +172,30 @@ class Reporter:
         """Report batch after batch while the authority takes them, and what is set aside when its time has come."""
         try:
             while batch := list(islice(self._waiting, LARGEST_REPORT)):
-                await deliver(self._authority, batch, self._taken, self._put_aside)
+                await deliver(self._authority, batch, self._taken, self._put_aside, self._counters())
             if self._aside and (last or time.monotonic() >= self._retry_at):
                 await self._retry()
+            if self._told != self._settled:
+                await self._tell()
         except Unavailable as error:
             self._failures += 1
             self._faults.met(error)
+
+    def _counters(self) -> Counters:
+        self._telling = self._settled
+        return self._telling.settled_by(self._spool.holder)
+
+    async def _tell(self) -> None:
+        """Tell what was settled, where no report was taken that did: all of it may have been set aside."""
+        try:
+            await self._authority.report((), self._counters())
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - usage must go on to be booked, whatever keeps its count from being
+            self._uncounted.met(error)
+        else:
+            self._told = self._telling
+            self._uncounted.overcome()
 
     def _taken(self, batch: Sequence[UsageRecord]) -> None:
         for _ in batch:
@@ -190,7 +216,7 @@ class Reporter:
         left = tuple(self._aside.values())
         for start in range(0, len(left), AT_ONCE):
             batch = left[start : start + AT_ONCE]
-            await deliver(self._authority, batch, self._taken_at_last, self._put_behind)
+            await deliver(self._authority, batch, self._taken_at_last, self._put_behind, self._counters())
             refused = [record for record in batch if record.id in self._aside]
             await self._move_on(refused)
             if len(refused) == len(batch):
@@ -216,6 +242,7 @@ class Reporter:
 
     def _are_booked(self, batch: Sequence[UsageRecord]) -> None:
         self._answered()
+        self._told = self._telling
         for record in batch:
             self._not_on_disk.pop(record.id, None)
         self._booked(batch)

@@ -22,7 +22,7 @@ from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.limits import Dimension, Enforcement, LimitRef
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper.usage import Charge
-from tollkeeper_cli import control
+from tollkeeper_cli import control, control_server
 from tollkeeper_cli.__main__ import main
 from tollkeeper_cli.operations import perform
 from tollkeeper_ledger.errors import LedgerInUse
@@ -51,7 +51,7 @@ def data(tmp_path: Path) -> Path:
 async def running(data: Path) -> AsyncIterator[LedgerAuthority]:
     current = CurrentPolicy(policy(LIMIT, PER_USER))
     owner = LedgerAuthority(data / "ledger.db", current, lambda: NOW)
-    async with owner as authority, control.serving(data, partial(perform, authority)):
+    async with owner as authority, control_server.serving(data, partial(perform, authority)):
         yield authority
 
 

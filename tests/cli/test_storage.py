@@ -14,7 +14,7 @@ from tests.postgres_server import PostgresServer, running
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
-from tollkeeper_cli import control
+from tollkeeper_cli import control, control_server
 from tollkeeper_cli.settings import load
 from tollkeeper_ledger.export import verify
 from tollkeeper_ledger.storage import PostgresLedger
@@ -91,11 +91,11 @@ def test_a_database_that_is_away_ends_a_command_in_one_line_without_secrets(tmp_
 async def test_the_folder_of_the_spool_is_made_where_the_ledger_is_on_postgresql(tmp_path: Path) -> None:
     """SQLite makes its folder itself; beside a database the first start found none, and ended with `[Errno 2]`."""
     folder = tmp_path / "not" / "there"
-    async with control.serving(folder, no_request):
+    async with control_server.serving(folder, no_request):
         assert (folder / control.SOCKET).is_socket()
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match=r"file/folder: the folder cannot be made .*; name another with --data-dir"):
-        async with control.serving(tmp_path / "file" / "folder", no_request):
+        async with control_server.serving(tmp_path / "file" / "folder", no_request):
             pass
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sqlite3
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,8 +12,11 @@ import pytest
 
 from tests.console.bookings import BUDGET, DOLLAR, LOW, QUOTA, UNIT_PRICES, Bookings
 from tollkeeper.amounts import format_money
+from tollkeeper.counters import Tally
 from tollkeeper_console import Console, ConsoleError, ConsoleSettings
 from tollkeeper_console.api import OPERATIONS
+from tollkeeper_console.queries import MISSED_AFTER
+from tollkeeper_ledger.work import Work
 
 ONE = "/api/v1/budgets/research/monthly"
 QUOTA_PATH = "/api/v1/quotas/research/assistants/per-user-daily"
@@ -206,6 +209,22 @@ async def test_what_others_wrote_is_shown_as_text(books: Bookings, url: str) -> 
     _, text = await text_of(url, "/budgets/research/monthly")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert not re.search(r"<script>|<img src=x|<b>", text)
+
+
+async def test_what_gateways_have_settled_and_is_not_booked_is_listed_and_told_on_the_overview(
+    books: Bookings, url: str
+) -> None:
+    assert (await ask(url, "/api/v1/unbooked"))["items"] == []
+    for gateway, seconds in (("on-its-way", 59), ("gone", 60)):
+        work = Work(books.store)
+        work.count(Tally(3, 700, 1_500_000_000).settled_by(gateway), books.now - timedelta(seconds=seconds))
+        books.commit(work)
+    listed = await ask(url, "/api/v1/unbooked?size=1")
+    (first,) = listed["items"]
+    assert (listed["total"], datetime.fromisoformat(first.pop("told"))) == (2, books.now - MISSED_AFTER)
+    assert first == {"gateway": "gone", "requests": 3, "tokens": 700, "cost": "1.50"}
+    _, text = await text_of(url, "/")
+    assert "3 requests for $1.50 that gateways have settled are not booked" in text
 
 
 async def test_the_document_describes_exactly_the_routes_and_answers(books: Bookings, url: str) -> None:

@@ -175,3 +175,9 @@ def test_however_long_a_value_is_the_message_about_it_is_short(unit: Unit, value
     with pytest.raises(InvalidValue) as refused:
         parse_amount(value, unit)
     assert len(str(refused.value)) < 250
+
+
+def test_a_sentence_calls_a_unit_by_words() -> None:
+    assert [unit.words for unit in Unit] == [
+        "USD", "tokens", "input tokens", "output tokens", "weighted tokens", "requests",
+    ]  # fmt: skip

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tollkeeper.conditions import MESSAGE_LIMIT, Condition
 from tollkeeper.notices import Reason
-from tollkeeper.unpriced import NAMED, Unpriced, UnpricedModel, priced, span_of, summed, unpriced_notices, widest
+from tollkeeper.priced import NAMED, priced, span_of, unpriced_notices
+from tollkeeper.unpriced import Unpriced, UnpricedModel, summed, widest
 from tollkeeper.windows import Calendar, Every
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

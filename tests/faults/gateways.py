@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.faults.points import Points, lines_in
 from tests.ledger.builders import NOW, account_of, budget, policy, record
+from tollkeeper.counters import SETTLED, Counters
 from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper.usage import Charge
@@ -52,7 +53,7 @@ async def live(points: Points, folder: Path, ledger: LedgerAt) -> None:
             points.write("answers", request)
             if number % 2:
                 points.passed("not reported")
-                await authority.report(settled)
+                await authority.report(settled, Counters(HOLDER, {SETTLED[0]: number + 1}))
                 points.passed("reported, not acknowledged")
                 spool.booked([one.id for one in settled])
                 settled.clear()

@@ -11,12 +11,13 @@ from typing import Any
 import orjson
 import psycopg
 
+from tollkeeper_ledger.audit import audit
 from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.packed import PLACES, charges_in, usages_in
+from tollkeeper_ledger.packed import charges_in, usages_in
 from tollkeeper_ledger.replay import COUNTED, Replayed, replay
 from tollkeeper_ledger.rows import to_micros
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger, open_reader
-from tollkeeper_ledger.usagerows import rows_of
+from tollkeeper_ledger.usagerows import PLACES, rows_of
 
 _BALANCES = "SELECT id, unit, allocation, rolled_over, granted, borrowed, spent, unreconciled, lent FROM accounts"
 _STANDING = (
@@ -35,6 +36,7 @@ _ROLLUPS = tuple(
     for table in ("hours", "days")
 )
 _REQUESTS = "SELECT id, place FROM requests"
+_TALLIES = "SELECT instance, requests, tokens, cost FROM tallies"
 _REPORTS = "SELECT seq, first_end, last_end, usages, packed FROM reports"
 _COUNTED = "SELECT id, requests FROM accounts WHERE requests > 0"
 _FACTS = (
@@ -46,9 +48,11 @@ _FACTS = (
     "SELECT id, name, reason FROM grants ORDER BY id",
     "SELECT account, threshold FROM crossings ORDER BY account, threshold",
     "SELECT name FROM marks ORDER BY name",
+    "SELECT instance, series, value FROM counters ORDER BY instance, series",
 )
 _QUESTIONS = (
-    _BALANCES, _STANDING, _LEASED, _CHARGES, _BY_MINUTE, _PAYMENTS, _REQUESTS, _REPORTS, _COUNTED, *_ROLLUPS, *_FACTS
+    _BALANCES, _STANDING, _LEASED, _CHARGES, _BY_MINUTE, _PAYMENTS, _REQUESTS, _REPORTS, _COUNTED, _TALLIES,
+    *_ROLLUPS, *_FACTS
 )  # fmt: skip
 
 Rows = Sequence[tuple[Any, ...]]
@@ -94,6 +98,13 @@ class Asking:
             return list(export(self._reader.chain()))
         with closing(open_reader(self._ledger)) as reader:
             return list(export(reader.chain()))
+
+    def audited(self) -> int:
+        """How many transactions the product's own audit found to hold."""
+        if isinstance(self._ledger, PostgresLedger):
+            return audit(self._reader).transactions
+        with closing(open_reader(self._ledger)) as reader:
+            return audit(reader).transactions
 
     def answers(self) -> dict[str, Rows]:
         """What the tables say; both storages understand the questions."""
@@ -160,6 +171,7 @@ def all_holds(asking: Asking, *, served: Mapping[str, int] | None = None) -> Boo
     and counted once (I3), in what pages are answered from as well.
     """
     books = Books(asking)
+    assert asking.audited() == len(books.lines)
     if books.lines:
         assert verify(books.lines).transactions == len(books.lines)
     _balances_are_the_sums_of_their_entries(books)
@@ -168,6 +180,7 @@ def all_holds(asking: Asking, *, served: Mapping[str, int] | None = None) -> Boo
     _each_request_counts_once(books)
     _each_report_says_what_its_requests_were_about(books)
     _rollups_are_the_sums_of_the_requests(books)
+    _tallies_are_the_sums_of_each_holders_requests(books)
     _each_line_says_the_balance_after_it(books)
     for account, amount in (served or {}).items():
         assert amount <= books.accounts[account].charged_or_held, f"{account}: the provider served more"
@@ -253,6 +266,14 @@ def _rollups_are_the_sums_of_the_requests(books: Books) -> None:
     for question in _ROLLUPS:
         found = {(row[0], row[1]): list(map(int, row[2:])) for row in books.ask(question)}
         assert {key: found[key] for key in found if key[1] in ("tenant", "user", "model")} == sums
+
+
+def _tallies_are_the_sums_of_each_holders_requests(books: Books) -> None:
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for usage in books.usages:
+        total = sums[usage["holder"]]
+        total[:] = total[0] + 1, total[1] + sum(usage["buckets"].values()), total[2] + (usage["cost"] or 0)
+    assert {row[0]: list(map(int, row[1:])) for row in books.ask(_TALLIES)} == sums
 
 
 def _each_line_says_the_balance_after_it(books: Books) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tests.ledger.builders import NOW, account_of, budget, grant, policy, record
+from tollkeeper.counters import SETTLED, Counters
 from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.lenders import with_lenders
@@ -56,6 +57,11 @@ def used(request: str, holder: str, amount: int) -> UsageRecord:
 def report(*records: UsageRecord, now: datetime = NOW) -> Step:
     """Book settled requests."""
     return lambda work: bookkeeping.charge_all(work, POLICY, records, now)
+
+
+def counted(holder: str, requests: int) -> Step:
+    """What a holder has settled so far."""
+    return lambda work: work.count(Counters(holder, {SETTLED[0]: requests}), NOW)
 
 
 def end(holder: str, kept: int = 0) -> Step:
@@ -107,8 +113,9 @@ def refunded(request: str) -> Step:
 CALLS: tuple[Call, ...] = (
     Call("open", (opened(NOW),)),
     Call("lease", (lease("g1", 1, 300),)),
-    Call("report", (report(used("r1", "g1", 30), used("r2", "g1", 45)),)),
+    Call("report", (report(used("r1", "g1", 30), used("r2", "g1", 45)), counted("g1", 2))),
     Call("group", (lease("g2", 1, 200), report(used("r3", "g1", 20)), granted("top-up", 500), lease("g1", 2, 0, 60))),
+    Call("count", (counted("g1", 4), counted("g1", 3))),
     Call("cross", (lambda work: bookkeeping.cross(work, OF_TEAM, 25),)),
     Call("lapse", (lambda work: bookkeeping.lapse(work, POLICY, "g2", NOW),)),
     Call("report of a lapsed holder", (report(used("r4", "g2", 50)),)),
@@ -120,7 +127,7 @@ CALLS: tuple[Call, ...] = (
     Call("borrow", (lease("g1", 3, BEYOND_ITS_OWN),)),
     Call("close with an open hold", (end("g1", kept=50),)),
     Call("December", (opened(DECEMBER),)),
-    Call("late, into November", (report(used("r5", "g1", 35), now=DECEMBER),)),
+    Call("late, into November", (report(used("r5", "g1", 35), now=DECEMBER), counted("g1", 3))),
     Call("adjust November", (adjusted(OF_TEAM, -25, "INC-2", DECEMBER),)),
     Call("close", (end("g2"),)),
 )

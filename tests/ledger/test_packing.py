@@ -18,14 +18,14 @@ from tollkeeper.usage import Caller, Charge, Outcome
 from tollkeeper.views import UsageFilter
 from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.errors import LedgerUnavailable
-from tollkeeper_ledger.packed import PLACES, charges_in, usages_in
+from tollkeeper_ledger.packed import charges_in, usages_in
 from tollkeeper_ledger.postgres import schema as postgres_schema
 from tollkeeper_ledger.postgres import version_2
 from tollkeeper_ledger.postgres.session import Session
 from tollkeeper_ledger.rows import to_micros
 from tollkeeper_ledger.schema import MIGRATIONS
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger, open_store
-from tollkeeper_ledger.usagerows import record_of, rows_of
+from tollkeeper_ledger.usagerows import PLACES, record_of, rows_of
 
 LIMIT, OTHER = budget(allocation=10**9), budget("other", allocation=10**9)
 ACCOUNT, OTHER_ACCOUNT = account_of(LIMIT), account_of(OTHER)

@@ -13,6 +13,7 @@ from tests.postgres_server import PostgresServer, running
 from tollkeeper.accounts import Account
 from tollkeeper.errors import OutcomeUnknown
 from tollkeeper.leases import LeaseReply, LeaseRequest, Want
+from tollkeeper.limits import AccountId
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.errors import LedgerUnavailable
@@ -107,6 +108,24 @@ def test_a_record_that_is_reported_to_two_writers_is_booked_once(desks: tuple[De
     assert verify(two.export()).transactions == 2
 
 
+@pytest.mark.parametrize("other", ["account", "holder"])
+def test_a_lease_that_another_writer_overtook_is_decided_anew(desks: tuple[Desk, Desk], other: str) -> None:
+    """I1: between what the rules read and what the commit locks."""
+    one, two = desks
+    for holder, desk in (("a", one), ("b", two)):
+        desk.lease(holder, Want(ACCOUNT, 100, 100))
+        desk.lease(holder, Want(OTHER_ACCOUNT, 1, 1))
+    overtaking = Want(ACCOUNT, 700, 700) if other == "account" else Want(OTHER_ACCOUNT, 1, 1)
+    holder = "b" if other == "account" else "a"
+    Breaking(one).before("BEGIN", lambda: two.lease(holder, overtaking, sequence=99 if other == "account" else 3))
+    reply = one.lease("a", Want(ACCOUNT, 200, 200))
+    if other == "account":
+        assert (reply.granted, [one.available for one in reply.refused]) == ((), [100])
+    else:
+        assert reply == LeaseReply(), "the other call of this holder had the same number"
+    assert one.account(ACCOUNT).held == two.account(ACCOUNT).held
+
+
 def test_a_grant_and_a_threshold_that_two_writers_see_are_booked_once(desks: tuple[Desk, Desk]) -> None:
     one, two = desks
     states = together(lambda: one.book_grant(grant(500), LIMIT), lambda: two.book_grant(grant(500), LIMIT))
@@ -171,6 +190,31 @@ def test_a_step_forward_is_taken_once_while_another_writer_goes_on(
         ]
     assert desk.account(ACCOUNT).held == 200
     verify(desk.export())
+    desk.store.close()
+
+
+def test_what_is_held_by_a_ledger_of_an_older_release_is_held_on(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until schema version 6 it stood in the accounts' own rows, with their versions."""
+    with monkeypatch.context() as older:
+        older.setattr(schema_module, "MIGRATIONS", MIGRATIONS[:6])
+        PostgresStore(ledger.dsn).close()
+    identity = AccountId.parse(ACCOUNT)
+    with psycopg.connect(ledger.dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO accounts VALUES (7, %s, 'TokenBudget', 'team', 'monthly', '', %s, %s, 'USD', NULL, NULL, "
+            "1000, 0, 0, 0, 70, 0, 0, 0, 0, NULL, 0, 0, 0, '', 9)",
+            (ACCOUNT, identity.key_text, identity.window),
+        )
+        connection.execute("INSERT INTO holders VALUES ('g', 1, 0, 1, 3)")
+        connection.execute("INSERT INTO lease_rows VALUES (3, 7, 70, 0)")
+    desk = Desk(ledger, LIMIT)
+    desk.lease("g", Want(ACCOUNT, 10, 10), sequence=2)
+    assert desk.account(ACCOUNT).held == 80
+    with psycopg.connect(ledger.dsn) as connection:
+        assert connection.execute("SELECT account, amount, version FROM held").fetchall() == [(7, 80, 10)]
+        assert connection.execute("SELECT * FROM leases").fetchall() == [("g", ACCOUNT, 80, 0)]
     desk.store.close()
 
 
@@ -278,6 +322,20 @@ def test_a_connection_that_ends_at_any_statement_of_a_commit_books_once(desk: De
     account = desk.account(ACCOUNT)
     assert (account.spent, account.held, account.requests) == (11 + points, 889 - points, 2 + points)
     assert verify(desk.export()).transactions == 3 + points
+
+
+def test_a_connection_that_ends_at_any_statement_of_a_lease_grants_once(desk: Desk, own_server: PostgresServer) -> None:
+    """I1, I3: also where some statements of one journey are done and others are not."""
+    counting = Breaking(desk)
+    desk.lease("a", Want(ACCOUNT, 1, 1))
+    points, locked = len(counting.sent), [sql for sql in counting.sent if "FOR UPDATE" in sql]
+    assert (counting.sent[0], len(locked), counting.sent[-1]) == ("BEGIN", 2, "COMMIT")
+    for point in range(1, points + 1):
+        counting.sent.clear()
+        counting.before(point, lambda: end_connections(own_server))
+        desk.lease("a", Want(ACCOUNT, 1, 1))
+    assert desk.account(ACCOUNT).held == 891 + points
+    assert desk.do(lambda work: work.lease("a", ACCOUNT).outstanding) == 891 + points
 
 
 @pytest.mark.parametrize("point", ["UPDATE chain_head", "COMMIT"])

@@ -15,6 +15,7 @@ from tollkeeper.leases import Want
 from tollkeeper.limits import Limit
 from tollkeeper.windows import Calendar, Every
 from tollkeeper_ledger import bookkeeping, opening
+from tollkeeper_ledger.errors import Unstorable
 from tollkeeper_ledger.postgres import store
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.memory import Memory
@@ -116,9 +117,15 @@ def test_any_names_come_as_they_are(session: Session, names: list[str]) -> None:
     assert session.ask("SELECT %s::text[]", (texts(names),)) == [(names,)]
 
 
-@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)))
-def test_any_integers_come_as_they_are(session: Session, numbers: list[int | None]) -> None:
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_any_integers_come_as_they_are(session: Session, numbers: list[int]) -> None:
     assert session.ask("SELECT %s::bigint[]", (integers(numbers),)) == [(numbers,)]
+
+
+@pytest.mark.parametrize("beyond", [2**63, -(2**63) - 1])
+def test_an_integer_that_no_column_holds_is_refused_by_the_server(session: Session, beyond: int) -> None:
+    with pytest.raises(Unstorable, match="out of range for type bigint"):
+        session.ask("SELECT %s::bigint[]", (integers([1, beyond]),))
 
 
 def test_windows_far_in_the_past_are_no_other_writers_however_many_a_commit_opens(postgres: PostgresServer) -> None:

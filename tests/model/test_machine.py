@@ -1,7 +1,7 @@
 """The gateway's real desk against the real bookkeeping over SQLite, in histories longer than can be walked exhaustively.
 
 Three gateways with a desk each, their spools, one quota; calls and reports under way that come late, twice or never;
-crashes with and without the spool; lapses at any moment; restarts of the authority.
+crashes with and without the spool; lapses at any moment; restarts of the authority. With reports goes what each has settled.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,14 @@ from tests.model.test_leases_model import (
     let_any_amount_be_available,
 )
 from tollkeeper.amounts import Unit
+from tollkeeper.counters import Counters, Tally, tally_of
 from tollkeeper.errors import InvalidValue
 from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
 from tollkeeper.policy import BoundAccount
 from tollkeeper.recalls import Recalls
 from tollkeeper.usage import Charge, UsageRecord
+from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.errors import ChainBroken
 from tollkeeper_ledger.export import verify
 from tollkeeper_sidecar.demand import Demand, HardAccounts, Hold, Tokens, demand_of
@@ -52,6 +54,7 @@ class Spool:
     holder: str
     open: dict[str, int] = field(default_factory=dict)
     settled: dict[str, UsageRecord] = field(default_factory=dict)
+    count: Tally = field(default_factory=Tally)
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Gateway:
 class Fleet(RuleBasedStateMachine):
     """Whatever happens in whatever order: I1, I2, I3, and a chain that adds up to the table."""
 
-    checked = admitted = booked = recalled = 0
+    checked = admitted = booked = recalled = missed = 0
     """Over all histories: a machine that does nothing proves nothing."""
 
     @initialize(cap=st.integers(500, 20_000))
@@ -85,6 +88,9 @@ class Fleet(RuleBasedStateMachine):
         self.gone: list[tuple[str, str, int]] = []
         self.under_way: list[LeaseRequest | UsageRecord] = []
         self.provider: dict[str, int] = {}
+        self.counts: dict[str, Tally] = {}
+        self.told: dict[str, int] = {}
+        self.booked_of: dict[str, set[str]] = {}
         self.recalls = Recalls()
 
     def _gateway(self) -> Gateway:
@@ -198,6 +204,7 @@ class Fleet(RuleBasedStateMachine):
         usage = record(gateway.spool.holder, Charge(self.account, used, held), request=request)
         del gateway.spool.open[request]
         gateway.spool.settled[request] = usage
+        gateway.spool.count = self.counts[request] = gateway.spool.count.plus(tally_of([usage]))
         self.under_way.append(usage)
         gateway.desk.settle(hold, (used,), self.mono)
         self._collect(gateway)
@@ -221,12 +228,21 @@ class Fleet(RuleBasedStateMachine):
             self._lease(message)
 
     def _report(self, usage: UsageRecord) -> None:
+        """With it comes what its gateway had settled when it was sent, which may be long ago."""
         Fleet.booked += 1
-        self.ledger.charge(usage, now=self.now)
+        count = self.counts.get(usage.id)
+        self._book(usage, counters=count.settled_by(usage.holder) if count else None)
+        if count:
+            self.told[usage.holder] = max(count.requests, self.told.get(usage.holder, 0))
         for gateway in self.gateways:
             if usage.id in gateway.spool.settled:
                 del gateway.spool.settled[usage.id]
                 gateway.desk.pools.booked({self.account: usage.charges[0].amount})
+
+    def _book(self, *usages: UsageRecord, counters: Counters | None = None) -> None:
+        self.ledger.do(lambda work: bookkeeping.report(work, self.ledger.policy, usages, self.now, counters))
+        for usage in usages:
+            self.booked_of.setdefault(usage.holder, set()).add(usage.id)
 
     @precondition(lambda self: any(one.spool.open or one.spool.settled or one.call for one in self.gateways))
     @rule(which=st.integers(0, 2), spool_is_left=st.sampled_from([True, False, None, None]))
@@ -245,7 +261,7 @@ class Fleet(RuleBasedStateMachine):
     @rule()
     def recover(self) -> None:
         spool = self.crashed.pop(0)
-        self.ledger.charge(*spool.settled.values(), now=self.now)
+        self._book(*spool.settled.values())
         self.ledger.close(spool.holder, {self.account: sum(spool.open.values())})
         self.gone += [(spool.holder, request, held) for request, held in spool.open.items()]
 
@@ -308,6 +324,11 @@ class Fleet(RuleBasedStateMachine):
             assert (replayed.spent, replayed.unreconciled, replayed.balance) == (
                 account.spent, account.unreconciled, account.balance,
             )  # fmt: skip
+            missing = {of: told - len(self.booked_of.get(of, ())) for of, told in self.told.items()}
+            with self.ledger.reader() as reader:
+                stands = {one.instance: one.missing.requests for one in reader.unbooked()}
+            assert stands == {of: count for of, count in missing.items() if count > 0}
+            Fleet.missed += len(stands)
         finally:
             self.ledger.store.close()
             self.folder.cleanup()
@@ -321,6 +342,7 @@ def test_ten_thousand_steps_break_no_promise() -> None:
     )
     assert Fleet.checked >= 10_000
     assert min(Fleet.admitted, Fleet.booked, Fleet.recalled) >= 100
+    assert Fleet.missed >= 10
 
 
 @pytest.mark.parametrize("plant", [grant_without_hold, forget_what_a_vanished_holder_had, let_any_amount_be_available])

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.operator.conftest import SETTINGS, Clock, Running
 from tests.operator.test_reconciling import DOLLAR, budget, tenant
 
+from tollkeeper.counters import Tally
 from tollkeeper.notices import Notice, Reason
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
@@ -95,6 +96,22 @@ async def deciding(folder: Path, count: int) -> AsyncIterator[tuple[Decisions, R
                 decisions.schedule.done(ref)
             yield decisions, Running(cast("Any", None), UNASKED, ledger, policy, cast("Any", None), clock)
             stop()
+
+
+async def test_requests_that_gateways_settled_and_the_ledger_never_saw_are_measured_once_they_are_late(
+    tmp_path: Path,
+) -> None:
+    async with deciding(tmp_path, 1) as (decisions, running):
+        decisions.settings = replace(decisions.settings, reread=0.0)
+        await running.ledger.report((), Tally(3).settled_by("gone"))
+
+        async def measured() -> float:
+            await decisions.decide()
+            return decisions.metrics.registry.get_sample_value("tollkeeper_operator_unbooked_requests") or 0.0
+
+        assert await measured() == 0
+        decisions.clock = lambda: running.clock() + timedelta(seconds=decisions.settings.late)
+        assert await measured() == 3
 
 
 @pytest.mark.parametrize("count", [3, 40])

@@ -8,6 +8,7 @@ from datetime import datetime
 from tests.sidecar.builders import NOW, account_of
 from tollkeeper import accounts as rules
 from tollkeeper.accounts import Account
+from tollkeeper.counters import Counters
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LEASE_TIME, Granted, LeaseReply, LeaseRequest, Refusal, decide
 from tollkeeper.limits import Limit
@@ -25,6 +26,7 @@ class ReferenceAuthority:
         }
         self.leases: dict[tuple[str, str], int] = {}
         self.booked: dict[str, UsageRecord] = {}
+        self.counters: dict[str, Mapping[str, int]] = {}
         self.closed: dict[str, Mapping[str, int]] = {}
         self.calls = 0
         self.away = False
@@ -69,9 +71,11 @@ class ReferenceAuthority:
         await asyncio.Event().wait()
         raise AssertionError(f"nobody recalls anything from {holder}")
 
-    async def report(self, records: Sequence[UsageRecord]) -> None:
+    async def report(self, records: Sequence[UsageRecord], counters: Counters | None = None) -> None:
         if self.away:
             raise Unavailable("the reference authority is away")
+        if counters is not None:
+            self.counters[counters.instance] = counters.values
         for record in records:
             if record.id not in self.booked:
                 self.booked[record.id] = record

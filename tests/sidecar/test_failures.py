@@ -14,6 +14,7 @@ from tests.sidecar.builders import MODEL, PROVIDER_KEY, limit, policy
 from tests.sidecar.conftest import SetUp, Stage, now
 from tests.sidecar.test_spool import largest_file
 from tollkeeper.amounts import Unit
+from tollkeeper.counters import Counters
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.limits import WhenStale
@@ -158,8 +159,8 @@ class Flaky:
     async def recalled(self, holder: str) -> Collection[str]:
         return await self._reached().recalled(holder)
 
-    async def report(self, records: Sequence[UsageRecord]) -> None:
-        await self._reached().report(records)
+    async def report(self, records: Sequence[UsageRecord], counters: Counters | None = None) -> None:
+        await self._reached().report(records, counters)
 
     async def close(self, holder: str, kept: Mapping[str, int]) -> None:
         await self._reached().close(holder, kept)

@@ -15,6 +15,7 @@ from tests.sidecar.reference import ReferenceAuthority
 from tests.sidecar.test_failures import TOKENS, until
 from tests.sidecar.test_spool import abandoned, spool
 from tollkeeper.amounts import Unit
+from tollkeeper.counters import Counters
 from tollkeeper.errors import Unavailable
 from tollkeeper.leases import LeaseReply, LeaseRequest
 from tollkeeper.policy import CurrentPolicy
@@ -40,11 +41,11 @@ class Faulty(ReferenceAuthority):
         self.lease_fault: Exception | None = None
         self.batches: list[int] = []
 
-    async def report(self, records: Sequence[UsageRecord]) -> None:
+    async def report(self, records: Sequence[UsageRecord], counters: Counters | None = None) -> None:
         self.batches.append(len(records))
         if any(one.id in self.poison for one in records):
             raise KeyError("no such column")
-        await super().report(records)
+        await super().report(records, counters)
 
     async def lease(self, request: LeaseRequest) -> LeaseReply:
         if self.lease_fault is not None:
@@ -185,8 +186,8 @@ class Defective:
     async def recalled(self, holder: str) -> Collection[str]:
         return await self._sound().recalled(holder)
 
-    async def report(self, records: Sequence[UsageRecord]) -> None:
-        await self._sound().report(records)
+    async def report(self, records: Sequence[UsageRecord], counters: Counters | None = None) -> None:
+        await self._sound().report(records, counters)
 
     async def close(self, holder: str, kept: Mapping[str, int]) -> None:
         await self._sound().close(holder, kept)

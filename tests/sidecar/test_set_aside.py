@@ -16,6 +16,7 @@ from tests.sidecar.reference import ReferenceAuthority
 from tests.sidecar.test_failures import TOKENS, ask, until
 from tests.sidecar.test_spool import content_of, names_in, spool
 from tollkeeper.amounts import LARGEST
+from tollkeeper.counters import SETTLED, Counters
 from tollkeeper.errors import InvalidValue, Unavailable
 from tollkeeper.leases import LeaseRequest, Want
 from tollkeeper.limits import Enforcement
@@ -41,11 +42,11 @@ class Picky(ReferenceAuthority):
         self.odd = set(odd)
         self.reports = 0
 
-    async def report(self, records: Sequence[UsageRecord]) -> None:
-        self.reports += 1
+    async def report(self, records: Sequence[UsageRecord], counters: Counters | None = None) -> None:
+        self.reports += bool(records)
         if any(one.id in self.odd for one in records) and not self.away:
             raise InvalidValue("it fits no column")
-        await super().report(records)
+        await super().report(records, counters)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
@@ -119,6 +120,22 @@ async def test_what_is_set_aside_is_tried_again_after_pauses_that_grow(
         authority.odd.clear()
         await until(lambda: reporter.waiting == 0)
         assert set(authority.booked) == {"odd"}
+    await kept.close(finished=True)
+
+
+async def test_the_authority_knows_how_much_was_settled_also_of_what_it_cannot_book(tmp_path: Path) -> None:
+    """I2: what waits at a gateway is known by the gateway's count."""
+    authority, kept = Picky("odd"), spool(tmp_path)
+
+    def told() -> list[int]:
+        return [authority.counters.get(kept.holder, {}).get(series, 0) for series in SETTLED]
+
+    async with Reporter(authority, kept, lambda _: None, every_seconds=0.005) as reporter:
+        for number, name in enumerate(("one", "odd", "two"), start=1):
+            reporter.add(record(name))
+            expected = [number, number * 110, number * 225_000]
+            await until(lambda expected=expected: told() == expected)  # type: ignore[misc]
+        assert (set(authority.booked), reporter.waiting) == ({"one", "two"}, 1)
     await kept.close(finished=True)
 
 

@@ -12,11 +12,13 @@ from structlog.testing import capture_logs
 from tests.ledger.builders import NOW, Desk, account_of, budget, policy, record
 from tests.postgres_server import PostgresServer
 from tollkeeper.accounts import Account
+from tollkeeper.counters import Tally
 from tollkeeper.leases import LEASE_TIME, LeaseRequest, Reason, Want
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.usage import Charge
 from tollkeeper_ledger import bookkeeping
 from tollkeeper_ledger.corrections import Change, adjust
+from tollkeeper_ledger.counting import BOOKED_FOR, MISSED_FOR
 from tollkeeper_ledger.errors import LedgerUnavailable
 from tollkeeper_ledger.sqlite import SqliteStore
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
@@ -360,6 +362,18 @@ async def test_a_holder_without_leases_is_forgotten_when_it_was_quiet_for_an_hou
     await running.authority.forget_quiet(2 * QUIET_SECONDS)
     assert await known() == []
     assert running.account.unreconciled == 50
+
+
+async def test_counters_go_once_they_say_nothing_any_more(running: Running) -> None:
+    await running.authority.report((), Tally(2).settled_by("lost"))
+    await running.authority.report((), Tally(0).settled_by("booked"))
+    moment = timedelta(microseconds=1)
+    for kept, over, unbooked in ((BOOKED_FOR, ["booked"], ["lost"]), (MISSED_FOR, ["lost"], [])):
+        running.now = NOW + kept + moment
+        assert await running.authority.ask(lambda reader: reader.counters_over(running.now, 10)) == over
+        await running.authority.forget_quiet(0.0)
+        assert await running.authority.ask(lambda reader: reader.counters_over(running.now, 10)) == []
+        assert [one.instance for one in running.authority.reader.unbooked()] == unbooked
 
 
 async def test_a_want_that_raises_is_refused_by_itself_and_told_once_in_the_log(running: Running) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from tollkeeper.accounts import Account
 from tollkeeper.books import Grant, GrantState
+from tollkeeper.counters import Counters
 from tollkeeper.errors import TollkeeperError, Unavailable
 from tollkeeper.leases import LEASE_TIME, LeaseReply, LeaseRequest
 from tollkeeper.limits import Limit
@@ -156,10 +157,10 @@ class LedgerAuthority:
         among = tuple(self._hearing.holders) if self._is_alone else None
         return await self.ask(lambda reader: reader.holders_of(accounts, among))
 
-    async def report(self, records: Sequence[UsageRecord]) -> None:
+    async def report(self, records: Sequence[UsageRecord], counters: Counters | None = None) -> None:
         """See `Authority`."""
         now, policy = self._clock(), self._in_force
-        await self._submit(lambda work: bookkeeping.charge_all(work, policy, records, now))
+        await self._submit(lambda work: bookkeeping.report(work, policy, records, now, counters))
 
     async def close(self, holder: str, kept: Mapping[str, int]) -> None:
         """See `Authority`."""
@@ -290,12 +291,16 @@ class LedgerAuthority:
             _log.warning("what a closed window owes cannot be handed on", owed=mark, error=str(error))
 
     async def forget_quiet(self, at: float) -> None:
-        """Forget holders that have no leases and were quiet for long, at a moment of the loop's clock."""
+        """Forget holders that have no leases and were quiet for long, at a moment of the loop's clock; and counters that say
+        nothing any more."""
         try:
             found = await self.ask(lambda reader: reader.holders_without_leases(MOST_AT_ONCE))
             due = self._quiet.due(found, at)
             for start in range(0, len(due), FORGOTTEN_AT_ONCE):
                 await self._submit(partial(_forget_all, holders=due[start : start + FORGOTTEN_AT_ONCE]))
+            over = await self.ask(lambda reader: reader.counters_over(self._clock(), FORGOTTEN_AT_ONCE))
+            if over:
+                await self._submit(lambda work: work.uncounted.update(over))
         except TollkeeperError as error:
             _log.warning("holders that are gone cannot be forgotten yet", error=str(error))
 

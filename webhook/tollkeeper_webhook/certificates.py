@@ -25,7 +25,7 @@ from tollkeeper_kube import (
     Object,
     ensure_system_namespace,
 )
-from tollkeeper_kube.kinds import SECRET
+from tollkeeper_kube.kinds import PART_OF, SECRET
 from tollkeeper_webhook.configurations import base64_of
 
 SECRET_NAME = "tollkeeper-webhook-tls"  # noqa: S105 - the name of a Secret, not one
@@ -95,7 +95,7 @@ def renewed(held: Certificates | None, hosts: Iterable[str], now: datetime) -> C
 
 
 async def _store(kube: Kube, fresh: Certificates, stored: Object | None) -> None:
-    about = {"name": SECRET_NAME, "namespace": SYSTEM_NAMESPACE, "labels": {"app.kubernetes.io/part-of": "tollkeeper"}}
+    about = {"name": SECRET_NAME, "namespace": SYSTEM_NAMESPACE, "labels": PART_OF}
     texts = {
         "ca.crt": fresh.ca_pem,
         "ca.key": fresh.ca_key_pem,

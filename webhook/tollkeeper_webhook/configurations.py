@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tollkeeper.resources import API_GROUP
 from tollkeeper_kube import SYSTEM_NAMESPACE
+from tollkeeper_kube.kinds import PART_OF
 from tollkeeper_webhook.matching import METERED_NAMESPACE, POD_LABEL, PODS, TEMPLATES, Manifest
 
 NAME = "tollkeeper"
@@ -129,10 +130,9 @@ def base64_of(text: str) -> str:
 
 
 def _configuration(kind: str, webhooks: list[Manifest]) -> Manifest:
-    labels = {"app.kubernetes.io/part-of": "tollkeeper"}
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": kind,
-        "metadata": {"name": NAME, "labels": labels},
+        "metadata": {"name": NAME, "labels": PART_OF},
         "webhooks": webhooks,
     }

@@ -15,6 +15,7 @@ import json
 
 from tollkeeper.resources import API_VERSION, GATE_NAME
 from tollkeeper.tenants import METERED_LABEL, OPT_OUT_ANNOTATION
+from tollkeeper_kube.kinds import PART_OF
 from tollkeeper_webhook.matching import (
     METERED_NAMESPACE,
     METERED_POD,
@@ -153,10 +154,9 @@ def _binding(name: str, match: Manifest, *, not_found: str | None = None, suffix
 
 
 def _manifest(kind: str, name: str, spec: Manifest) -> Manifest:
-    labels = {"app.kubernetes.io/part-of": "tollkeeper"}
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": kind,
-        "metadata": {"name": name, "labels": labels},
+        "metadata": {"name": name, "labels": PART_OF},
         "spec": spec,
     }

@@ -2,8 +2,12 @@
 
 - `session`: one connection, its faults told apart, and a wait that ends when it is lost.
 - `schema`: the tables, their versions, and the monthly partitions made ahead.
-- `memory`: what a writer remembers of accounts and holders, each with the version that it read.
-- `writes`: one commit's rows, a statement for each table.
+- `memory`: what a writer remembers of accounts and holders, each with the version that it read (`known`).
+- `loading`: what it reads where it remembers nothing.
+- `locks`: what a commit locks, and the versions that it finds there.
+- `writes`: one commit's rows, a statement for each table; `lease_rows`: those that change with every lease.
+- `lease_commit`: the commit of a work that does nothing else, on two journeys.
+- `arrays`: a column of rows as one value.
 - `store`: the commit itself: check under ordered locks, write, and do it over where another writer came first.
 - `reader`: questions, each to one snapshot.
 

@@ -1,8 +1,8 @@
 """What a writer on PostgreSQL knows of accounts and holders, as of the versions that it read, and what its rules looked at."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tollkeeper.accounts import Account
 from tollkeeper_ledger import neighbours
@@ -49,6 +49,13 @@ class Numbers(NamedTuple):
     holders: Mapping[str, int]
 
 
+class Standing(NamedTuple):
+    """Accounts and holders that have rows: their numbers, each with the version that was read of it."""
+
+    accounts: Mapping[int, int]
+    holders: Mapping[int, int]
+
+
 class Neighbour(NamedTuple):
     """A window that is looked for next to an account's: that ended before it began, or begins after or holds an instant."""
 
@@ -61,6 +68,11 @@ class Neighbour(NamedTuple):
         """What to ask the database, which does not look at some accounts of the same limit and key."""
         sql, values = self._asked(besides)
         return sql.replace("?", "%s"), values
+
+    @staticmethod
+    def found_in(rows: Sequence[tuple[Any, ...]]) -> str | None:
+        """The account that an answer to the question names."""
+        return str(rows[0][0]) if rows else None
 
     def _asked(self, besides: Collection[str]) -> neighbours.Question:
         if self.where == "before":

@@ -4,30 +4,26 @@ Nothing here is locked and all of it may be out of date. `check` compares versio
 an answer made from it is a guess. Everything that was looked at is noted, also what was not found.
 """
 
-import time
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
-
-from tollkeeper.accounts import RECENT_REQUESTS, Account, holding
-from tollkeeper.books import Grant
-from tollkeeper.limits import AccountId, LimitRef
-from tollkeeper_ledger.bodies import unpacked
-from tollkeeper_ledger.packed import LATEST, latest
-from tollkeeper_ledger.postgres.arrays import integers, texts
-from tollkeeper_ledger.postgres.known import KnownAccount, KnownHolder, Neighbour, Numbers, Seen
-from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
-from tollkeeper_ledger.rows import BALANCE_COLUMNS, account_of, share_of, to_micros, to_time
-from tollkeeper_ledger.state import BookedGrant, BookedShare, Holder, Lease, limit_and_key
+from tollkeeper.accounts import Account, holding
+from tollkeeper_ledger.postgres.known import KnownAccount, KnownHolder, Neighbour, Numbers, Seen, Standing
+from tollkeeper_ledger.postgres.loading import (
+    load_account,
+    load_grant,
+    load_held_out_of_loans,
+    load_holder,
+    load_shares,
+    load_transaction,
+)
+from tollkeeper_ledger.postgres.locks import Versions, changed_neighbour, locked_versions, taken, versions
+from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
+from tollkeeper_ledger.rows import to_micros
+from tollkeeper_ledger.state import BookedGrant, BookedShare, Holder, Lease
 from tollkeeper_ledger.storage import REMEMBERED_ACCOUNTS, REMEMBERED_WORDS
 from tollkeeper_ledger.work import Work
-
-_VERSIONS = "SELECT {column}, version FROM {table} WHERE {column} = ANY(%s::text[])"
-_LOCK_BY_NUMBER = "SELECT number, version FROM accounts WHERE number = ANY(%s::bigint[]) ORDER BY number"
-
 
 _row = tuple.__new__
 """What a named tuple's own constructor does, without its call."""
@@ -55,22 +51,11 @@ class Memory:
         self._taken = frozenset()
         if expected:
             self._locked = self._lock(expected.accounts, expected.holders, wait=True, outdated_is_fine=True)
-            self._taken = self.taken(expected.names)
-
-    def taken(self, names: Collection[str]) -> frozenset[str]:
-        """Which of these requests and marks are booked."""
-        if not names:
-            return frozenset()
-        wanted = sorted(names)
-        rows = self._session.ask(
-            "SELECT id FROM requests WHERE id = ANY(%s) UNION ALL SELECT name FROM marks WHERE name = ANY(%s)",
-            (wanted, wanted),
-        )
-        return frozenset(row[0] for row in rows)
+            self._taken = taken(self._session, expected.names)
 
     def taken_meanwhile(self, but: Collection[str]) -> frozenset[str]:
         """Which names that were said to be free are booked, but for those whose insertion will tell."""
-        return self.taken(self.seen.names - self._taken - set(but))
+        return taken(self._session, self.seen.names - self._taken - set(but))
 
     # What bookkeeping reads: see `state.State`.
 
@@ -95,22 +80,8 @@ class Memory:
         self.seen.accounts.add(account)
         known = self._accounts.get(account)
         if known is None:
-            known = self._accounts[account] = self._load_account(account)
+            known = self._accounts[account] = load_account(self._session, account)
         return known
-
-    def _load_account(self, account: str) -> KnownAccount:
-        rows = self._session.ask(
-            f"SELECT {BALANCE_COLUMNS}, unit, version, number FROM accounts WHERE id = %s",  # noqa: S608 - constant columns
-            (account,),
-        )
-        if not rows:
-            return KnownAccount(None)
-        row = rows[0]
-        unit, version, number = row[-3:]
-        recent = self._session.ask(LATEST.replace("?", "%s"), (number, RECENT_REQUESTS) * 2)
-        amounts = latest([packed for (packed,) in recent], RECENT_REQUESTS)
-        found = account_of(row, amounts)
-        return KnownAccount(found, unit, version, number, found.held)
 
     def previous_account(self, account: str) -> Account | None:
         """See `State`."""
@@ -127,14 +98,13 @@ class Memory:
 
     def _neighbour(self, wanted: Neighbour) -> Account | None:
         (rows,) = self._session.ask_all([wanted.question()])
-        found = self.seen.neighbours[wanted] = _first(rows)
+        found = self.seen.neighbours[wanted] = wanted.found_in(rows)
         known = self.account(found) if found else None
         return known[0] if known else None
 
     def held_out_of_loans(self, lender: str) -> Mapping[str, int]:
         """See `State`; as of now, and not noted as looked at."""
-        sql = "SELECT id, least(held, borrowed) FROM accounts WHERE lender = %s AND lender <> '' AND held > 0"
-        return {str(account): int(held) for account, held in self._session.ask(sql, (lender,))}
+        return load_held_out_of_loans(self._session, lender)
 
     def leases_of(self, holder: str) -> Mapping[str, Lease]:
         """See `State`."""
@@ -149,22 +119,8 @@ class Memory:
         self.seen.holders.add(holder)
         known = self._holders.get(holder)
         if known is None:
-            known = self._holders[holder] = self._load_holder(holder)
+            known = self._holders[holder] = load_holder(self._session, holder)
         return known
-
-    def _load_holder(self, holder: str) -> KnownHolder:
-        rows = self._session.ask("SELECT sequence, closed, version, number FROM holders WHERE holder = %s", (holder,))
-        sequence, closed, version, number = rows[0] if rows else (0, 0, 0, 0)
-        first = time.time_ns() // 1000
-        # The version is read first: leases that are newer than it make the check fail, never pass.
-        leases = self._session.ask(
-            "SELECT account, outstanding, lapsed FROM leases WHERE holder = %s AND outstanding > 0", (holder,)
-        )
-        by_account = {
-            account: Lease(holder, account, outstanding, bool(lapsed)) for account, outstanding, lapsed in leases
-        }
-        lapsed = any(lease.lapsed for lease in by_account.values())
-        return KnownHolder(Holder(holder, sequence, bool(closed), lapsed), by_account, version, first, number)
 
     def booked_among(self, names: Collection[str]) -> Collection[str]:
         """See `State`. A name that nothing is known of is taken to be free; the commit finds out."""
@@ -173,33 +129,14 @@ class Memory:
 
     def transaction(self, request: str) -> Mapping[str, Any] | None:
         """See `State`."""
-        rows = self._session.ask(
-            "SELECT body FROM transactions WHERE seq IN "
-            "(SELECT place >> 20 FROM requests WHERE id = %s UNION ALL SELECT seq FROM marks WHERE name = %s)",
-            (request, request),
-        )
-        if not rows:
+        found = load_transaction(self._session, request)
+        if found is None:
             self.seen.names.add(request)
-            return None
-        body: Mapping[str, Any] = orjson.loads(unpacked(rows[0][0]))
-        return body
+        return found
 
     def grant(self, grant: str) -> BookedGrant | None:
         """See `State`."""
-        rows = self._session.ask(
-            "SELECT g.id, g.transaction_id, g.name, g.reason, g.reference, g.priority, g.created, g.expires_at, "
-            "s.amount, s.account FROM grants g LEFT JOIN shares s ON s.grant_id = g.id WHERE g.id = %s "
-            "ORDER BY s.account LIMIT 1",
-            (grant,),
-        )
-        if not rows:
-            return None
-        id_, transaction, name, reason, reference, priority, created, expires_at, amount, account = rows[0]
-        ref = AccountId.parse(account).ref if account else LimitRef("TokenBudget", "", "")
-        made = to_time(created)
-        assert made is not None  # noqa: S101 - the column is NOT NULL
-        booked = Grant(id_, name, ref, amount or 0, reason, reference, priority, made, None, to_time(expires_at))
-        return BookedGrant(booked, transaction)
+        return load_grant(self._session, grant)
 
     def shares_of(self, account: str) -> Sequence[BookedShare]:
         """See `State`; they change only together with their account, whose version is noted."""
@@ -207,12 +144,7 @@ class Memory:
         version, known = self._shares.get(account, (0, ()))
         if version == now:
             return known
-        rows = self._session.ask(
-            "SELECT s.grant_id, s.amount, s.expired, g.priority, g.created, g.expires_at "
-            "FROM shares s JOIN grants g ON g.id = s.grant_id WHERE s.account = %s ORDER BY s.grant_id",
-            (account,),
-        )
-        known = [share_of(account, row) for row in rows]
+        known = load_shares(self._session, account)
         self._shares[account] = now, known
         return known
 
@@ -235,70 +167,40 @@ class Memory:
         holders = self.seen.holders - self._locked.holders
         self._lock(accounts, holders, wait=not self._locked, outdated_is_fine=False, begin=begin)
 
+    def standing(self) -> Standing | None:
+        """All that was looked at, where each has a row and nothing was looked for that may be made meanwhile."""
+        accounts = [self._accounts[name] for name in self.seen.accounts]
+        holders = [self._holders[name] for name in self.seen.holders]
+        has_rows = all(one.version for one in accounts) and all(one.version for one in holders)
+        if self.seen.names or self.seen.neighbours or not has_rows:
+            return None
+        return Standing({one.number: one.version for one in accounts}, {one.number: one.version for one in holders})
+
+    def numbers_of_accounts(self) -> dict[str, int]:
+        """The row numbers of all accounts that were looked at."""
+        known = self._accounts
+        return {name: known[name].number for name in self.seen.accounts}
+
     def check_neighbours(self, opened: Collection[str]) -> None:
         """Look again for the windows that were looked for, apart from those that this commit `opened`.
 
         At the end of the chain, where commits pass one by one, two writers cannot each miss what the other opens.
         """
-        own = defaultdict[tuple[str, str], list[str]](list)
-        for account in opened:
-            own[limit_and_key(account)].append(account)
-        looked = list(self.seen.neighbours.items())
-        answers = self._session.ask_all(
-            [wanted.question(own.get(limit_and_key(wanted.account), ())) for wanted, _ in looked]
-        )
-        for (wanted, found), rows in zip(looked, answers, strict=True):
-            now = _first(rows)
-            if now != found and not (wanted.where == "at" and self._is_older(now, found)):
-                raise self._outdated(f"a window next to {wanted.account} was opened")
-
-    def _is_older(self, now: str | None, found: str | None) -> bool:
-        """Whether what overlaps now does so only because this commit, which has `found` locked, cut that off: the one that was
-        opened last is what is looked for, so only a newer one is news."""
-        if now is None or found is None:
-            return now is None
-        sql = "SELECT number FROM accounts WHERE id = ANY(%s::text[]) ORDER BY id = %s DESC"
-        (of_found,), (of_now,) = self._session.ask(sql, (texts([found, now]), found))
-        return bool(of_now < of_found)
+        if changed := changed_neighbour(self._session, self.seen.neighbours, opened):
+            raise self._outdated(f"a window next to {changed} was opened")
 
     def check_unlocked(self) -> None:
         """Compare in one snapshot, for a run that changes nothing."""
-        rows = self._session.ask(
-            "SELECT 0, id, version FROM accounts WHERE id = ANY(%s) "
-            "UNION ALL SELECT 1, holder, version FROM holders WHERE holder = ANY(%s)",
-            (sorted(self.seen.accounts), sorted(self.seen.holders)),
-        )
-        found: tuple[dict[str, int], dict[str, int]] = ({}, {})
-        for which, name, version in rows:
-            found[which][name] = version
-        self._compare(self.seen.accounts, self.seen.holders, *found, outdated_is_fine=False)
+        now = versions(self._session, self.seen.accounts, self.seen.holders)
+        self._compare(self.seen.accounts, self.seen.holders, now, outdated_is_fine=False)
 
     def _lock(
         self, accounts: set[str], holders: set[str], *, wait: bool, outdated_is_fine: bool, begin: bool = False
     ) -> Seen:
-        suffix = "FOR UPDATE" if wait else "FOR UPDATE NOWAIT"
+        """Lock these and compare them. Answers those that were there to be locked."""
         numbers = self._numbers_of(accounts)
-        locks: list[Statement] = []
-        if numbers:
-            locks.append((f"{_LOCK_BY_NUMBER} {suffix}", (integers(numbers),)))
-        elif accounts:
-            by_id = _VERSIONS.format(table="accounts", column="id")
-            locks.append((f"{by_id} ORDER BY number {suffix}", (texts(sorted(accounts)),)))
-        if holders:
-            by_name = _VERSIONS.format(table="holders", column="holder")
-            locks.append((f"{by_name} ORDER BY holder {suffix}", (texts(sorted(holders)),)))
-        answers = iter(self._session.ask_all([("BEGIN", ()), *locks])[1:] if begin else self._session.ask_all(locks))
-        found = [dict[str, int](next(answers) if names else ()) for names in (accounts, holders)]
-        if numbers:
-            found[0] = {numbers[number]: version for number, version in found[0].items()}
-        locked = Seen(set(found[0]), set(found[1]))
-        wanted = (("accounts", "id", accounts), ("holders", "holder", holders))
-        for (table, column, names), versions in zip(wanted, found, strict=True):
-            if absent := names - versions.keys():
-                # What another writer made while this one waited for a lock is not in that statement's snapshot.
-                sql = _VERSIONS.format(table=table, column=column)
-                versions.update(dict[str, int](self._session.ask(sql, (texts(sorted(absent)),))))
-        self._compare(accounts, holders, *found, outdated_is_fine=outdated_is_fine)
+        found, locked = locked_versions(self._session, accounts, holders, numbers, wait=wait, begin=begin)
+        self._compare(accounts, holders, found, outdated_is_fine=outdated_is_fine)
         return locked
 
     def _numbers_of(self, accounts: Iterable[str]) -> dict[Any, str]:
@@ -308,24 +210,18 @@ class Memory:
         return found if len(found) == len(known) else {}
 
     def _compare(
-        self,
-        accounts: Iterable[str],
-        holders: Iterable[str],
-        now: Mapping[str, int],
-        holders_now: Mapping[str, int],
-        *,
-        outdated_is_fine: bool,
+        self, accounts: Iterable[str], holders: Iterable[str], now: Versions, *, outdated_is_fine: bool
     ) -> None:
         """Forget what has another version than it had when it was read."""
         changed = 0
         for name in accounts:
             known = self._accounts.get(name)
-            if known is not None and known.version != now.get(name, 0):
+            if known is not None and known.version != now.accounts.get(name, 0):
                 del self._accounts[name]
                 changed += 1
         for name in holders:
             held = self._holders.get(name)
-            if held is not None and held.version != holders_now.get(name, 0):
+            if held is not None and held.version != now.holders.get(name, 0):
                 del self._holders[name]
                 changed += 1
         if changed and not outdated_is_fine:
@@ -336,8 +232,17 @@ class Memory:
 
     # What becomes of it.
 
-    def remember(self, work: Work, numbers: Numbers) -> None:
-        """A work was committed: know its accounts and holders at their new versions."""
+    def held_after(self, work: Work) -> Mapping[str, KnownAccount]:
+        """What is known of accounts of which a work changes what is held alone, once it is committed."""
+        known = self._accounts
+        after = {}
+        for name, held in work.held.items():
+            account, unit, version, number, _ = known[name]
+            after[name] = _row(KnownAccount, (account, unit, version + 1, number, held))
+        return after
+
+    def remember(self, work: Work, numbers: Numbers, held: Mapping[str, KnownAccount]) -> None:
+        """A work was committed: know its accounts and holders at their new versions. `held` is `held_after` of it."""
         granted = {name for name, _ in work.shares}
         for name, (account, unit) in work.accounts.items():
             version = self.known_account(name).version
@@ -346,13 +251,10 @@ class Memory:
                 self._shares.pop(name, None)
             else:
                 self._keep_shares(name, version)
-        for name, held in work.held.items():
-            before, unit, version, number, _ = self._accounts[name]
-            self._accounts[name] = _row(KnownAccount, (before, unit, version + 1, number, held))
-            if name in self._shares:
-                self._keep_shares(name, version)
+        for name in held.keys() & self._shares.keys():
+            self._keep_shares(name, held[name].version - 1)
+        self._accounts |= held
         self._remember_holders(work, numbers.holders)
-        self.forget_absent()
         if len(self.words) > REMEMBERED_WORDS:
             self.words.clear()
         if len(self._accounts) > REMEMBERED_ACCOUNTS:
@@ -401,7 +303,3 @@ class Memory:
         self._accounts.clear()
         self._shares.clear()
         self._holders.clear()
-
-
-def _first(rows: Sequence[tuple[Any, ...]]) -> str | None:
-    return str(rows[0][0]) if rows else None

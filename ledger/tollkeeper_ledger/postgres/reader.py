@@ -48,6 +48,7 @@ class PostgresReader(Questions):
     `NoLedger` is one where it has none."""
 
     chain_end = "SELECT seq, hash FROM chain_head WHERE chain = 'ledger'"
+    table = "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
     same_transaction = "t.seq = {line}.seq AND t.time = {line}.time"
 
     def __init__(self, dsn: str) -> None:

@@ -174,10 +174,42 @@ ANALYZE lease_rows;
 """
 """What changes with every lease names its holder and account by number: see the same step on SQLite, version 11."""
 
+COUNTERS = """
+CREATE TABLE counters (
+  instance TEXT COLLATE "C" NOT NULL,
+  series TEXT COLLATE "C" NOT NULL,
+  value BIGINT NOT NULL,
+  told BIGINT NOT NULL,
+  PRIMARY KEY (instance, series)
+) WITH (fillfactor = 70);
+CREATE TABLE tallies (
+  instance TEXT COLLATE "C" PRIMARY KEY,
+  requests BIGINT NOT NULL,
+  tokens BIGINT NOT NULL,
+  cost BIGINT NOT NULL
+) WITH (fillfactor = 70);
+CREATE TABLE tallied (since BIGINT NOT NULL);
+INSERT INTO tallied SELECT seq FROM chain_head WHERE chain = 'ledger' FOR UPDATE;
+"""
+"""See the same step on SQLite, version 12. No other writer books between the chain's end that is read and this commit."""
+
+HELD = """
+CREATE TABLE held (account BIGINT PRIMARY KEY, amount BIGINT NOT NULL, version BIGINT NOT NULL) WITH (fillfactor = 50);
+LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE;
+INSERT INTO held SELECT number, held, version FROM accounts ORDER BY number;
+ALTER TABLE accounts RENAME TO account_rows;
+ALTER TABLE account_rows DROP COLUMN held, DROP COLUMN version;
+CREATE VIEW accounts AS
+  SELECT a.*, h.amount AS held, h.version FROM account_rows a LEFT JOIN held h ON h.account = a.number;
+ANALYZE held;
+"""
+"""What changes with every lease lies in narrow rows, which are what writers lock: see SQLite's version 11. The join is an
+outer one, so that who asks for nothing of it does not wait for it; every account has its row."""
+
 Step = str | Callable[[Session], None]
 """Statements of SQL, or a function that executes some."""
 
-MIGRATIONS: tuple[Step, ...] = (VERSION_1, version_2.apply, RECALLS, LENDERS, LEASE_ROWS)
+MIGRATIONS: tuple[Step, ...] = (VERSION_1, version_2.apply, RECALLS, LENDERS, LEASE_ROWS, COUNTERS, HELD)
 """Step N brings a database from version N to N + 1; steps are only ever added."""
 
 _ATTEMPTS = 5

@@ -1,7 +1,7 @@
 """One connection to PostgreSQL: statements, their faults told apart, and a bounded wait for a server that went away."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -11,6 +11,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 
 from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
+from tollkeeper_ledger.postgres.arrays import Integers, IntegersDumper
 
 PATIENCE_SECONDS = 3.0
 """How long a commit waits for a server that went away before it says so."""
@@ -111,7 +112,9 @@ def connect(dsn: str, of: type[Connection] = Connection) -> Connection:
     """A connection on which every statement is its own transaction, unless one is begun."""
     defaults: dict[str, Any] = {"connect_timeout": 3, "application_name": "tollkeeper-ledger"}
     missing = {name: value for name, value in defaults.items() if name not in conninfo_to_dict(dsn)}
-    return of.connect(dsn, autocommit=True, **missing)
+    connection = of.connect(dsn, autocommit=True, **missing)
+    connection.adapters.register_dumper(Integers, IntegersDumper)
+    return connection
 
 
 class Session:
@@ -137,6 +140,23 @@ class Session:
     def change_all(self, statements: Sequence[Statement]) -> list[int]:
         """As `ask_all`, but how many rows each changed."""
         return [cursor.rowcount for cursor in self._run_all(statements)]
+
+    def check_all_written(self, written: int, wanted: int, what: str) -> None:
+        """Raise `Interrupted` (contended) where fewer rows changed than were wanted: another writer was first."""
+        if written != wanted:
+            raise Interrupted(
+                f"ledger {self.name}: other writers were there first ({what} of this was written meanwhile)",
+                Fault.CONTENDED,
+            )
+
+    @contextmanager
+    def journey(self) -> Iterator[Callable[[str, Sequence[Any]], Cursor]]:
+        """What is sent with the answered function goes to the server at once; all of it is answered when the block ends.
+
+        So the server works on the first statements while the next are written. Raises as `ask` does, and not before its end.
+        """
+        with self._faults(), self._connected().pipeline():
+            yield self._run
 
     def _run(self, sql: str, values: Sequence[Any]) -> Cursor:
         with self._faults():

@@ -7,6 +7,7 @@ from tollkeeper.identity import new_id
 from tollkeeper_ledger.linking import Linking
 from tollkeeper_ledger.postgres.arrays import integers, texts
 from tollkeeper_ledger.postgres.known import Seen
+from tollkeeper_ledger.postgres.lease_commit import LeaseCommit, standing_of
 from tollkeeper_ledger.postgres.memory import Memory
 from tollkeeper_ledger.postgres.schema import MONTHS_AHEAD, make_partitions, migrate, month_of
 from tollkeeper_ledger.postgres.session import PATIENCE_SECONDS, Fault, Interrupted, Session
@@ -110,6 +111,9 @@ class PostgresStore:
             self._check_free(work)
             self._memory.forget_absent()
             return work
+        if not expected and (standing := standing_of(self._memory, work)):
+            self._commit_leases(LeaseCommit(self._session, self._memory, work, standing), work)
+            return work
         if not expected:
             self._make_partitions_for(work)
         elif not self._has_partitions_for(work):
@@ -124,9 +128,17 @@ class PostgresStore:
         commit.write_chain()
         self._sent = work
         self._session.change("COMMIT")
-        self._memory.remember(work, commit.numbers)
+        self._memory.remember(work, commit.numbers, self._memory.held_after(work))
+        self._memory.forget_absent()
         self._memory.words |= commit.words
         return work
+
+    def _commit_leases(self, commit: LeaseCommit, work: Work) -> None:
+        self._batch += 1
+        commit.write((_NUMBER_BATCH, (self._writer, self._batch)))
+        self._sent = work
+        self._session.change("COMMIT")
+        commit.remember()
 
     def _other_writers(self) -> dict[str, int]:
         rows = self._session.ask("SELECT writer, batch FROM writers WHERE writer <> %s", (self._writer,))

@@ -9,28 +9,25 @@ from typing import Any
 
 from tollkeeper_ledger import rollups
 from tollkeeper_ledger.columns import columns_of
+from tollkeeper_ledger.counting import MERGE, add_to_tallies, counter_rows
 from tollkeeper_ledger.lines import Lines, Share, lines_of, shares_of, sums_of
 from tollkeeper_ledger.linking import Linking
-from tollkeeper_ledger.postgres.arrays import integers, texts
+from tollkeeper_ledger.postgres.arrays import Column, integers, texts
 from tollkeeper_ledger.postgres.known import KnownHolder, Numbers
+from tollkeeper_ledger.postgres.lease_rows import Counted, held_rows, holder_row, holder_rows, lease_rows
 from tollkeeper_ledger.postgres.memory import Memory
-from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session, Statement
+from tollkeeper_ledger.postgres.session import Session, Statement
 from tollkeeper_ledger.rows import ACCOUNT_COLUMNS, account_row, booked_at, grant_row
+from tollkeeper_ledger.state import Lease
 from tollkeeper_ledger.work import Work
 
-_Counted = tuple[str, Sequence[Any], int, str]
-"""A statement, how many rows it must change, and what such a row is."""
-
-_LeaseRow = tuple[int, int, int, int]
-"""Holder and account by number, what is outstanding, and whether it lapsed."""
-
-_COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",')
+_COLUMNS = ACCOUNT_COLUMNS.replace(" window,", ' "window",').removesuffix(", held")
 _TEXT, _INTEGER, _BYTES = "text", "bigint", "bytea"
-_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 14, _TEXT, _INTEGER)
+_ACCOUNT_TYPES = (*[_TEXT] * 8, *[_INTEGER] * 14, _TEXT)
 _ROLLUP_TYPES = (_TEXT, _TEXT, _INTEGER, _TEXT, *[_INTEGER] * len(rollups.SUMS))
 _CHANGING = (
     "window_end", "allocation", "rolled_over", "granted", "spent", "unreconciled", "overshoot", "requests", "blocked",
-    "last_usage", "minimum", "borrowed", "lent", "lender", "held",
+    "last_usage", "minimum", "borrowed", "lent", "lender",
 )  # fmt: skip
 
 
@@ -43,49 +40,29 @@ def _array_texts(types: Sequence[str]) -> str:
     return "unnest(" + ", ".join(f"%s::{of}[]" for of in types) + ")"
 
 
-def _literals(types: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+def _literals(types: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Column]:
     """Rows by column, as literals of arrays of these types; without texts that are missing."""
     columns = zip(*rows, strict=True)
     return [texts(column) if of == _TEXT else integers(column) for of, column in zip(types, columns, strict=True)]
 
 
 _INSERT_ACCOUNTS = (
-    f"INSERT INTO accounts ({_COLUMNS}, version) SELECT u.*, 1 FROM {_arrays(_ACCOUNT_TYPES)} AS u "  # noqa: S608 - constants
+    f"INSERT INTO account_rows ({_COLUMNS}) SELECT * FROM {_arrays(_ACCOUNT_TYPES)} "  # noqa: S608 - constants
     "ON CONFLICT (id) DO NOTHING RETURNING id, number"
 )
+_INSERT_HELD = (
+    "INSERT INTO held SELECT account, amount, 1 FROM unnest(%s::bigint[], %s::bigint[]) AS u (account, amount)"
+)
 _UPDATE_ACCOUNTS = (
-    "UPDATE accounts a SET version = a.version + 1, "  # noqa: S608 - constants
+    "UPDATE account_rows a SET "  # noqa: S608 - constants
     + ", ".join(f"{column} = u.{column}" for column in _CHANGING)
     + f" FROM {_arrays((_TEXT, *_ACCOUNT_TYPES[-len(_CHANGING) :]))} AS u (id, {', '.join(_CHANGING)}) WHERE a.id = u.id"
 )
 
-
-_UPDATE_HELD = (
-    "UPDATE accounts a SET version = a.version + 1, held = u.held "
-    "FROM unnest(%s::bigint[], %s::bigint[]) AS u (number, held) WHERE a.number = u.number"
-)
 _INSERT_HOLDERS = (
     "INSERT INTO holders (holder, sequence, closed, version) "
     "SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) "
     "ON CONFLICT (holder) DO NOTHING RETURNING holder, number"
-)
-_UPDATE_HOLDERS = (
-    "UPDATE holders h SET sequence = u.sequence, closed = u.closed, version = u.version "
-    "FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS u (number, sequence, closed, version) "
-    "WHERE h.number = u.number AND h.version = u.version - 1"
-)
-_UPSERT_LEASES = (
-    "INSERT INTO lease_rows SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) "
-    "ON CONFLICT (holder, account) DO UPDATE SET outstanding = excluded.outstanding, lapsed = excluded.lapsed"
-)
-_UPDATE_LEASES = (
-    "UPDATE lease_rows l SET outstanding = u.outstanding, lapsed = u.lapsed "
-    "FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS u (holder, account, outstanding, lapsed) "
-    "WHERE l.holder = u.holder AND l.account = u.account"
-)
-_DELETE_LEASES = (
-    "DELETE FROM lease_rows l USING unnest(%s::bigint[], %s::bigint[]) AS u (holder, account) "
-    "WHERE l.holder = u.holder AND l.account = u.account"
 )
 _ADD_TO_MINUTES = (
     f"INSERT INTO minutes SELECT * FROM {_array_texts((_INTEGER,) * 7)} ON CONFLICT (account, minute) DO UPDATE SET "  # noqa: S608 - constants
@@ -98,6 +75,10 @@ _ADD_TO = {
     f"ON CONFLICT ({', '.join(rollups.KEY)}) DO UPDATE SET {rollups.add_up('LEAST', f'{table}.')}"
     for table in ("hours", "days")
 }
+_ADD_TO_TALLIES = (
+    f"INSERT INTO tallies SELECT * FROM {_array_texts((_TEXT, *[_INTEGER] * 3))} {add_to_tallies('LEAST')}"  # noqa: S608 - constants
+)
+_PUT_COUNTERS = f"INSERT INTO counters SELECT * FROM {_array_texts((_TEXT, _TEXT, _INTEGER, _INTEGER))} {MERGE}"  # noqa: S608 - constants
 _INSERT_REQUESTS = (
     f"INSERT INTO requests (id, place) SELECT * FROM {_array_texts((_TEXT, _INTEGER))} ON CONFLICT (id) DO NOTHING"  # noqa: S608 - constants
 )
@@ -140,12 +121,9 @@ class Commit:
         self._open_accounts()
         self._forget_holders()
         self._open_holders()
-        new, known, ended = self._changed_leases()
-        counted = [*self._changed_accounts(), *self._changed_holders(), *known]
-        statements = [(sql, values) for sql, values, _, _ in counted]
-        written = self._session.change_all([*statements, *new, *ended, *also])
-        for count, (_, _, wanted, what) in zip(written, counted, strict=False):
-            self._all_written(count, wanted, what)
+        leases = lease_rows(self._work, self._holders, self._leases_before, self._number_of)
+        counted = [*self._changed_accounts(), *holder_rows(self._work, self._standing), *leases.known]
+        self._write_all(counted, [*leases.new, *leases.ended, *self._counters(), *also])
         self._write_grants()
         crossings = sorted(self._work.crossings)
         self._insert("crossings", (_TEXT, _INTEGER), crossings, free="(account, threshold)", what="a crossing")
@@ -154,14 +132,25 @@ class Commit:
             self._shares = shares_of(self._work.bookings, self._columns)
             self._write_all(self._sums())
 
-    def _sums(self) -> Iterator[_Counted]:
+    def _sums(self) -> Iterator[Counted]:
         """What usages add to sums that accounts and tenants have; several writers may add to one."""
         sums = sums_of(self._columns, self._shares, self._accounts)
         if sums.minutes:
-            yield _ADD_TO_MINUTES, _literals((_INTEGER,) * 7, sums.minutes), len(sums.minutes), "a minute"
+            yield Counted(_ADD_TO_MINUTES, _literals((_INTEGER,) * 7, sums.minutes), len(sums.minutes), "a minute")
         for table, rows in (("hours", sums.hours), ("days", sums.days)):
             if rows:
-                yield _ADD_TO[table], _literals(_ROLLUP_TYPES, rows), len(rows), "a sum"
+                yield Counted(_ADD_TO[table], _literals(_ROLLUP_TYPES, rows), len(rows), "a sum")
+        if sums.tallies:
+            yield Counted(
+                _ADD_TO_TALLIES, _literals((_TEXT, *[_INTEGER] * 3), sums.tallies), len(sums.tallies), "a tally"
+            )
+
+    def _counters(self) -> Iterator[Statement]:
+        """Those that are told, after those that go; of several writers' values the largest stays, whoever is first."""
+        if over := sorted(self._work.uncounted):
+            yield "DELETE FROM counters WHERE instance = ANY(%s::text[])", [texts(over)]
+        if rows := counter_rows(self._work.counters):
+            yield _PUT_COUNTERS, _literals((_TEXT, _TEXT, _INTEGER, _INTEGER), rows)
 
     def write_chain(self) -> None:
         """Append the transactions and what stands on them; from here to the end of the commit, writers pass one by one."""
@@ -183,21 +172,21 @@ class Commit:
             "UPDATE chain_head SET seq = %s, hash = %s WHERE chain = 'ledger'", (rows[-1].seq, rows[-1].hash)
         )
 
-    def _lines(self, lines: Lines, times: Mapping[int, int]) -> Iterator[_Counted]:
+    def _lines(self, lines: Lines, times: Mapping[int, int]) -> Iterator[Counted]:
         """The rows of usages and marks, those whose names must be free first."""
         requests, marks, occurrences = sorted(lines.requests), sorted(lines.marks), sorted(lines.occurrences)
         if requests:
-            yield _INSERT_REQUESTS, _literals((_TEXT, _INTEGER), requests), len(requests), "a request"
+            yield Counted(_INSERT_REQUESTS, _literals((_TEXT, _INTEGER), requests), len(requests), "a request")
         if marks:
-            yield _INSERT_MARKS, _literals((_TEXT, _INTEGER), marks), len(marks), "a correction"
+            yield Counted(_INSERT_MARKS, _literals((_TEXT, _INTEGER), marks), len(marks), "a correction")
         if lines.reports:
-            yield _INSERT_REPORTS, _by_column(lines.reports), len(lines.reports), "a report"
+            yield Counted(_INSERT_REPORTS, _by_column(lines.reports), len(lines.reports), "a report")
         if lines.charges:
             charges = [(account, seq, times[seq], *rest) for account, seq, *rest in lines.charges]
-            yield _INSERT_CHARGES, _by_column(charges), len(charges), "a charge"
+            yield Counted(_INSERT_CHARGES, _by_column(charges), len(charges), "a charge")
         if occurrences:
             types = (_INTEGER, _TEXT, _TEXT, _INTEGER)
-            yield _COUNT_OCCURRENCES, _literals(types, occurrences), len(occurrences), "a value"
+            yield Counted(_COUNT_OCCURRENCES, _literals(types, occurrences), len(occurrences), "a value")
 
     def _codes(self) -> dict[str, int]:
         """The codes of the usages' words. New ones are made at the chain's end, where writers pass one by one."""
@@ -215,58 +204,43 @@ class Commit:
         self._accounts = {name: account.number for name, account in known.items() if account.version}
         self.opened = known.keys() - self._accounts.keys()
         if self.opened:
-            rows = [account_row(*self._work.accounts[name]) for name in sorted(self.opened)]
+            rows = [account_row(*self._work.accounts[name])[:-1] for name in sorted(self.opened)]
             opened = self._session.ask(_INSERT_ACCOUNTS, _by_column(rows))
             self._accounts |= {name: int(number) for name, number in opened}
-            self._all_written(len(opened), len(rows), "an account")
+            self._session.check_all_written(len(opened), len(rows), "an account")
 
-    def _changed_accounts(self) -> Iterator[_Counted]:
+    def _changed_accounts(self) -> Iterator[Counted]:
         """In any order: all that has a row is locked."""
-        held = [(self._accounts[name], amount) for name, amount in self._work.held.items()]
-        rows = [account_row(*self._work.accounts[name]) for name in self._work.accounts.keys() - self.opened]
-        whole = [(row[0], *row[9:]) for row in rows]
-        if held:
-            yield _UPDATE_HELD, _columns(held), len(held), "an account"
-        if whole:
-            yield _UPDATE_ACCOUNTS, _by_column(whole), len(whole), "an account"
+        accounts, numbers = self._work.accounts, self._accounts
+        if self.opened:
+            new = [(numbers[name], accounts[name][0].held) for name in sorted(self.opened)]
+            yield Counted(_INSERT_HELD, _literals((_INTEGER,) * 2, new), len(new), "an account")
+        changed = accounts.keys() - self.opened
+        yield from held_rows({**self._work.held, **{name: accounts[name][0].held for name in changed}}, numbers)
+        if changed:
+            rows = [account_row(*accounts[name]) for name in changed]
+            yield Counted(_UPDATE_ACCOUNTS, _by_column([(row[0], *row[9:-1]) for row in rows]), len(rows), "an account")
 
     def _open_holders(self) -> None:
         known = {name: self._memory.known_holder(name) for name in sorted(self._work.changed_holders())}
         stand = {name: one for name, one in known.items() if one.version and name not in self._work.forgotten}
         self._holders = {name: one.number for name, one in stand.items()}
-        rows = [_holder_row(name, self._work, one) for name, one in known.items() if name not in stand]
+        rows = [holder_row(name, self._work, one) for name, one in known.items() if name not in stand]
         if rows:
             names, *counts = zip(*rows, strict=True)
             opened = self._session.ask(_INSERT_HOLDERS, [texts(names), *map(integers, counts)])
             self._holders |= {name: int(number) for name, number in opened}
-            self._all_written(len(opened), len(rows), "a holder")
+            self._session.check_all_written(len(opened), len(rows), "a holder")
         self._standing = stand
-
-    def _changed_holders(self) -> Iterator[_Counted]:
-        rows = [(one.number, *_holder_row(name, self._work, one)[1:]) for name, one in self._standing.items()]
-        if rows:
-            yield _UPDATE_HOLDERS, _columns(rows), len(rows), "a holder"
 
     def _forget_holders(self) -> None:
         names = sorted(self._work.forgotten)
         if names:
             gone = self._session.change("DELETE FROM holders WHERE holder = ANY(%s::text[])", [texts(names)])
-            self._all_written(gone, len(names), "a holder")
+            self._session.check_all_written(gone, len(names), "a holder")
 
-    def _changed_leases(self) -> tuple[Sequence[Statement], Sequence[_Counted], Sequence[Statement]]:
-        """New ones, ones that have a row, which is faster to change than to find in the way, and ones that end: a lease
-        of nothing is no lease, so its row goes."""
-        new, known, ended = list[_LeaseRow](), list[_LeaseRow](), list[_LeaseRow]()
-        for holder, leases in self._work.leases.items():
-            if not leases:
-                continue
-            number, before = self._holders[holder], self._memory.known_holder(holder).leases
-            for account, (_, _, outstanding, lapsed) in leases.items():
-                group = ended if outstanding <= 0 else known if account in before else new
-                group.append((number, self._number_of(account), outstanding, int(lapsed)))
-        changes = [(_UPDATE_LEASES, _columns(known), len(known), "a lease")] if known else []
-        gone = [(_DELETE_LEASES, _columns(ended)[:2])] if ended else []
-        return [(_UPSERT_LEASES, _columns(new))] if new else [], changes, gone
+    def _leases_before(self, holder: str) -> Mapping[str, Lease]:
+        return self._memory.known_holder(holder).leases
 
     def _number_of(self, account: str) -> int:
         """A lease may end without a change of its account, where nothing was left of it."""
@@ -285,12 +259,12 @@ class Commit:
                 _by_column(shares),
             )
 
-    def _write_all(self, rows: Iterable[_Counted]) -> None:
-        """Write rows of several tables on one journey to the server."""
+    def _write_all(self, rows: Iterable[Counted], besides: Sequence[Statement] = ()) -> None:
+        """Write rows of several tables on one journey to the server, and what is `besides` to be done."""
         counted = list(rows)
-        written = self._session.change_all([(sql, values) for sql, values, _, _ in counted])
-        for count, (_, _, wanted, what) in zip(written, counted, strict=True):
-            self._all_written(count, wanted, what)
+        written = self._session.change_all([*((one.sql, one.values) for one in counted), *besides])
+        for one, count in zip(counted, written, strict=False):
+            self._session.check_all_written(count, one.wanted, one.what)
 
     def _insert(
         self, table: str, types: Sequence[str], rows: Sequence[Sequence[Any]], *, free: str = "", what: str = "a row"
@@ -299,23 +273,7 @@ class Commit:
         if rows:
             unless = f" ON CONFLICT {free} DO NOTHING" if free else ""
             sql = f"INSERT INTO {table} SELECT * FROM {_arrays(types)}{unless}"  # noqa: S608 - constants
-            self._all_written(self._session.change(sql, _by_column(rows)), len(rows), what)
-
-    def _all_written(self, written: int, wanted: int, what: str) -> None:
-        if written != wanted:
-            raise Interrupted(
-                f"ledger {self._session.name}: other writers were there first ({what} of this was written meanwhile)",
-                Fault.CONTENDED,
-            )
-
-
-def _holder_row(name: str, work: Work, known: KnownHolder) -> tuple[str, int, int, int]:
-    holder = work.holders.get(name, known.holder)
-    return name, holder.sequence, int(holder.closed), known.next_version
-
-
-def _columns(rows: Sequence[Sequence[int]]) -> list[str]:
-    return [integers(column) for column in zip(*rows, strict=True)]
+            self._session.check_all_written(self._session.change(sql, _by_column(rows)), len(rows), what)
 
 
 def _by_column(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

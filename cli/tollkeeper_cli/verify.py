@@ -1,6 +1,5 @@
-"""`tollkeeper export` and `tollkeeper verify`: the chain as lines, its check without a database, and the check of a ledger."""
+"""`tollkeeper verify`: the check of an export, which needs no ledger, and the check of a ledger."""
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,48 +11,11 @@ from click.core import ParameterSource
 from tollkeeper.errors import InvalidValue
 from tollkeeper_cli import options
 from tollkeeper_cli.failure import told_in_one_line
-from tollkeeper_cli.ledgers import check_spared, check_there
-from tollkeeper_cli.output import reader_may_leave, standard_output, whole_or_not_at_all
-from tollkeeper_cli.settings import StorageSettings, load
-from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
-from tollkeeper_ledger.export import export, verify
-from tollkeeper_ledger.storage import LedgerAt, open_reader
+from tollkeeper_ledger.errors import ChainBroken
+from tollkeeper_ledger.export import verify
 
 LONGEST_LINE = 64 * 2**20
 """Bytes; no transaction is that long. What has no line ends is read up to here, and is no export."""
-
-
-@click.command("export")
-@options.config
-@options.data_dir
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
-    show_envvar=True,
-    help="File to write, which takes its name once it is whole; else standard output.",
-)
-def export_command(config: Path | None, data_dir: Path | None, output: Path | None) -> None:
-    """Write every transaction as a line of JSON, in chain order. Works while `tollkeeper up` runs."""
-    with told_in_one_line():
-        ledger = (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger
-        if output is not None:
-            check_spared(output, ledger)
-        with contextlib.ExitStack() as stack:
-            lines = stack.enter_context(_lines_of(ledger))
-            if output is None:
-                stack.enter_context(reader_may_leave())
-            target = stack.enter_context(whole_or_not_at_all(output) if output else standard_output())
-            target.writelines(lines)
-
-
-@contextlib.contextmanager
-def _lines_of(ledger: LedgerAt) -> Iterator[Iterator[bytes]]:
-    """The chain of a ledger as lines. Raises `InvalidValue` where there is none, `LedgerUnavailable` where it cannot be read."""
-    check_there(ledger)
-    # The chain holds one of the reader's connections until it ends, or is closed.
-    with contextlib.closing(open_reader(ledger)) as reader, contextlib.closing(reader.chain()) as chain:
-        yield export(chain)
 
 
 def _hash(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
@@ -95,9 +57,7 @@ def verify_command(
         raise click.UsageError("name FILE, an export (`-`: standard input), or a ledger with --data-dir or --config")
     with told_in_one_line():
         if file is None:
-            _check_ledger(
-                (load(config).storage if data_dir is None else StorageSettings(directory=data_dir)).ledger, through
-            )
+            _check_ledger(config, data_dir, through)
         else:
             _check_export(file, through)
 
@@ -116,21 +76,17 @@ def _check_export(file: Path, through: str | None) -> None:
     _tell(verified.transactions, verified.head)
 
 
-def _check_ledger(ledger: LedgerAt, through: str | None) -> None:
-    from tollkeeper_ledger.audit import audit  # it loads numpy, which the check of an export need not wait for
+def _check_ledger(config: Path | None, data_dir: Path | None, through: str | None) -> None:
+    # A ledger loads settings, SQLite and numpy, which the check of an export need not wait for.
+    from tollkeeper_cli.audited import audited, missed
+    from tollkeeper_cli.ledgers import storage_of
 
-    check_there(ledger)
-    with contextlib.closing(open_reader(ledger)) as reader:
-        name = str(ledger) if isinstance(ledger, Path) else "the ledger on PostgreSQL"
-        try:
-            audited = audit(reader, through=through)
-        except ChainBroken as error:
-            raise ChainBroken(f"{name}: as it would be exported, {error}") from error
-        except BooksDiffer as error:
-            raise BooksDiffer(f"{name}: {error}") from error
-    _tell(audited.transactions, audited.head)
-    accounts = "1 account is what its" if audited.accounts == 1 else f"{audited.accounts} accounts are what their"
+    found = audited(storage_of(config, data_dir).ledger, through)
+    _tell(found.transactions, found.head)
+    accounts = "1 account is what its" if found.accounts == 1 else f"{found.accounts} accounts are what their"
     click.echo(f"{accounts} entries and leases add up to")
+    for line in missed(found.unbooked):
+        click.echo(line)
 
 
 def _tell(transactions: int, head: str) -> None:

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Declared] = {
     "adjust": Declared("tollkeeper_cli.adjust:adjust_command", "Correct what was spent of a budget or quota."),
     "refund": Declared("tollkeeper_cli.adjust:refund_command", "Give a booked request back to all its accounts."),
     "reconcile": Declared("tollkeeper_cli.reconcile:reconcile_command", "Compare a provider's usage with the ledger."),
+    "captures": Declared("tollkeeper_cli.captures:captures_group", "List, show and delete bodies that are kept."),
     "export": Declared("tollkeeper_cli.export:export_command", "Write every transaction as a line of JSON."),
     "verify": Declared("tollkeeper_cli.verify:verify_command", "Check an export, or a ledger: every hash, every sum."),
     "what-if": Declared("tollkeeper_cli.what_if:what_if_command", "Replay the past under other policies or prices."),

@@ -7,6 +7,7 @@ import click
 
 from tollkeeper.errors import TollkeeperError
 from tollkeeper_cli.errors import WrongRequest
+from tollkeeper_ledger.captures.errors import CaptureDamaged
 from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
 
 
@@ -37,7 +38,7 @@ def told_in_one_line() -> Iterator[None]:
     """Turn what a person can act on into its line and exit code; anything else is a bug and keeps its traceback."""
     try:
         yield
-    except (ChainBroken, BooksDiffer) as error:
+    except (ChainBroken, BooksDiffer, CaptureDamaged) as error:
         raise Violation(str(error)) from error
     except WrongRequest as error:
         raise WrongUsage(str(error)) from error

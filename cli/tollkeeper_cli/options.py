@@ -9,7 +9,7 @@ config = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="TOLLKEEPER_CONFIG",
     show_envvar=True,
-    help="Settings file (YAML): upstreams, storage, ports.",
+    help="Settings file (YAML): upstreams, storage, ports, capture.",
 )
 context = click.option(
     "--context",

@@ -14,10 +14,13 @@ from pathlib import Path
 
 import structlog
 
+from tollkeeper.captures import Keeper
 from tollkeeper.crd import crds
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_cli import control_server
+from tollkeeper_cli.capture_keys import keys_of
+from tollkeeper_cli.keeping import keeping
 from tollkeeper_cli.listening import require_free_ports
 from tollkeeper_cli.logs import configure_logs
 from tollkeeper_cli.operations import perform
@@ -75,7 +78,7 @@ async def run(
 
     Raises the first failure: `TollkeeperError`s that name what is wrong.
     """
-    upstreams = _upstreams(settings)
+    upstreams, keys = _upstreams(settings), keys_of(settings.capture)
     require_free_ports(settings, webhook_host)
     parts, ground = _Parts(), None
     async with unless(stop):
@@ -91,7 +94,8 @@ async def run(
         serving.callback(holding.cancel)
         if not await _first(operator.ready, stop):
             return
-        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority, parts)
+        keeper = await serving.enter_async_context(keeping(settings.storage.ledger, keys, policy, now))
+        parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority, keeper, parts)
         parts.console = await _start_console(serving, settings, policy, authority)
         _log.info("ready", **parts.addresses(), **ground.told)
         await stop.wait()
@@ -129,7 +133,9 @@ async def _ground(
     tenure = Tenure(kube, authority.ledger, now)
     await tenure.claim()
     operator = Operator(
-        OperatorSettings(host=settings.host, port=settings.ports.operator),
+        OperatorSettings(
+            host=settings.host, port=settings.ports.operator, keeps_bodies=settings.capture.keys is not None
+        ),
         kube,
         authority,
         policy,
@@ -232,6 +238,7 @@ async def _start_gateway(
     upstreams: tuple[Upstream, ...],
     policy: CurrentPolicy,
     authority: LedgerAuthority,
+    keeper: Keeper | None,
     parts: _Parts,
 ) -> RunningGateway:
     gateway = Gateway(
@@ -241,10 +248,12 @@ async def _start_gateway(
             host=settings.host,
             port=settings.ports.gateway,
             metrics_port=settings.ports.gateway_metrics,
+            captured_body_bytes=settings.capture.largest_body_bytes,
         ),
         policy,
         authority,
         now,
+        keeper,
     )
     running = await gateway.start()
     parts.gateway_fault = gateway.missing

@@ -13,6 +13,7 @@ from tollkeeper_cli.yaml_files import documents_in
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 
 LEDGER_FILE = "ledger.db"
+LARGEST_BODY = 8 * 2**20
 
 
 def _port(raw: object) -> object:
@@ -39,6 +40,12 @@ def _database(raw: object) -> object:
     return raw
 
 
+def _body_bytes(raw: object) -> object:
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 1024 <= raw <= LARGEST_BODY:
+        raise ValueError(f"{shown(raw)} is not a size: write a whole number of bytes from 1024 to {LARGEST_BODY}")
+    return raw
+
+
 Port = Annotated[int, BeforeValidator(_port)]
 
 
@@ -51,7 +58,7 @@ class _Settings(BaseModel):
 
 
 class KeySource(_Settings):
-    """Where a provider's key is read from: an environment variable or a file. It is never written in the settings."""
+    """Where a secret is read from: an environment variable or a file. It is never written in the settings."""
 
     env: str | None = None
     file: Path | None = None
@@ -62,19 +69,19 @@ class KeySource(_Settings):
             raise ValueError("name exactly one of env and file")
         return self
 
-    def read(self, where: str) -> str:
-        """The key. Raises `InvalidSettings` that says where it should have been."""
+    def read(self, where: str, what: str = "the provider's key") -> str:
+        """The secret. Raises `InvalidSettings` that says where it should have been."""
         if self.env is not None:
             value = os.environ.get(self.env, "")
-            missing = f"{where}: the environment variable {self.env} is empty or not set; put the provider's key there"
+            missing = f"{where}: the environment variable {self.env} is empty or not set; put {what} there"
         else:
             try:
                 value = (self.file or Path()).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise InvalidSettings(
-                    f"{where}: {self.file} cannot be read ({_why(error)}); put the provider's key there"
+                    f"{where}: {self.file} cannot be read ({_why(error)}); put {what} there"
                 ) from error
-            missing = f"{where}: the file {self.file} is empty; put the provider's key there"
+            missing = f"{where}: the file {self.file} is empty; put {what} there"
         if not value.strip():
             raise InvalidSettings(missing)
         return value.strip()
@@ -102,6 +109,17 @@ class StorageSettings(_Settings):
         return PostgresLedger(self.postgres) if self.postgres else self.directory / LEDGER_FILE
 
 
+class CaptureSettings(_Settings):
+    """How the bodies of tenants that ask for it are kept (R27).
+
+    `keys` says where the keys are that they are encrypted with, 32 bytes as base64, one a line: the first encrypts, all
+    decrypt. Without keys no bodies are kept. `largest_body_bytes` is how much is kept of one.
+    """
+
+    keys: KeySource | None = None
+    largest_body_bytes: Annotated[int, BeforeValidator(_body_bytes)] = 2**20
+
+
 class PortSettings(_Settings):
     """Ports on which the servers listen; 0 takes a free one."""
 
@@ -119,6 +137,7 @@ class Settings(_Settings):
     upstreams: dict[Annotated[str, BeforeValidator(_upstream_name)], UpstreamSettings] = {}
     storage: StorageSettings = StorageSettings()
     ports: PortSettings = PortSettings()
+    capture: CaptureSettings = CaptureSettings()
     host: str = "127.0.0.1"
 
 

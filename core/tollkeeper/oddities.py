@@ -30,6 +30,11 @@ def _odd(tenant: Tenant, by_name: Mapping[str, Tenant], namespaces: Mapping[str,
         )
         remedy = "correct the level of one of them, or parentRef; the limits of both hold in any case"
         yield _warned(tenant, "spec.level", "OddLevel", reason, remedy)
+    kept = spec.capture.compiled()
+    if kept is not None and not kept.redaction:
+        reason = "bodies are kept as they are, with whatever secrets and personal data stand in them"
+        remedy = "leave builtIn out, so that the usual kinds are redacted, if that is not meant"
+        yield _warned(tenant, "spec.capture.redact", "NothingRedacted", reason, remedy)
     missing = [name for name in spec.namespaces.names if name not in namespaces]
     if missing:
         reason = f"there is no namespace {listed(missing[:MOST_NAMED], len(missing))}"

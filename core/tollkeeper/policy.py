@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tollkeeper.captures import KeptBodies
 from tollkeeper.keys import ApiKey
 from tollkeeper.limits import AccountId, Limit, LimitRef, Target
 from tollkeeper.prices import PriceList
@@ -38,6 +39,8 @@ class TenantNode:
     output_limit: str = "Lower"
     unmetered: str = "Refuse"
     assistants: tuple[Assistant, ...] = ()
+    capture: KeptBodies | None = None
+    """How the bodies of its own requests are kept; nothing of it comes from ancestors (R27)."""
 
     @property
     def root(self) -> str:

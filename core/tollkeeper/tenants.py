@@ -138,6 +138,7 @@ def _node(tenant: Tenant, chain: tuple[str, ...], namespaces: frozenset[str]) ->
         output_limit=spec.output_limit.value,
         unmetered=spec.unmetered.value,
         assistants=tuple(Assistant(one.name, one.models, one.active) for one in spec.assistants),
+        capture=spec.capture.compiled(),
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from tollkeeper.problems import Problem, Severity
 from tollkeeper.references import ref_of
 from tollkeeper.resources import AnyResource, PriceBook, Tenant, TokenBudget
-from tollkeeper.resources.tenant import Bodies
 from tollkeeper.resources.tokenbudget import WorkloadAction
 
 CODE = "NotAvailable"
@@ -33,8 +32,6 @@ def unbuilt(resource: AnyResource) -> tuple[Problem, ...]:
 
 def _in_tenant(tenant: Tenant) -> Iterator[Problem]:
     spec = tenant.spec
-    if spec.capture.bodies is not Bodies.NEVER:
-        yield _refused(tenant, "spec.capture.bodies", "keeping bodies", "nothing would be kept", "write Never")
     if spec.members:
         yield _warned(tenant, "spec.members", "roles of members", "nobody gets access by them")
 

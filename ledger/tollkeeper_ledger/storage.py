@@ -143,7 +143,7 @@ def open_store(ledger: LedgerAt) -> Store:
         from tollkeeper_ledger.sqlite import SqliteStore  # it imports this module's types
 
         return SqliteStore(ledger)
-    _need_driver()
+    need_driver()
     from tollkeeper_ledger.postgres.store import PostgresStore
 
     return PostgresStore(ledger.dsn)
@@ -155,7 +155,7 @@ def open_reader(ledger: LedgerAt) -> LedgerStoreReader:
         from tollkeeper_ledger.reader import SqliteReader
 
         return SqliteReader(ledger)
-    _need_driver()
+    need_driver()
     from tollkeeper_ledger.postgres.reader import PostgresReader
 
     return PostgresReader(ledger.dsn)
@@ -165,13 +165,14 @@ def open_board(ledger: LedgerAt) -> RecallBoard | None:
     """The board of a ledger that `open_store` has opened before; none where there is one authority."""
     if isinstance(ledger, Path):
         return None
-    _need_driver()
+    need_driver()
     from tollkeeper_ledger.postgres.board import PostgresBoard
 
     return PostgresBoard(ledger.dsn)
 
 
-def _need_driver() -> None:
+def need_driver() -> None:
+    """Raise `LedgerUnavailable` where the driver of PostgreSQL cannot be loaded."""
     try:
         import psycopg  # noqa: F401 - only whether it is there
     except ImportError as error:

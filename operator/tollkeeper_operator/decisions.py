@@ -123,7 +123,9 @@ class Decisions:
     def _compile(self) -> None:
         self._policy_is_old = False
         before = self.gathered
-        gathered = gather(self.feed, self.prices, self.policy.value.version + 1)
+        gathered = gather(
+            self.feed, self.prices, self.policy.value.version + 1, keeps_bodies=self.settings.keeps_bodies
+        )
         if replace(gathered.policy, version=self.policy.value.version) != self.policy.value:
             self.policy.publish(gathered.policy)
         self.gathered = gathered

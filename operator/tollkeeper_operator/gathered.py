@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from tollkeeper.keys import KEY_FIELD, ApiKey
 from tollkeeper.limits import Limit
 from tollkeeper.policy import PolicySet, TenantNode
 from tollkeeper.prices import PriceList
-from tollkeeper.problems import ObjectRef, Problem
+from tollkeeper.problems import ObjectRef, Problem, Severity
 from tollkeeper.references import Resources, read, ref_of
 from tollkeeper.resources import AnyResource
+from tollkeeper.resources.capture import Bodies
 from tollkeeper.tenants import Namespace, TenantTree, governed
 from tollkeeper_kube.kinds import NAMESPACE, OUR_KINDS, SECRET, WORKLOAD_GATE
 from tollkeeper_operator.feed import Feed, Raw
@@ -43,8 +44,11 @@ class Gathered:
         return tuple(nodes.values())
 
 
-def gather(feed: Feed, base: PriceList, version: int) -> Gathered:
-    """Read all objects and compile them. An object that cannot be read has a problem and stops no other."""
+def gather(feed: Feed, base: PriceList, version: int, *, keeps_bodies: bool = True) -> Gathered:
+    """Read all objects and compile them. An object that cannot be read has a problem and stops no other.
+
+    `keeps_bodies`: whether there is a key to encrypt bodies with; where there is none, tenants that want them kept are told.
+    """
     resources, unreadable = read(_without_status(raw) for kind in POLICY_KINDS for raw in feed.of_kind(kind))
     namespaces = {raw["metadata"]["name"]: _namespace(raw) for raw in feed.of_kind(NAMESPACE.name)}
     keys, damaged = _keys(feed.of_kind(SECRET.name))
@@ -53,10 +57,18 @@ def gather(feed: Feed, base: PriceList, version: int) -> Gathered:
         policy=compiled.policy,
         tree=compiled.tree,
         resources=_by_ref(resources),
-        problems=_by_object((*unreadable, *damaged, *compiled.problems)),
+        problems=_by_object((*unreadable, *damaged, *compiled.problems, *(() if keeps_bodies else _unkept(resources)))),
         governed=governed(compiled.tree, namespaces),
         beneath=_beneath(compiled.policy.tenants.values()),
     )
+
+
+def _unkept(resources: Resources) -> Iterator[Problem]:
+    reason = "there is no key to encrypt bodies with, so none are kept"
+    remedy = "whoever runs Tollkeeper names one with capture.keys in its settings"
+    for tenant in resources.tenants:
+        if tenant.spec.capture.bodies is not Bodies.NEVER:
+            yield Problem(ref_of(tenant), "spec.capture.bodies", "NoCaptureKey", reason, remedy, Severity.WARN)
 
 
 def _beneath(tenants: Iterable[TenantNode]) -> dict[str, tuple[TenantNode, ...]]:

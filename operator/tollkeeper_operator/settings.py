@@ -10,6 +10,8 @@ class OperatorSettings:
     host: str = "127.0.0.1"
     port: int | None = 8082
     system_namespace: str = "tollkeeper-system"
+    keeps_bodies: bool = True
+    """Whether there is a key to encrypt bodies with; where there is none, tenants that want them kept are told (R27)."""
     debounce: float = 0.05
     """How long changes are gathered before they are decided on together."""
     coalesce: float = 3.0

@@ -11,9 +11,11 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from tollkeeper.captures import Keeper
 from tollkeeper.identity import new_id
 from tollkeeper.leases import Authority
 from tollkeeper.policy import CurrentPolicy
+from tollkeeper_sidecar.capturing import Capturing
 from tollkeeper_sidecar.errors import SpoolError
 from tollkeeper_sidecar.handler import RequestHandler
 from tollkeeper_sidecar.holder import LeaseHolder
@@ -47,17 +49,24 @@ class RunningGateway:
 class Gateway:
     """The metering gateway. `start` once, `stop` once; what it holds is given back by `stop`.
 
-    `clock` tells the time, with its zone. Raises `GatewayError` from `start` for a taken port or a data folder that cannot
+    `clock` tells the time, with its zone. `keeper` takes the bodies of tenants that want them kept; without one none are.
+    Raises `GatewayError` from `start` for a taken port or a data folder that cannot
     be written.
     """
 
     def __init__(
-        self, settings: GatewaySettings, policy: CurrentPolicy, authority: Authority, clock: Callable[[], datetime]
+        self,
+        settings: GatewaySettings,
+        policy: CurrentPolicy,
+        authority: Authority,
+        clock: Callable[[], datetime],
+        keeper: Keeper | None = None,
     ) -> None:
         self._settings = settings
         self._policy = policy
         self._authority = authority
         self._clock = clock
+        self._keeper = keeper
         self._holder_id = new_id()
         self._folder = settings.data_dir / "gateway"
         self._closing = contextlib.AsyncExitStack()
@@ -89,8 +98,13 @@ class Gateway:
         await self._closing.aclose()
 
     async def _assemble(self, started: contextlib.AsyncExitStack) -> tuple[RequestHandler, Metrics]:
-        """The parts, each closed in the reverse order: listeners, connections to providers, leases, reports, spool."""
+        """The parts, each closed in the reverse order: listeners, connections to providers, leases, reports, spool, bodies."""
         settings, clock = self._settings, self._clock
+        metrics = Metrics()
+        self._capturing = Capturing(
+            self._keeper, metrics, largest=settings.captured_body_bytes, room=settings.captures_bytes
+        )
+        started.push_async_callback(self._capturing.close)
         self._spool = Spool(
             self._folder, self._holder_id, boot_id(), largest=settings.spool_bytes, segment=settings.segment_bytes
         )
@@ -109,7 +123,6 @@ class Gateway:
         started.push_async_callback(self._finish_reports)
         await started.enter_async_context(self._holder)
         session = await started.enter_async_context(self._session())
-        metrics = Metrics()
         self._gauges = {
             name: metrics.gauge(f"tollkeeper_gateway_{name}", text)
             for name, text in (
@@ -119,11 +132,13 @@ class Gateway:
                 ("requests_in_memory_alone", "Settled requests that the disk did not take."),
                 ("open_holds", "Requests that hold something."),
                 ("waiting_requests", "Requests that wait for a lease."),
+                ("waiting_captures", "Requests whose bodies wait to be kept."),
                 ("authority_reachable", "1 while the authority grants leases."),
             )
         }
         meter = Meter(self._holder, self._spool, self._reporter, metrics, clock)
-        return RequestHandler(settings, self._policy, self._holder, meter, metrics, session, clock), metrics
+        handler = RequestHandler(settings, self._policy, self._holder, meter, metrics, self._capturing, session, clock)
+        return handler, metrics
 
     def _session(self) -> aiohttp.ClientSession:
         settings = self._settings
@@ -222,6 +237,7 @@ class Gateway:
             "requests_in_memory_alone": self._reporter.not_on_disk,
             "open_holds": self._spool.open_holds,
             "waiting_requests": self._holder.desk.waiting,
+            "waiting_captures": self._capturing.waiting,
             "authority_reachable": int(self._holder.is_reachable),
         }
         for name, value in values.items():

@@ -17,6 +17,7 @@ from tollkeeper.usage import Outcome
 from tollkeeper_sidecar import refusals
 from tollkeeper_sidecar.admission import Admission, Plan
 from tollkeeper_sidecar.callers import authenticate
+from tollkeeper_sidecar.capturing import Capturing
 from tollkeeper_sidecar.demand import Hold
 from tollkeeper_sidecar.errors import Denial, RequestRefused
 from tollkeeper_sidecar.headers import answer_headers, request_headers, secret_of
@@ -25,7 +26,8 @@ from tollkeeper_sidecar.meter import Exchange, Meter
 from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.openai_chat import ChatRequest, body_with, parse_chat_request
 from tollkeeper_sidecar.openai_errors import REQUEST_ID_HEADER, answer_of, ours
-from tollkeeper_sidecar.relay import LOST, StreamRelay, cut_off, is_stream, relay_whole
+from tollkeeper_sidecar.recording import Recording
+from tollkeeper_sidecar.relay import LOST, StreamRelay, cut_off, headers_of, is_stream, read_whole
 from tollkeeper_sidecar.routes import Route, Routed, not_metered, route_of, split
 from tollkeeper_sidecar.settings import GatewaySettings, Upstream
 from tollkeeper_sidecar.settlement import Admitted
@@ -57,6 +59,7 @@ class RequestHandler:
         holder: LeaseHolder,
         meter: Meter,
         metrics: Metrics,
+        capturing: Capturing,
         session: aiohttp.ClientSession,
         clock: Callable[[], datetime],
     ) -> None:
@@ -65,6 +68,7 @@ class RequestHandler:
         self._holder = holder
         self._meter = meter
         self._metrics = metrics
+        self._capturing = capturing
         self._session = session
         self._clock = clock
         self._admission = Admission(settings)
@@ -141,7 +145,15 @@ class RequestHandler:
             raise ours("the client left before its request was passed on")
         exchange = self._meter.begin(self._admitted(entered, plan, chat, hold, now))
         limit = hold.output_limit if plan.limited else None
-        return await self._exchange(entered, exchange, chat, body_with(chat, limit, ask_usage=chat.stream))
+        recording = self._capturing.begin(entered.tenant, entered.id, now)
+        body = body_with(chat, limit, ask_usage=chat.stream)
+        if recording is None:
+            return await self._exchange(entered, exchange, chat, body, None)
+        try:
+            recording.asked(entered.request.headers.get("Content-Type", ""), chat.body)
+            return await self._exchange(entered, exchange, chat, body, recording)
+        finally:
+            recording.end()
 
     async def _hold(self, entered: _Entered, plan: Plan) -> Hold:
         outcome = await self._holder.hold(plan.demand)
@@ -171,7 +183,7 @@ class RequestHandler:
         )
 
     async def _exchange(
-        self, entered: _Entered, exchange: Exchange, chat: ChatRequest, body: bytes
+        self, entered: _Entered, exchange: Exchange, chat: ChatRequest, body: bytes, recording: Recording | None
     ) -> web.StreamResponse:
         """Pass on and relay; the exchange is ended on every way out."""
         name = entered.upstream.name
@@ -180,23 +192,47 @@ class RequestHandler:
                 if answer.status == HTTPStatus.UNAUTHORIZED:
                     exchange.end_unused(Outcome.PROVIDER_ERROR, answer.status)
                     raise self._key_refused(entered)
-                if chat.stream and is_stream(answer):
-                    hide = not chat.wants_usage
-                    seconds = self._settings.follow_seconds
-                    relay = StreamRelay(exchange, answer, entered.request, hide_usage=hide, follow_seconds=seconds)
-                    return await relay.run()
-                return await relay_whole(exchange, answer, self._settings.largest_answer_bytes)
+                return await self._relay(entered, exchange, chat, answer, recording)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             exchange.end_unused(Outcome.PROVIDER_GONE, 502)
             raise RequestRefused(Denial.PROVIDER_UNREACHABLE, f"{name} cannot be reached: {error}") from error
         except LOST as error:
             # The request was sent: it may have been served, so its prompt is charged (M7).
             exchange.end_estimated(Outcome.PROVIDER_GONE, 502, 0)
+            if recording is not None:
+                recording.answers(HTTPStatus.BAD_GATEWAY, {})
             raise RequestRefused(
                 Denial.PROVIDER_UNREACHABLE, f"{name} gave no answer: {str(error) or type(error).__name__}"
             ) from error
         finally:
             exchange.end_estimated(Outcome.CUT_OFF, 503, 0)
+
+    async def _relay(
+        self,
+        entered: _Entered,
+        exchange: Exchange,
+        chat: ChatRequest,
+        answer: aiohttp.ClientResponse,
+        recording: Recording | None,
+    ) -> web.StreamResponse:
+        """Pass an answer on, as a stream where it is one. What is not read to its end gets an answer of our own."""
+        if chat.stream and is_stream(answer):
+            copied = None
+            if recording is not None:
+                recording.answers(answer.status, answer.headers)
+                copied = recording.add
+            hide, seconds = not chat.wants_usage, self._settings.follow_seconds
+            relay = StreamRelay(
+                exchange, answer, entered.request, hide_usage=hide, follow_seconds=seconds, copied=copied
+            )
+            return await relay.run()
+        if recording is not None:
+            recording.answers(HTTPStatus.BAD_GATEWAY, {})
+        body = await read_whole(exchange, answer, self._settings.largest_answer_bytes)
+        if recording is not None:
+            recording.answers(answer.status, answer.headers)
+            recording.add(body)
+        return web.Response(body=body, status=answer.status, headers=headers_of(exchange, answer))
 
     def _key_refused(self, entered: _Entered) -> RequestRefused:
         """The provider takes the gateway's key no longer: not the caller's fault, and not theirs to mend."""

@@ -41,6 +41,15 @@ class Metrics:
         self._refusals = Counter(
             "tollkeeper_refusals_total", "Requests refused here.", ("reason",), registry=self.registry
         )
+        self._captures_kept = Counter(
+            "tollkeeper_captures_kept_total", "Requests whose bodies were kept.", registry=self.registry
+        )
+        self._captures_dropped = Counter(
+            "tollkeeper_captures_dropped_total",
+            "Requests whose bodies should have been kept and were not, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._models: set[str] = set()
 
     def gauge(self, name: str, text: str) -> Gauge:
@@ -64,6 +73,14 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """Count a refusal."""
         self._refusals.labels(reason).inc()
+
+    def captures_kept(self, count: int) -> None:
+        """Count requests whose bodies were kept."""
+        self._captures_kept.inc(count)
+
+    def captures_dropped(self, reason: str, count: int) -> None:
+        """Count requests whose bodies were not kept."""
+        self._captures_dropped.labels(reason).inc(count)
 
     def text(self) -> bytes:
         """The exposition."""

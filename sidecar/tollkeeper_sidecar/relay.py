@@ -1,7 +1,7 @@
 """One metered answer, from the provider to the client: in one piece or event by event."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import aiohttp
@@ -30,8 +30,8 @@ def is_stream(answer: aiohttp.ClientResponse) -> bool:
     return answer.status == 200 and answer.content_type == "text/event-stream"
 
 
-async def relay_whole(exchange: Exchange, answer: aiohttp.ClientResponse, largest: int) -> web.Response:
-    """Read the answer, settle, and only then pass it on. Raises `RequestRefused` when the provider dies on the way."""
+async def read_whole(exchange: Exchange, answer: aiohttp.ClientResponse, largest: int) -> bytes:
+    """Read the answer and settle: it may be passed on then. Raises `RequestRefused` when the provider dies on the way."""
     body = bytearray()
     try:
         async for data in answer.content.iter_any():
@@ -49,7 +49,7 @@ async def relay_whole(exchange: Exchange, answer: aiohttp.ClientResponse, larges
     whole = bytes(body)
     _end_whole(exchange, answer.status, whole)
     await exchange.durable()
-    return web.Response(body=whole, status=answer.status, headers=headers_of(exchange, answer))
+    return whole
 
 
 def _end_whole(exchange: Exchange, status: int, body: bytes) -> None:
@@ -71,7 +71,10 @@ def headers_of(exchange: Exchange, answer: aiohttp.ClientResponse) -> CIMultiDic
 
 
 class StreamRelay:
-    """Relays one stream. The client may leave at any time: the rest is read all the same, to know what was used."""
+    """Relays one stream. The client may leave at any time: the rest is read all the same, to know what was used.
+
+    `copied` is given what the client got, part by part.
+    """
 
     def __init__(
         self,
@@ -81,11 +84,13 @@ class StreamRelay:
         *,
         hide_usage: bool,
         follow_seconds: float,
+        copied: Callable[[bytes], None] | None = None,
     ) -> None:
         self._exchange = exchange
         self._answer = answer
         self._request = request
         self._follow_seconds = follow_seconds
+        self._copied = copied
         self._splitter = EventSplitter()
         self._chat = ChatStream(hide_usage=hide_usage)
         self._response = web.StreamResponse(status=answer.status, headers=headers_of(exchange, answer))
@@ -149,8 +154,12 @@ class StreamRelay:
             self._exchange.end_estimated(outcome, status, chat.output_bytes, chat.upstream_id)
 
     async def _write(self, data: bytes | bytearray) -> None:
-        if data and not self._client_gone:
-            await self._to_client(self._response.write(bytes(data)))
+        if not data or self._client_gone:
+            return
+        sent = bytes(data)
+        await self._to_client(self._response.write(sent))
+        if self._copied is not None and not self._client_gone:
+            self._copied(sent)
 
     async def _to_client(self, step: Awaitable[object]) -> None:
         """Send to the client; one that is gone, or takes nothing for too long, is not waited for any more."""

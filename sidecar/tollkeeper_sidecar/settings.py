@@ -44,7 +44,8 @@ class GatewaySettings:
     beyond it requests are refused rather than lost. `most_in_flight` bounds the requests that are answered at once,
     `most_waiting` those of them that wait for a lease. `silence_seconds` is how long a provider may say nothing,
     `follow_seconds` how long an answer is read on after its client has left, or waited for a client that takes nothing.
-    Port 0 takes a free one.
+    `captured_body_bytes` bounds what is kept of a body where a tenant wants bodies kept, `captures_bytes` what all of them
+    take in memory. Port 0 takes a free one.
     """
 
     data_dir: Path
@@ -66,6 +67,8 @@ class GatewaySettings:
     follow_seconds: float = 120.0
     drain_seconds: float = 25.0
     report_seconds: float = 0.25
+    captured_body_bytes: int = MIB
+    captures_bytes: int = 64 * MIB
 
     def __post_init__(self) -> None:
         names = [upstream.name for upstream in self.upstreams]

@@ -202,7 +202,6 @@ def test_keys_without_a_tenant_and_revoked_ones_are_not_in_force() -> None:
 
 UNBUILT: list[tuple[AnyResource, str, bool]] = [
     (budget(onExhausted={"workloads": "ScaleToZero"}), "spec.onExhausted.workloads", True),
-    (tenant("one", capture={"bodies": "Always"}), "spec.capture.bodies", True),
     (tenant("one", members=[{"kind": "User", "name": "ada", "role": "Admin"}]), "spec.members", False),
     (book(tools=[{"name": "search", "perCall": "0.01"}]), "spec.tools", True),
 ]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.sidecar.builders import PROVIDER_KEY, SECRET, account_of
 from tollkeeper.accounts import Account
+from tollkeeper.captures import Keeper
 from tollkeeper.limits import Limit
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper_provider import BookEntry, RunningProvider, read_book, start_provider
@@ -64,14 +65,14 @@ async def stage(tmp_path: Path) -> AsyncIterator[SetUp]:
     """Sets up a stage for a policy; settings may be changed by name."""
     async with AsyncExitStack() as all_of_it:
 
-        async def set_up(policy: PolicySet, **changes: Any) -> Stage:
+        async def set_up(policy: PolicySet, keeper: Keeper | None = None, **changes: Any) -> Stage:
             current = CurrentPolicy(policy)
             provider = await start_provider("127.0.0.1", 0, PROVIDER_KEY, tmp_path / "provider.jsonl")
             all_of_it.push_async_callback(provider.stop)
             authority = await all_of_it.enter_async_context(LedgerAuthority(tmp_path / "ledger.db", current, now))
             upstream = Upstream("openai", provider.url, PROVIDER_KEY)
             settings = GatewaySettings(tmp_path, (upstream,), port=0, metrics_port=0, drain_seconds=5)
-            gateway = Gateway(replace(settings, **changes), current, authority, now)
+            gateway = Gateway(replace(settings, **changes), current, authority, now, keeper)
             running = await gateway.start()
             all_of_it.push_async_callback(gateway.stop)
             clients = await all_of_it.enter_async_context(AsyncExitStack())

@@ -115,9 +115,9 @@ REFUSED: list[tuple[str, Manifest, str]] = [
         "spec.onExhausted.workloads: acting on running workloads is not available in this version",
     ),
     (
-        "keeping bodies, which this version does not do",
-        tenant("recorder", capture={"bodies": "Always"}),
-        "spec.capture.bodies: keeping bodies is not available in this version",
+        "a pattern of redaction that would take too long",
+        tenant("recorder", capture={"redact": {"patterns": [{"name": "a", "pattern": "(a?){1000}b"}]}}),
+        "spec.capture.redact.patterns[0].pattern: '(a?){1000}b' has more than 2000 states: lower its repetitions",
     ),
 ]
 

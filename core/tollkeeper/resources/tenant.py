@@ -1,12 +1,12 @@
 """Tenant: a node in the tree of organizations, departments, teams, projects and workspaces (R1)."""
 
 import re
-from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictBool
 
+from tollkeeper.resources.capture import Capture
 from tollkeeper.resources.meta import (
     AGE,
     API_VERSION,
@@ -20,8 +20,7 @@ from tollkeeper.resources.meta import (
     Rule,
     Status,
 )
-from tollkeeper.resources.wire import AsSet, CallerName, DurationText, Glob, Line, MapBy, Name, ShortLine
-from tollkeeper.windows import parse_duration
+from tollkeeper.resources.wire import AsSet, CallerName, Glob, Line, MapBy, Name, ShortLine
 
 
 class Level(StrEnum):
@@ -64,13 +63,6 @@ class Unmetered(StrEnum):
 
     REFUSE = "Refuse"
     ALLOW = "Allow"
-
-
-class Bodies(StrEnum):
-    """Whether the bodies of requests and answers are kept (R27)."""
-
-    NEVER = "Never"
-    ALWAYS = "Always"
 
 
 class TenantEnforcement(StrEnum):
@@ -136,20 +128,6 @@ class AssistantSpec(Part):
     """An assistant that is not active is refused, with this as the reason."""
 
 
-class Capture(Part):
-    """Whether the bodies of requests and answers are kept, and how long (R27)."""
-
-    bodies: Bodies = Bodies.NEVER
-    """Never, unless the tenant asks for it."""
-    retention: DurationText = "30d"
-    """How long a body is kept, such as 30d."""
-
-    @property
-    def retained_for(self) -> timedelta:
-        """How long a body is kept."""
-        return parse_duration(self.retention)
-
-
 class TenantSpec(Part):
     """Where the tenant stands in the tree, what it owns, who belongs to it, and how its requests are treated."""
 
@@ -168,7 +146,7 @@ class TenantSpec(Part):
     cost_center: ShortLine | None = None
     """The cost center that reports and exports carry."""
     capture: Capture = Capture()
-    """Whether bodies are kept."""
+    """Whether bodies are kept; no tenant above or below is asked."""
     output_limit: OutputLimit = OutputLimit.LOWER
     """Lower: a request's output limit is set or lowered to what is held for it. Keep: it is left as it is, and the
     stream is cut when no more can be had."""

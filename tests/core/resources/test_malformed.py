@@ -217,5 +217,5 @@ def test_no_spec_has_a_pattern_or_a_format_that_would_speak_in_place_of_words() 
     for definition in crd.crds():
         schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         spec = json.dumps(schema["properties"].get("spec", {}))
-        assert '"pattern"' not in spec
+        assert '"pattern": "' not in spec  # a field of this name is an object
         assert '"format": "date-time"' not in spec

@@ -83,7 +83,14 @@ TENANT = {
     ],
     "assistants": [{"name": "summariser", "models": ["gpt-5*"], "active": True}, {"name": "coder"}],
     "costCenter": "CC-1042",
-    "capture": {"bodies": "Never", "retention": "30d"},
+    "capture": {
+        "bodies": "Always",
+        "retention": "30d",
+        "redact": {
+            "builtIn": ["Secrets", "IPAddresses"],
+            "patterns": [{"name": "employee", "pattern": "EMP-[0-9]{6}"}, {"name": "b", "pattern": r"(?i)\bcase \pL+"}],
+        },
+    },
     "outputLimit": "Lower",
     "unmetered": "Refuse",
 }
@@ -155,6 +162,10 @@ def grant(**changes: Any) -> dict[str, Any]:
     return resource("TokenGrant", {**GRANT, **changes})
 
 
+def pattern(text: Any) -> dict[str, Any]:
+    return tenant(capture={"redact": {"patterns": [{"name": "own", "pattern": text}]}})
+
+
 GATE = {"apiVersion": API_VERSION, "kind": "WorkloadGate", "metadata": {"name": "tollkeeper", "namespace": "default"}}
 
 TAKEN: dict[str, dict[str, Any]] = {
@@ -179,6 +190,15 @@ TAKEN: dict[str, dict[str, Any]] = {
     "an anchor far from Greenwich": window(duration="1h", anchor="2026-02-28T23:59:59.999999-23:59"),
     "a second": window(duration="1s", anchor="2026-02-28T00:00:00Z"),
     "a gate": GATE,
+    "a retention of a minute": tenant(capture={"retention": "60s"}),
+    "a retention of ten years": tenant(capture={"retention": "3649d23h59m60s"}),
+    "a retention with zeros in front": tenant(capture={"retention": "00030d007h"}),
+    "nothing redacted by name": tenant(capture={"redact": {"builtIn": []}}),
+    "a pattern of other letters": pattern(r"\p{Greek}+é"),
+    "a pattern with a named group": pattern(r"(?P<who>a)|(?<what>b)"),
+    "a pattern with flags and quotes": pattern(r"(?is:\Qa.b\E.)"),
+    "a pattern of the longest": pattern("a" * 256),
+    "a backslash before a C": pattern(r"\\C"),
     "a name with an emoji": tenant(displayName="\U0001f9ee" * 128),
     "one member as user and as group": tenant(
         members=[{"kind": "User", "name": "a", "role": "User"}, {"kind": "Group", "name": "a", "role": "User"}]
@@ -281,6 +301,24 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a control character": tenant(displayName="a\u0001"),
     "a long name": tenant(displayName="x" * 129),
     "a retention of nothing": tenant(capture={"retention": "0d"}),
+    "a retention of less than a minute": tenant(capture={"retention": "59s"}),
+    "a retention of more than ten years": tenant(capture={"retention": "3650d1s"}),
+    "a kind of data that nobody knows": tenant(capture={"redact": {"builtIn": ["Feelings"]}}),
+    "a kind of data twice": tenant(capture={"redact": {"builtIn": ["Secrets", "Secrets"]}}),
+    "an empty pattern": pattern(""),
+    "a pattern that finds the empty text": pattern("a*"),
+    "a pattern that is not closed": pattern("(a"),
+    "a pattern with lookaround": pattern("a(?=b)"),
+    "a pattern with a back-reference": pattern(r"(a)\1"),
+    "a pattern of single bytes": pattern(r"a\C"),
+    "a pattern with too many repetitions": pattern("a{1001}"),
+    "a long pattern": pattern("a" * 257),
+    "a pattern that is a number": pattern(7),
+    "two patterns of one name": tenant(
+        capture={"redact": {"patterns": [{"name": "a", "pattern": "a"}, {"name": "a", "pattern": "b"}]}}
+    ),
+    "a pattern without a name": tenant(capture={"redact": {"patterns": [{"pattern": "a"}]}}),
+    "a pattern with a capital name": tenant(capture={"redact": {"patterns": [{"name": "A", "pattern": "a"}]}}),
     "a fallback that is not there": book(unknownModels="Fallback"),
     "a fallback that is not used": book(fallback={"perMillion": {"input": "1", "output": "1"}}),
     "a price as a number": book(tools=[{"name": "a", "perCall": 1}]),
@@ -341,6 +379,8 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "every": st.sampled_from(["Minute", "Hour", "Day", "Week", "Month", "Year"]),
     "kind": st.sampled_from(["User", "Group", "ServiceAccount"]),
     "unknownModels": st.sampled_from(["Refuse", "Fallback"]),
+    "retention": st.builds("{}d{}m{}s".format, st.integers(0, 3651), st.integers(0, 2), st.integers(0, 61)),
+    "pattern": st.text("ab(|)[]*+?{}0123\\^$.é", max_size=8),
 }
 
 

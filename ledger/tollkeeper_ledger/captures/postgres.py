@@ -1,0 +1,163 @@
+"""Captures in a table of the ledger's PostgreSQL database, on connections of their own; its schema has a version of its own.
+
+Bodies are compressed and encrypted, so the server is told not to try again. Rows that several delete at once are skipped by
+all but the first. What is deleted gives its room back when the server vacuums.
+"""
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
+from tollkeeper_ledger.captures.storage import Kept, Sealed
+from tollkeeper_ledger.errors import Unstorable
+from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
+from tollkeeper_ledger.rows import to_micros, to_time
+
+VERSION: Final = 1
+
+_ATTEMPTS: Final = 5
+_SCHEMA: Final = (
+    "CREATE TABLE captures (request_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, captured BIGINT NOT NULL, "
+    "expires BIGINT NOT NULL, status INTEGER NOT NULL, request BYTEA NOT NULL, answer BYTEA NOT NULL)",
+    "ALTER TABLE captures ALTER COLUMN request SET STORAGE EXTERNAL, ALTER COLUMN answer SET STORAGE EXTERNAL",
+    "CREATE INDEX captures_by_expiry ON captures (expires)",
+    "CREATE INDEX captures_by_tenant ON captures (tenant, captured)",
+)
+_KEPT: Final = "request_id, tenant, captured, expires, status, length(request) + length(answer)"
+_ROW: Final = "(%s, %s, %s, %s, %s, %s, %s)"
+
+
+class PostgresCaptures:
+    """See `CaptureStore`."""
+
+    def __init__(self, dsn: str, *, make: bool = True) -> None:
+        self._lock = threading.Lock()
+        self._session = Session(dsn)
+        try:
+            self._open(make=make)
+        except BaseException:
+            self._session.drop()
+            raise
+
+    @property
+    def name(self) -> str:
+        """See `CaptureStore`."""
+        return self._session.name
+
+    def add(self, captures: Sequence[Sealed]) -> None:
+        """See `CaptureStore`."""
+        if not captures:
+            return
+        values = [
+            value
+            for one in captures
+            for value in (
+                one.request_id,
+                one.tenant,
+                to_micros(one.captured_at),
+                to_micros(one.expires_at),
+                one.status,
+                one.request,
+                one.answer,
+            )
+        ]
+        rows = ", ".join([_ROW] * len(captures))
+        self._change(f"INSERT INTO captures VALUES {rows} ON CONFLICT DO NOTHING", values)  # noqa: S608 - placeholders
+
+    def find(self, request_id: str, now: datetime) -> Sealed | None:
+        """See `CaptureStore`."""
+        rows = self._ask("SELECT * FROM captures WHERE request_id = %s AND expires > %s", (request_id, to_micros(now)))
+        return next((Sealed(*_read(row)) for row in rows), None)
+
+    def listed(self, tenant: str | None, now: datetime, most: int) -> Sequence[Kept]:
+        """See `CaptureStore`."""
+        rows = self._ask(
+            f"SELECT {_KEPT} FROM captures WHERE (%s::text IS NULL OR tenant = %s) AND expires > %s "  # noqa: S608 - constants
+            "ORDER BY captured DESC, request_id DESC LIMIT %s",
+            (tenant, tenant, to_micros(now), most),
+        )
+        return [Kept(*_read(row)) for row in rows]
+
+    def delete(self, request_id: str) -> int:
+        """See `CaptureStore`."""
+        return self._delete("request_id = %s", (request_id,), 1)
+
+    def delete_of(self, tenant: str, most: int) -> int:
+        """See `CaptureStore`."""
+        return self._delete("tenant = %s", (tenant,), most)
+
+    def delete_over(self, now: datetime, most: int) -> int:
+        """See `CaptureStore`."""
+        return self._delete("expires <= %s", (to_micros(now),), most)
+
+    def delete_before(self, tenant: str, captured: datetime, most: int) -> int:
+        """See `CaptureStore`."""
+        return self._delete("tenant = %s AND captured <= %s", (tenant, to_micros(captured)), most)
+
+    def shrink(self) -> bool:
+        """See `CaptureStore`: the server's own vacuum does it."""
+        return False
+
+    def close(self) -> None:
+        """See `CaptureStore`."""
+        with self._lock:
+            self._session.drop()
+
+    def _open(self, *, make: bool) -> None:
+        version = self._version()
+        if version is None and not make:
+            raise NoCaptures(
+                f"{self.name}: no bodies were kept there; name its database in storage.postgres of the settings"
+            )
+        if version is None:
+            self._make()
+        elif version > VERSION:
+            raise CapturesUnavailable(
+                f"{self.name}: its captures have schema version {version} and this release knows {VERSION}; "
+                "use the release that wrote them, or a newer one"
+            )
+
+    def _version(self) -> int | None:
+        if self._session.ask("SELECT to_regclass('captures_schema')")[0][0] is None:
+            return None
+        return int(self._session.ask("SELECT version FROM captures_schema")[0][0])
+
+    def _make(self) -> None:
+        """Make the tables; where somebody else does so at the same moment, theirs."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._session.change("BEGIN")
+                self._session.change("CREATE TABLE captures_schema (version BIGINT NOT NULL)")
+                for statement in _SCHEMA:
+                    self._session.change(statement)
+                self._session.change("INSERT INTO captures_schema VALUES (%s)", (VERSION,))
+                self._session.change("COMMIT")
+            except Interrupted as interrupted:
+                self._session.rollback()
+                if interrupted.fault is not Fault.CONTENDED or attempt == _ATTEMPTS - 1:
+                    raise
+            if self._version() is not None:
+                return
+
+    def _ask(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._session.ask(sql, values)
+
+    def _change(self, sql: str, values: Sequence[Any]) -> int:
+        try:
+            with self._lock:
+                return self._session.change(sql, values)
+        except Unstorable as error:
+            raise CapturesUnavailable(str(error)) from error
+
+    def _delete(self, where: str, values: Sequence[Any], most: int) -> int:
+        chosen = f"SELECT request_id FROM captures WHERE {where} LIMIT %s FOR UPDATE SKIP LOCKED"  # noqa: S608 - ours
+        return self._change(f"DELETE FROM captures WHERE request_id IN ({chosen})", (*values, most))  # noqa: S608 - ours
+
+
+def _read(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row with its times as such."""
+    request_id, tenant, captured, expires, *rest = row
+    return request_id, tenant, to_time(captured), to_time(expires), *rest

@@ -1,0 +1,202 @@
+"""Bodies on their way to where they are kept (R27): a bounded queue, and one thread that redacts and hands over.
+
+They are no part of accounting. Whatever fails here changes nothing of a request: what finds no room, or cannot be kept, is
+dropped, counted, and told in the log once. Nothing leaves this process before it is redacted.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from tollkeeper.captures import Capture, Keeper, KeptBodies
+from tollkeeper.errors import TollkeeperError, Unavailable
+from tollkeeper.patterns import Deadline, TookTooLong
+from tollkeeper.policy import TenantNode
+from tollkeeper_sidecar.metrics import Metrics
+from tollkeeper_sidecar.recording import MARGIN_BYTES, About, Recorded, Recording, Room
+from tollkeeper_sidecar.tasks import Faults
+
+MOST_WAITING: Final = 1024
+AT_ONCE: Final = 32
+BYTES_AT_ONCE: Final = 4 * 2**20
+FINISH_SECONDS: Final = 5.0
+GIVE_UP_SECONDS: Final = 10.0
+"""What is under way then ends by itself after so long: a search of RE2 that the process's end meets would abort it."""
+
+REDACTION_SECONDS: Final = 10.0
+"""A request's bodies take a second or two at their largest; patterns of a tenant's own may take hours."""
+
+MOST_TOLD: Final = 200
+SPARED_SECONDS: Final = 600.0
+"""So long nothing is kept by rules that took too long: the bodies of others wait behind it."""
+
+NO_KEY: Final = "no_key"
+NO_ROOM: Final = "no_room"
+NOT_REDACTED: Final = "not_redacted"
+NOT_STORED: Final = "not_stored"
+TOO_SLOW: Final = "too_slow"
+STOPPED: Final = "stopped"
+
+_log = structlog.get_logger("tollkeeper.gateway")
+
+
+class NotRedacted(TollkeeperError):
+    """A body could not be redacted. What it says is the kind of fault alone: an error's own words may be the body's."""
+
+
+class Capturing:
+    """Records requests of tenants that ask for it, and has them kept. Without a `keeper` there is nowhere to keep them.
+
+    `largest` bounds what is kept of a body, `room` what all take in memory, both in bytes. `close` once.
+    """
+
+    def __init__(self, keeper: Keeper | None, metrics: Metrics, *, largest: int, room: int) -> None:
+        self._keeper = keeper
+        self._metrics = metrics
+        self._largest = largest
+        self._room = Room(room)
+        self._told: set[str] = set()
+        self._full = Faults("bodies are dropped: too many wait to be kept", "there is room for bodies again")
+        self._lost = Faults("bodies cannot be kept, and are dropped", "bodies are kept again")
+        self._slow: dict[KeptBodies, float] = {}
+        self._waiting: deque[Recorded] = deque()
+        self._changed = threading.Condition()
+        self._closed = self._given_up = False
+        self._deadline = Deadline(0.0)
+        # A daemon: a store that does not answer must not keep the process from its end.
+        self._thread = threading.Thread(target=self._work, name="captures", daemon=True)
+        if keeper is not None:
+            self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Captures in the queue."""
+        return len(self._waiting)
+
+    def begin(self, tenant: TenantNode, request_id: str, at: datetime) -> Recording | None:
+        """A recording of a request, where its tenant wants one and there is somewhere to keep it."""
+        if tenant.capture is None:
+            return None
+        if self._keeper is None:
+            self._tell_no_key(tenant.name)
+            return None
+        about = About(request_id, tenant.name, at, tenant.capture)
+        return Recording(about, self._largest + MARGIN_BYTES, self._room, self._take)
+
+    async def close(self) -> None:
+        """Take no more; what waits is kept if that is quick, else dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._keeper is None:
+            return
+        await asyncio.to_thread(self._thread.join, FINISH_SECONDS)
+        if not self._thread.is_alive():
+            return
+        with self._changed:
+            left = len(self._waiting)
+            self._waiting.clear()
+        self._given_up = True
+        self._deadline.end_now()
+        self._drop(STOPPED, left)
+        _log.warning("bodies that waited to be kept are dropped at the stop", captures=left)
+        await asyncio.to_thread(self._thread.join, GIVE_UP_SECONDS)
+
+    def _tell_no_key(self, tenant: str) -> None:
+        self._drop(NO_KEY, 1)
+        if tenant not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(tenant)
+            _log.warning(
+                "a tenant wants its bodies kept and none are, for there is no key to encrypt them with: "
+                "name one with capture.keys in the settings",
+                tenant=tenant,
+            )
+
+    def _take(self, recorded: Recorded | None) -> None:
+        """Put into the queue what was recorded; on the loop's thread, and never waiting."""
+        if recorded is None or len(self._waiting) >= MOST_WAITING:
+            if recorded is not None:
+                self._room.give_back(recorded.taken)
+            self._drop(NO_ROOM, 1)
+            self._full.met(Unavailable(f"{len(self._waiting)} wait; see that the store of bodies keeps up"))
+            return
+        if self._full and self._room.is_mostly_free:
+            self._full.overcome()
+        with self._changed:
+            self._waiting.append(recorded)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while batch := self._next():
+            try:
+                self._keep([one for one in map(self._redacted, batch) if one is not None])
+            finally:
+                self._room.give_back(sum(one.taken for one in batch))
+
+    def _next(self) -> list[Recorded]:
+        """The next of the queue, not too many or too large; nothing when it is empty and no more comes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            batch: list[Recorded] = []
+            taken = 0
+            while self._waiting and len(batch) < AT_ONCE and taken < BYTES_AT_ONCE:
+                batch.append(self._waiting.popleft())
+                taken += batch[-1].taken
+            return batch
+
+    def _redacted(self, recorded: Recorded) -> Capture | None:
+        """What is kept of a recording. A body that cannot be redacted is kept by nobody; most often that is a fault of ours."""
+        about, now = recorded.about, time.monotonic()
+        if self._slow.get(about.kept, now) > now:
+            self._drop(TOO_SLOW, 1)
+            return None
+        self._deadline = Deadline(REDACTION_SECONDS)
+        if self._given_up:
+            self._deadline.end_now()
+        try:
+            return recorded.capture(self._largest, self._deadline)
+        except TookTooLong as error:
+            if self._given_up:
+                self._drop(STOPPED, 1)
+                return None
+            self._drop(TOO_SLOW, 1)
+            self._slow = {kept: until for kept, until in self._slow.items() if until > now}
+            self._slow[about.kept] = time.monotonic() + SPARED_SECONDS
+            _log.warning(
+                "no bodies of a tenant are kept for a while: its patterns of redaction take too long",
+                tenant=about.tenant,
+                seconds=SPARED_SECONDS,
+                error=str(error),
+            )
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever it is, the body must not go on, and the others must
+            self._drop(NOT_REDACTED, 1)
+            fault = NotRedacted(f"a body cannot be redacted: {type(error).__name__}")
+            self._lost.met(fault.with_traceback(error.__traceback__), request=about.request_id)
+            return None
+
+    def _keep(self, captures: Sequence[Capture]) -> None:
+        if self._keeper is None or not captures:
+            return
+        try:
+            self._keeper.keep(captures)
+        except Exception as error:  # noqa: BLE001 - whatever a store raises, requests know nothing of it
+            if len(captures) > 1 and not isinstance(error, Unavailable):
+                # One of them is at fault: the others are kept without it.
+                for one in captures:
+                    self._keep([one])
+                return
+            self._drop(NOT_STORED, len(captures))
+            self._lost.met(error)
+        else:
+            self._metrics.captures_kept(len(captures))
+            self._lost.overcome()
+
+    def _drop(self, reason: str, count: int) -> None:
+        self._metrics.captures_dropped(reason, count)

@@ -1,0 +1,193 @@
+"""Redaction of bodies: JSON whole or cut off, streams of events, and what is neither (R27)."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tollkeeper.jsontexts import read_document
+from tollkeeper.redacting import redacted_body
+from tollkeeper.redaction import redacted
+from tollkeeper.redactionrules import BuiltIn, OwnPattern, Redaction
+
+SECRET = "alice@example.com"
+GONE = "[redacted:EmailAddresses]"
+texts = st.one_of(st.text(max_size=20), st.sampled_from([SECRET, f"to {SECRET}!", "4111111111111111", '"\\{[,:']))
+values = st.recursive(
+    st.one_of(texts, st.none(), st.booleans(), st.integers(-(10**9), 10**9)),
+    lambda below: st.one_of(st.lists(below, max_size=4), st.dictionaries(texts, below, max_size=4)),
+    max_leaves=15,
+)
+
+
+def body(raw: str | bytes, redaction: Redaction | None = None, *, stream: bool = False) -> str:
+    content = raw.encode() if isinstance(raw, str) else raw
+    left = redacted_body(content, redaction or Redaction(), is_stream=stream)
+    return left.decode("utf-8", "surrogateescape")
+
+
+def events(*deltas: dict[str, Any], done: bool = True) -> str:
+    lines = [f"data: {json.dumps({'id': 'c1', 'choices': [delta]})}\n\n" for delta in deltas]
+    return "".join(lines) + ("data: [DONE]\n\n" if done else "")
+
+
+def said(stream: str, index: int = 0) -> str:
+    """What a client puts together of a stream."""
+    chunks = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
+    choices = [choice for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
+    return "".join(choice["delta"].get("content", "") for choice in choices)
+
+
+def redacted_value(value: Any) -> Any:
+    match value:
+        case str():
+            return redacted(value, Redaction())
+        case list():
+            return [redacted_value(one) for one in value]
+        case dict():
+            return {redacted_value(key): redacted_value(one) for key, one in value.items()}
+        case _:
+            return value
+
+
+@given(values)
+def test_of_a_document_each_text_is_redacted_and_all_else_stays(value: Any) -> None:
+    document = {"messages": value}
+    assert json.loads(body(json.dumps(document))) == redacted_value(document)
+    assert json.loads(body(orjson.dumps(document))) == redacted_value(document)
+
+
+@given(values)
+def test_a_redacted_document_comes_out_as_it_went_in(value: Any) -> None:
+    once = body(json.dumps({"messages": value}))
+    assert body(once) == once
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_bytes_that_are_nothing_are_redacted_as_text(raw: bytes, stream: bool) -> None:
+    left = redacted_body(raw + b" " + SECRET.encode() + b" ", Redaction(), is_stream=stream)
+    assert SECRET.encode() not in left
+
+
+@given(values, st.data())
+def test_a_document_that_is_cut_off_keeps_no_whole_secret(value: Any, data: st.DataObject) -> None:
+    whole = json.dumps({"a": SECRET, "b": value})
+    cut = data.draw(st.integers(len('{"a": "') + len(SECRET), len(whole)))
+    assert SECRET not in body(whole[:cut])
+
+
+def test_what_has_nothing_to_redact_is_the_same_bytes() -> None:
+    raw = b'{ "model" : "gpt-5",\n "n": 1.0e3, "messages":[ {"content":"caf\\u00e9 \\/"} ] }'
+    assert redacted_body(raw, Redaction(), is_stream=False) is raw
+
+
+def test_escapes_hide_nothing() -> None:
+    assert json.loads(body(r'{"m": "\u0061lice\u0040example\u002ecom"}')) == {"m": GONE}
+
+
+def test_an_escape_that_is_cut_off_hides_nothing_before_it() -> None:
+    assert body(r'{"m": "alice\u0040example.com \u00') == '{"m": "[redacted:EmailAddresses] '
+
+
+def test_numbers_without_quotes_are_looked_at() -> None:
+    assert body('{"card": 4111111111111111}') == '{"card": "[redacted:CardNumbers]"}'
+
+
+def test_keys_are_looked_at() -> None:
+    assert body(f'{{"{SECRET}": 1}}') == f'{{"{GONE}": 1}}'
+
+
+def test_a_document_within_a_text_is_looked_at() -> None:
+    arguments = json.dumps({"to": SECRET})
+    assert SECRET not in body(json.dumps({"tool_calls": [{"function": {"arguments": arguments}}]}))
+
+
+@pytest.mark.parametrize("key", ["password", "apiKey", "API_KEY", "client-secret", "Authorization"])
+def test_a_text_under_the_name_of_a_secret_is_one(key: str) -> None:
+    assert json.loads(body(json.dumps({"x": {key: "swordfish"}}))) == {"x": {key: "[redacted:Secrets]"}}
+    assert "swordfish" in body(json.dumps({key: "swordfish"}), Redaction((BuiltIn.EMAIL_ADDRESSES,)))
+
+
+def test_a_secret_that_is_cut_apart_between_events_is_found() -> None:
+    """R27."""
+    stream = events(
+        *({"index": 0, "delta": {"content": piece}} for piece in ("to al", "ice@exam", "", "ple.com, ", "ok"))
+    )
+    left = body(stream, stream=True)
+    assert said(left) == f"to {GONE}, ok"
+    assert left.count("data: ") == stream.count("data: ")
+    assert body(left, stream=True) == left
+
+
+@given(st.lists(st.integers(0, 30), max_size=6), st.booleans())
+def test_the_choices_of_a_stream_are_each_one_text(places: list[int], index_first: bool) -> None:
+    text = f"write to {SECRET} soon"
+    cuts = sorted(places)
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    choices = [(index, piece) for piece in pieces for index in (0, 1)]
+    deltas = [
+        {"index": index, "delta": {"content": piece}} if index_first else {"delta": {"content": piece}, "index": index}
+        for index, piece in choices
+    ]
+    left = body(events(*deltas), stream=True)
+    assert said(left, 0) == said(left, 1) == f"write to {GONE} soon"
+
+
+def test_arguments_of_a_tool_that_come_in_pieces_are_one_text() -> None:
+    pieces = ['{"to": "ali', "ce@example", '.com"}']
+    calls = [{"index": 0, "delta": {"tool_calls": [{"index": 1, "function": {"arguments": one}}]}} for one in pieces]
+    left = body(events(*calls), stream=True)
+    assert "example" not in left
+    assert "[redacted:EmailAddresses]" in left
+
+
+def test_a_document_that_is_nested_without_end_takes_no_longer_than_another() -> None:
+    deep = '{"delta":[' * 20_000 + f'"{SECRET}","x",' * 5_000
+    assert SECRET not in body(deep)
+
+
+def test_logprobs_which_say_the_answer_again_go_as_a_whole() -> None:
+    logprobs = {"content": [{"token": "ali", "bytes": [97]}, {"token": "ce@example.com", "bytes": [64]}]}
+    left = body(events({"index": 0, "delta": {"content": "hi"}, "logprobs": logprobs}), stream=True)
+    assert "ali" not in left
+    assert '"logprobs": "[redacted:logprobs]"' in left
+    assert said(left) == "hi"
+
+
+def test_lines_of_a_stream_that_are_no_documents_are_looked_at() -> None:
+    left = body(f": ping {SECRET}\r\n\r\ndata: hello {SECRET}\r\rdata: [DONE]\n\n", stream=True)
+    assert left == f": ping {GONE}\r\n\r\ndata: hello {GONE}\r\rdata: [DONE]\n\n"
+
+
+def test_an_error_page_is_one_text() -> None:
+    assert body(f"<p>ask {SECRET}</p>") == f"<p>ask {GONE}</p>"
+
+
+def test_without_rules_nothing_is_changed() -> None:
+    raw = SECRET.encode()
+    assert redacted_body(raw, Redaction((), ()), is_stream=False) is raw
+
+
+def test_a_pattern_of_ones_own_may_look_at_a_texts_ends() -> None:
+    own = Redaction((), (OwnPattern("whole", "^secret$"),))
+    assert json.loads(body('["secret", "secrets", "a secret"]', own)) == ["[redacted:whole]", "secrets", "a secret"]
+
+
+@given(values)
+def test_the_texts_of_a_document_are_those_that_a_parser_finds(value: Any) -> None:
+    def quoted(one: Any) -> list[str]:
+        match one:
+            case str():
+                return [one]
+            case list():
+                return [text for item in one for text in quoted(item)]
+            case dict():
+                return [text for key, item in one.items() for text in (key, *quoted(item))]
+            case _:
+                return []
+
+    found = read_document(json.dumps(value)).texts
+    assert [text.value for text in found if text.quoted] == quoted(value)

@@ -1,0 +1,95 @@
+"""Captures in a file of their own: who may read it, how it shrinks, and what is wrong with it."""
+
+import shutil
+import sqlite3
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.captures.builders import NOON, sealed
+from tollkeeper.errors import Unavailable
+from tollkeeper_ledger.captures.errors import CapturesUnavailable
+from tollkeeper_ledger.captures.sqlite import SqliteCaptures
+from tollkeeper_ledger.captures.storage import CAPTURES_FILE, open_captures
+from tollkeeper_ledger.captures.sweeping import erase
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / CAPTURES_FILE
+
+
+def test_it_lies_beside_the_ledger_and_is_its_owners_alone(tmp_path: Path) -> None:
+    store = open_captures(tmp_path / "ledger.db", make=True)
+    store.add([sealed()])
+    assert {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {
+        "bodies.db": 0o600,
+        "bodies.db-wal": 0o600,
+        "bodies.db-shm": 0o600,
+    }
+    store.close()
+
+
+def test_what_is_deleted_is_overwritten_and_gives_its_room_back(path: Path) -> None:
+    """R27."""
+    store = SqliteCaptures(path)
+    before = path.stat().st_size
+    for number in range(40):
+        store.add([sealed(f"r{number}", answer=b"swordfish" * 20_000)])
+    assert erase(store, "research") == 40
+    assert path.stat().st_size <= before + 64 * 1024
+    assert not any(b"swordfish" in file.read_bytes() for file in path.parent.iterdir())
+    store.close()
+
+
+def test_the_last_of_the_disk_is_left_to_the_ledger(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqliteCaptures(path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 9 * 10**8, 10**8))
+    with pytest.raises(
+        CapturesUnavailable, match="less than 256 MiB of its disk are free, which are left to the ledger"
+    ):
+        store.add([sealed()])
+    assert store.listed(None, NOON, 10) == []
+    store.close()
+
+
+def test_a_file_of_a_newer_release_is_left_alone(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 9")
+    other.close()
+    with pytest.raises(CapturesUnavailable, match="it has schema version 9 and this release knows 1"):
+        SqliteCaptures(path)
+
+
+def test_a_file_that_is_no_database_is_named(path: Path) -> None:
+    path.write_bytes(b"hello " * 1000)
+    with pytest.raises(Unavailable, match="it is damaged, or no SQLite database: move it away, and a new one is made"):
+        SqliteCaptures(path)
+
+
+def test_a_file_that_another_holds_is_waited_for_and_then_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tollkeeper_ledger.captures.sqlite._WAIT_SECONDS", 0.05)
+    store = SqliteCaptures(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(CapturesUnavailable, match="database is locked; nothing of this was done"):
+        store.add([sealed()])
+    other.execute("ROLLBACK")
+    other.close()
+    store.add([sealed()])
+    store.close()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CapturesUnavailable, match=r"cannot be opened \(No such file or directory\)"):
+        SqliteCaptures(tmp_path / "nowhere" / CAPTURES_FILE)
+
+
+def test_keeping_bodies_makes_no_ledger(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    store = open_captures(ledger, make=True)
+    store.close()
+    assert not ledger.exists()

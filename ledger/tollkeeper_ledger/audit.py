@@ -17,13 +17,16 @@ from typing import Any
 import orjson
 
 from tollkeeper.amounts import Unit, format_amount
-from tollkeeper.counters import Tally, Unbooked
+from tollkeeper.counters import Unbooked
+from tollkeeper.errors import shown
+from tollkeeper.limits import AccountId
+from tollkeeper_ledger import gateway_counts
 from tollkeeper_ledger.bodies import unpacked
+from tollkeeper_ledger.cells import whole
 from tollkeeper_ledger.chain import GENESIS
-from tollkeeper_ledger.counting import Booked, unbooked_in
-from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
+from tollkeeper_ledger.errors import BooksDiffer, ChainBroken, LedgerUnavailable
 from tollkeeper_ledger.export import Verified, export, verify
-from tollkeeper_ledger.page_sums import PageSums, whole
+from tollkeeper_ledger.page_sums import PageSums
 from tollkeeper_ledger.replay import Replayed
 from tollkeeper_ledger.storage import LedgerStoreReader
 from tollkeeper_ledger.usagerows import PLACES
@@ -33,8 +36,8 @@ _CHAIN = "SELECT body, hash FROM transactions ORDER BY seq"
 _STANDING_ON_IT = {"requests": PLACES, "reports": 1, "charges": 1, "payments": 1, "marks": 1}
 """Tables whose rows say on which transaction they stand, and how many of their places each has."""
 
-_ACCOUNTS = """SELECT id, unit, allocation, rolled_over, granted, borrowed, lent, spent, unreconciled, held
-FROM accounts ORDER BY id"""
+_ACCOUNTS = """SELECT id, kind, namespace, name, limit_name, key, "window", unit,
+allocation, rolled_over, granted, borrowed, lent, spent, unreconciled, held FROM accounts ORDER BY id"""
 _LEASES = "SELECT account, lapsed, sum(outstanding) FROM leases GROUP BY account, lapsed"
 _SIDES = {
     "allocation": "allocation",
@@ -68,9 +71,8 @@ def audit(reader: LedgerStoreReader, *, through: str | None = None) -> Audited:
     Raises `ChainBroken` at the first transaction that does not hold, `BooksDiffer` at the first row that does not fit.
     """
     with reader.snapshot() as snapshot:
-        # A ledger that this release has not opened for writing yet counts nothing of gateways.
-        counts = snapshot.row(reader.table, ("tallies",)) is not None
-        booked = Booked(_counted_since(snapshot) if counts else None)
+        _check_version(reader, snapshot)
+        booked = gateway_counts.begin(snapshot, reader.table)
         sums = PageSums()
         verified = _verified(snapshot, through, (booked.add, sums.add))
         if reader.chain_end is not None:
@@ -80,9 +82,7 @@ def audit(reader: LedgerStoreReader, *, through: str | None = None) -> Audited:
         with closing(snapshot.each(_ACCOUNTS)) as rows:
             accounts = _check_accounts(dict(verified.balances), leased, rows)
         sums.check(snapshot)
-        unbooked = unbooked_in(snapshot) if counts else ()
-        if counts:
-            _check_tallies(booked, snapshot)
+        unbooked = gateway_counts.check(booked, snapshot)
     return Audited(verified.transactions, verified.head, accounts, unbooked)
 
 
@@ -101,9 +101,25 @@ def _verified(snapshot: Asking, through: str | None, adding: Iterable[Callable[[
 
 def _lines(rows: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
     try:
-        yield from export((unpacked(body), bytes(digest)) for body, digest in rows)
-    except (orjson.JSONDecodeError, TypeError) as error:
+        yield from export((unpacked(_stored(body)), _stored(digest)) for body, digest in rows)
+    except (orjson.JSONDecodeError, TypeError, ValueError) as error:
         raise ChainBroken(f"a transaction's text is damaged in the database ({error}); restore a good copy") from error
+
+
+def _stored(cell: object) -> bytes:
+    if not isinstance(cell, bytes | memoryview):
+        raise TypeError(f"{shown(cell)} stands where bytes belong")
+    return bytes(cell)
+
+
+def _check_version(reader: LedgerStoreReader, snapshot: Asking) -> None:
+    """What a newer release wrote is not understood, so nothing can be said of it. Raises `LedgerUnavailable`."""
+    question, known = reader.schema
+    (version,) = snapshot.row(question)
+    if version > known:
+        raise LedgerUnavailable(
+            f"it has schema version {version} and this release knows {known}; use the release that wrote it, or a newer one"
+        )
 
 
 def _check_end(verified: Verified, stands: tuple[int, bytes] | None) -> None:
@@ -121,40 +137,23 @@ def _check_nothing_stands_beyond(last: int, snapshot: Asking) -> None:
         question = f"SELECT min({column}) FROM {table} WHERE {column} >= ?"  # noqa: S608 - constants
         (place,) = snapshot.row(question, ((last + 1) * places,))
         if place is not None:
+            beyond = whole(place, f"a row of {table}") // places
             raise BooksDiffer(
-                f"the chain ends at transaction {last}, and rows of {table} stand on transaction {place // places}; "
+                f"the chain ends at transaction {last}, and rows of {table} stand on transaction {beyond}; "
                 "transactions were removed"
-            )
-
-
-def _counted_since(snapshot: Asking) -> int:
-    row = snapshot.row("SELECT since FROM tallied")
-    if row is None:
-        raise BooksDiffer("from where on usage is counted by gateway is not said (tallied); its row was removed")
-    return whole(row[0], "from where on usage is counted by gateway (tallied)")
-
-
-def _check_tallies(booked: Booked, snapshot: Asking) -> None:
-    """What is booked of each gateway is what the chain has of it."""
-    rows = snapshot.rows("SELECT instance, requests, tokens, cost FROM tallies")
-    stands = {str(name): Tally(*(whole(one, f"gateway {name}") for one in sums)) for name, *sums in rows}
-    for instance in sorted(stands.keys() | booked.by_instance.keys()):
-        row, chain = stands.get(instance, Tally()), booked.by_instance.get(instance, Tally())
-        if row != chain:
-            raise BooksDiffer(
-                f"gateway {instance}: {row.words} are booked of it by its row, and the chain has {chain.words}; "
-                "the row was changed beside the chain, or transactions were removed"
             )
 
 
 def _check_accounts(replayed: dict[str, Replayed], leased: Leased, rows: Iterable[Sequence[Any]]) -> int:
     count = 0
-    for name, unit, *amounts, held in rows:
+    for name, *parts, unit, allocation, rolled_over, granted, borrowed, lent, spent, unreconciled, held in rows:
+        if parts != (of := _parts(name)):
+            raise BooksDiffer(f"{name}: its row says {parts}, and its name {of}; the row was changed")
+        amounts = allocation, rolled_over, granted, borrowed, lent, spent, unreconciled
         entries = replayed.pop(name, Replayed(unit))
         if entries.unit != unit:
             raise BooksDiffer(f"{name}: it is in {unit} in its row, and in {entries.unit} in its entries")
         _compare(name, unit, zip(_SIDES.values(), amounts, strict=True), entries)
-        unreconciled = amounts[-1]
         for what, stands, lapsed in (("held", held, False), ("unreconciled", unreconciled, True)):
             if stands != (sums := leased.get((name, lapsed), 0)):
                 leases = "leases that lapsed" if lapsed else "leases"
@@ -163,6 +162,16 @@ def _check_accounts(replayed: dict[str, Replayed], leased: Leased, rows: Iterabl
     for name in replayed:
         raise BooksDiffer(f"{name}: the chain has entries on it, and it has no row; its row was removed")
     return count
+
+
+def _parts(name: str) -> list[str]:
+    """What the name of an account says in parts, as its row does."""
+    try:
+        identity = AccountId.parse(name)
+    except ValueError as error:
+        raise BooksDiffer(f"{shown(name)} names no account ({error}); the row was changed") from error
+    ref = identity.ref
+    return [ref.kind, ref.namespace, ref.name, ref.limit, identity.key_text, identity.window]
 
 
 def _compare(name: str, unit: str, row: Iterable[tuple[str, int]], entries: Replayed) -> None:

@@ -75,6 +75,11 @@ class Booked:
         self._since = since
         self.by_instance: dict[str, Tally] = {}
 
+    @property
+    def counts(self) -> bool:
+        """Whether anything is added up."""
+        return self._since is not None
+
     def add(self, transaction: Mapping[str, Any]) -> None:
         """A transaction of an export."""
         if self._since is None or transaction["seq"] <= self._since or transaction["kind"] != "usage":

@@ -2,7 +2,7 @@
 
 Compared are totals, over all time: of each account what its usages took, and of each tenant's own usages requests, cost and
 tokens by each dimension that all usages have. A sum that no column holds stays at the largest that one does (`rollups`), so
-a total of which a part may have stayed there is left out.
+totals that reach that are left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any, Final
 from tollkeeper.amounts import LARGEST, format_amount
 from tollkeeper.counters import Tally
 from tollkeeper.limits import AccountId
+from tollkeeper_ledger.cells import whole, word
 from tollkeeper_ledger.errors import BooksDiffer
 from tollkeeper_ledger.usagerows import rows_of
 from tollkeeper_ledger.usages import Asking
@@ -44,7 +45,7 @@ class PageSums:
         for row in rows_of(transaction):
             tenant = row["caller"]["tenant"]
             requests, tokens, cost = self._used.get(tenant, Tally())
-            # Without a cap: what stayed at one is left out as a whole.
+            # Without a cap: what passes it is left out as a whole.
             self._used[tenant] = Tally(requests + 1, tokens + sum(row["buckets"].values()), cost + (row["cost"] or 0))
 
     def check(self, snapshot: Asking) -> None:
@@ -56,35 +57,27 @@ class PageSums:
             stands, chain = (_amount(account, of.get(account, 0)) for of in (minutes, self._spent))
             _compare(f"{account}: its minutes", stands, chain)
         for table in ("hours", "days"):
-            self._check_rollup(table, *_totals(snapshot, table))
+            self._check_rollup(table, _totals(snapshot, table))
 
-    def _check_rollup(self, table: str, stands: Totals, capped: set[tuple[str, str]]) -> None:
+    def _check_rollup(self, table: str, stands: Totals) -> None:
         expected = {(tenant, one): used for tenant, used in self._used.items() for one in _EVERYWHERE}
         for key in sorted(expected.keys() | stands.keys()):
-            if key not in capped:
-                what = f"tenant {key[0]}: its {table} by {key[1]}"
-                _compare(what, stands.get(key, Tally()).words, expected.get(key, Tally()).words)
+            chain = expected.get(key, Tally())
+            if max(chain) < LARGEST:
+                _compare(f"tenant {key[0]}: its {table} by {key[1]}", stands.get(key, Tally()).words, chain.words)
 
 
-def whole(value: object, where: str) -> int:
-    """A column's value, which SQLite lets be whatever somebody writes there. Raises `BooksDiffer`."""
-    if type(value) is not int:
-        raise BooksDiffer(f"{where}: {value!r} stands where a whole number belongs; the row was changed")
-    return value
-
-
-def _totals(snapshot: Asking, table: str) -> tuple[Totals, set[tuple[str, str]]]:
-    """What a table adds up to, and of what a part stays at the largest that a column holds."""
-    totals, capped = Totals(), set[tuple[str, str]]()
+def _totals(snapshot: Asking, table: str) -> Totals:
+    """What a table adds up to."""
+    totals = Totals()
     for tenant, dimension, *sums in _each(snapshot, _ROLLUP.format(table=table)):
-        if dimension not in _EVERYWHERE:
+        if word(dimension, f"a row of {table}") not in _EVERYWHERE:
             continue
-        requests, sent, generated, cost = (whole(one, f"tenant {tenant}: a row of {table}") for one in sums)
-        if LARGEST in (sent, generated, cost):
-            capped.add((tenant, dimension))
+        where = f"tenant {word(tenant, f'a row of {table}')}: a row of {table}"
+        requests, sent, generated, cost = (whole(one, where) for one in sums)
         before = totals.get((tenant, dimension), Tally())
         totals[tenant, dimension] = Tally(before[0] + requests, before[1] + sent + generated, before[2] + cost)
-    return totals, capped
+    return totals
 
 
 def _each(snapshot: Asking, question: str) -> Iterator[Sequence[Any]]:

@@ -64,6 +64,9 @@ class Questions:
     chain_end: str | None = None
     """What to ask for the last transaction's place and hash, where the storage keeps these beside the transactions."""
 
+    schema: tuple[str, int]
+    """What to ask for the schema's version, and the newest that is known."""
+
     table = "SELECT 1 FROM sqlite_master WHERE name = ?"
     """What to ask with a table's name whether there is one."""
 

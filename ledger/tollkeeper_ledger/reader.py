@@ -15,7 +15,7 @@ from tollkeeper_ledger.errors import LedgerUnavailable, NoLedger
 from tollkeeper_ledger.files import read_connection, unreadable
 from tollkeeper_ledger.questions import Questions
 from tollkeeper_ledger.rows import to_time
-from tollkeeper_ledger.schema import holds_ledger
+from tollkeeper_ledger.schema import MIGRATIONS, holds_ledger
 
 CONNECTIONS = 4
 WAIT_SECONDS = 5.0
@@ -46,6 +46,8 @@ class SqliteAsking:
 
 class SqliteReader(Questions):
     """Reads one ledger file. Raises `LedgerUnavailable` when it cannot answer within a few seconds."""
+
+    schema = ("PRAGMA user_version", len(MIGRATIONS))
 
     def __init__(self, path: Path) -> None:
         self._path = path

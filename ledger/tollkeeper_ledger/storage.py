@@ -109,6 +109,11 @@ class LedgerStoreReader(LedgerReader, Protocol):
         ...
 
     @property
+    def schema(self) -> tuple[str, int]:
+        """What to ask a snapshot for its schema's version, and the newest that this release knows."""
+        ...
+
+    @property
     def table(self) -> str:
         """What to ask a snapshot with a table's name: it answers a row where the ledger has such a table."""
         ...

@@ -9,6 +9,7 @@ import psycopg
 
 from tollkeeper_ledger.bodies import unpacked
 from tollkeeper_ledger.errors import LedgerUnavailable, NoLedger
+from tollkeeper_ledger.postgres.schema import MIGRATIONS
 from tollkeeper_ledger.postgres.session import Connection, connect, name_of, one_line
 from tollkeeper_ledger.questions import Questions
 from tollkeeper_ledger.rows import to_time
@@ -48,6 +49,7 @@ class PostgresReader(Questions):
     `NoLedger` is one where it has none."""
 
     chain_end = "SELECT seq, hash FROM chain_head WHERE chain = 'ledger'"
+    schema = ("SELECT version FROM ledger_schema", len(MIGRATIONS))
     table = "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
     same_transaction = "t.seq = {line}.seq AND t.time = {line}.time"
 

@@ -14,12 +14,13 @@ import pytest
 
 from tests.ledger.builders import NOW, Desk, account_of, budget, grant, record
 from tollkeeper.amounts import LARGEST
+from tollkeeper.counters import tally_of
 from tollkeeper.leases import Want
 from tollkeeper.usage import Charge
-from tollkeeper_ledger import corrections
+from tollkeeper_ledger import bookkeeping, corrections
 from tollkeeper_ledger.audit import Audited, audit
 from tollkeeper_ledger.corrections import Change
-from tollkeeper_ledger.errors import BooksDiffer, ChainBroken
+from tollkeeper_ledger.errors import BooksDiffer, ChainBroken, LedgerUnavailable
 from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 from tollkeeper_ledger.usages import Asking
 
@@ -209,12 +210,26 @@ def test_a_sum_that_stayed_at_the_largest_that_a_column_holds_is_no_difference(l
         ("UPDATE minutes SET amount = amount + 0.5", rf"{ACCOUNT}: a minute: \d+.5 stands where"),
         ("UPDATE hours SET cost = 'x'", "tenant team: a row of hours: 'x' stands where"),
         ("UPDATE tallied SET since = 'x'", "from where on usage is counted by gateway .*'x' stands where"),
-        ("DELETE FROM tallied", "from where on usage is counted by gateway is not said"),
+        ("DELETE FROM tallied", "from where on usage is counted by gateway .tallied. is not said"),
+        ("DROP TABLE tallies", "the table tallies was removed"),
+        ("UPDATE counters SET value = 'x'", "counter 'settled_cost.*' of gateway 'g1': 'x' stands where"),
+        ("UPDATE counters SET told = 9223372036854775807", "counter .* which cannot be"),
+        (
+            "UPDATE counters SET instance = 'a' || char(10) || 'b'",
+            r"counter .* of gateway .*: no gateway has such",
+        ),
+        ("UPDATE hours SET tenant = x'c3ff'", "a row of hours: b'.*' stands where a text belongs"),
+        (
+            "INSERT INTO days SELECT tenant, dimension, at + 1, value, 1, 0, 0, 9223372036854775807, 0, 0, 0 FROM days",
+            "tenant team: its days by",
+        ),
+        ("UPDATE requests SET place = 'abc'", "a row of requests: 'abc' stands where"),
     ],
 )
 def test_what_sqlite_lets_a_sum_be_is_told(tmp_path: Path, statement: str, says: str) -> None:
     desk = Desk(tmp_path / "ledger.db", LIMIT)
-    desk.charge(record("g1", Charge(ACCOUNT, 900, 0)))
+    used = record("g1", Charge(ACCOUNT, 900, 0))
+    desk.do(lambda work: bookkeeping.report(work, desk.policy, [used], NOW, tally_of([used]).settled_by("g1")))
     tamper(desk, statement)
     with pytest.raises(BooksDiffer, match=f"^{says}"):
         audited(desk)
@@ -250,10 +265,34 @@ def test_an_account_that_was_removed_is_told(desk: Desk) -> None:
 
 
 def test_an_account_that_no_entry_made_is_told(desk: Desk) -> None:
-    tamper(desk, "UPDATE account_rows SET id = 'TokenBudget/a/b//@forever@USD' WHERE name = 'monthly'")
+    tamper(
+        desk,
+        "UPDATE account_rows SET id = 'TokenBudget/a/b//@forever@USD', namespace = 'a', name = 'b', \"window\" = 'forever' "
+        "WHERE name = 'monthly'",
+    )
     with pytest.raises(
         BooksDiffer, match=r"^TokenBudget/a/b//@forever@USD: allocation is .* entries add up to 0.00 USD"
     ):
+        audited(desk)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE account_rows SET namespace = 'other' WHERE name = 'monthly'", f"{ACCOUNT}: its row says .*'other'"),
+        ("UPDATE account_rows SET id = 'nonsense' WHERE name = 'monthly'", "'nonsense' names no account"),
+    ],
+)
+def test_an_account_whose_row_says_another_name_is_told(desk: Desk, statement: str, says: str) -> None:
+    tamper(desk, statement)
+    with pytest.raises(BooksDiffer, match=f"^{says}"):
+        audited(desk)
+
+
+def test_a_ledger_of_a_newer_release_is_not_called_good(desk: Desk) -> None:
+    on_postgres = isinstance(desk.ledger, PostgresLedger)
+    tamper(desk, "UPDATE ledger_schema SET version = 99" if on_postgres else "PRAGMA user_version = 99")
+    with pytest.raises(LedgerUnavailable, match="schema version 99 and this release knows"):
         audited(desk)
 
 

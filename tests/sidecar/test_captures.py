@@ -248,7 +248,7 @@ async def test_a_store_that_does_not_answer_holds_up_nobody_and_what_finds_no_ro
     stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R27."""
-    monkeypatch.setattr(capturing, "MOST_WAITING", 2)
+    monkeypatch.setattr(capturing, "MOST_WAITING", 8)
     monkeypatch.setattr(capturing, "AT_ONCE", 1)
     running = await stage(asking(), keeper)
     keeper.may_go_on.clear()
@@ -397,6 +397,37 @@ async def test_a_slow_body_of_one_tenant_costs_no_other_of_the_same_rules_its_ow
     assert told["tenant"] == "research"
     assert "a rule that is built in" in told["error"]
     assert [one.request_id for one in keeper.kept] == [theirs]
+
+
+async def test_a_tenant_whose_bodies_take_long_leaves_room_for_those_of_others(
+    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R27."""
+    monkeypatch.setattr(capturing, "MOST_WAITING", 8)
+    monkeypatch.setattr(capturing, "AT_ONCE", 1)
+    running = await stage(two_tenants(), keeper)
+    keeper.may_go_on.clear()
+    await ask(running, question())
+    await until(lambda: keeper.calls == 1)
+    for _ in range(10):
+        await ask(running, question())
+    theirs = [(await ask(running, question(), OTHER))[1] for _ in range(2)]
+    assert await counted(running, 'tollkeeper_captures_dropped_total{reason="no_room"}') == 8
+    keeper.may_go_on.set()
+    await running.finished()
+    assert {one.request_id for one in keeper.kept if one.tenant == "acme"} == set(theirs)
+
+
+async def test_a_tenants_bodies_leave_memory_for_those_of_others(stage: SetUp, keeper: Remembering) -> None:
+    running = await stage(two_tenants(), keeper, captured_body_bytes=1024, captures_bytes=160_000)
+    keeper.may_go_on.clear()
+    large = question(messages=[{"role": "user", "content": "x" * 16_000}])
+    for _ in range(12):
+        await ask(running, large)
+    await ask(running, large, OTHER)
+    keeper.may_go_on.set()
+    await running.finished()
+    assert [one.tenant for one in keeper.kept].count("acme") == 1
 
 
 def two_tenants() -> PolicySet:

@@ -22,7 +22,7 @@ def recorded(
     request: bytes, parts: Sequence[bytes], *, most: int = 100, room: Room | None = None, **headers: str
 ) -> Recorded | None:
     ended: list[Recorded | None] = []
-    recording = Recording(About("r1", "research", NOW, AS_THEY_ARE), most, room or Room(10**6), ended.append)
+    recording = Recording(About("r1", "research", NOW, AS_THEY_ARE), most, room or Room(10**6, 10**6), ended.append)
     recording.asked("application/json", request)
     recording.answers(200, JSON | {name.replace("_", "-"): value for name, value in headers.items()})
     for part in parts:
@@ -46,24 +46,32 @@ def test_the_beginnings_of_both_bodies_are_kept_and_their_sizes_told(
 
 @given(st.lists(st.tuples(st.binary(max_size=60), WORDS), max_size=8), st.integers(0, 300))
 def test_whatever_is_recorded_the_room_is_all_given_back(asked: list[tuple[bytes, list[bytes]]], most: int) -> None:
-    room = Room(most)
+    room = Room(most, most)
     for request, parts in asked:
         one = recorded(request, parts, room=room)
         if one is not None:
             assert one.taken == len(one.request.content) + len(one.answer.content)
-            room.give_back(one.taken)
-    assert room.take(most)
-    assert not room.take(1)
+            room.give_back("research", one.taken)
+    assert room.take("research", most)
+    assert not room.take("research", 1)
+
+
+def test_a_tenant_takes_no_more_than_its_share_of_the_room() -> None:
+    room = Room(100, 40)
+    assert [room.take(tenant, 40) for tenant in ("a", "a", "b", "c")] == [True, False, True, False]
+    assert not room.is_mostly_free
+    room.give_back("a", 40)
+    assert room.take("c", 40)
 
 
 def test_a_request_that_was_never_passed_on_leaves_nothing() -> None:
     ended: list[Recorded | None] = []
-    room = Room(100)
+    room = Room(100, 100)
     recording = Recording(About("r1", "research", NOW, AS_THEY_ARE), 100, room, ended.append)
     recording.asked("application/json", b"x" * 60)
     recording.end()
     assert ended == []
-    assert room.take(100)
+    assert room.take("research", 100)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from tollkeeper.patterns import Deadline, within
 from tollkeeper.redacting import redacted_body
 
 MARGIN_BYTES: Final = 16 * 1024
-"""So much more than is kept is remembered until it is redacted: half of a secret at the cut would not look like one."""
+"""So much more than is kept is remembered until it is redacted, and left out then, where a body was cut: half of a secret at
+the cut does not look like one."""
 
 LONGEST_TYPE: Final = 128
 STREAM_TYPE: Final = "text/event-stream"
@@ -90,8 +91,10 @@ class Recorded:
     def _body(self, body: Remembered, largest: int) -> Body:
         is_stream = body.content_type.lower().startswith(STREAM_TYPE)
         content = redacted_body(body.content, self.about.kept.redaction, is_stream=is_stream)
-        truncated = body.size > len(body.content) or len(content) > largest
-        return Body(body.content_type, content[:largest], body.size, truncated)
+        is_cut = body.size > len(body.content)
+        # Redaction may have made it much shorter; what is half of a secret still stands at its end.
+        most = min(largest, max(0, len(content) - MARGIN_BYTES)) if is_cut else largest
+        return Body(body.content_type, content[:most], body.size, is_cut or len(content) > most)
 
 
 Ended = Callable[[Recorded | None], None]

@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -18,7 +19,7 @@ import structlog
 from tollkeeper.captures import Capture, Keeper, KeptBodies
 from tollkeeper.errors import TollkeeperError, Unavailable, shown
 from tollkeeper.patterns import Deadline, TookTooLong
-from tollkeeper.policy import TenantNode
+from tollkeeper.policy import CurrentPolicy, TenantNode
 from tollkeeper.redactionrules import Redaction
 from tollkeeper_sidecar.metrics import Metrics
 from tollkeeper_sidecar.recording import MARGIN_BYTES, About, Recorded, Recording, Room
@@ -45,6 +46,7 @@ SPARED_SECONDS: Final = 600.0
 
 NO_KEY: Final = "no_key"
 NO_ROOM: Final = "no_room"
+NOT_ASKED_FOR: Final = "not_asked_for"
 NOT_REDACTED: Final = "not_redacted"
 NOT_STORED: Final = "not_stored"
 TOO_SLOW: Final = "too_slow"
@@ -60,11 +62,15 @@ class NotRedacted(TollkeeperError):
 class Capturing:
     """Records requests of tenants that ask for it, and has them kept. Without a `keeper` there is nowhere to keep them.
 
+    What is kept is what the `policy` in force permits as it is handed over, too, not only as it was captured.
     `largest` bounds what is kept of a body, `room` what all take in memory, both in bytes. `close` once.
     """
 
-    def __init__(self, keeper: Keeper | None, metrics: Metrics, *, largest: int, room: int) -> None:
+    def __init__(
+        self, keeper: Keeper | None, policy: CurrentPolicy, metrics: Metrics, *, largest: int, room: int
+    ) -> None:
         self._keeper = keeper
+        self._policy = policy
         self._metrics = metrics
         self._largest = largest
         # Both bodies of one request find room, however little of it there is.
@@ -172,7 +178,7 @@ class Capturing:
                 with self._changed:
                     self._waiting.costs(one.about.tenant, time.monotonic() - began)
                 one = self._next_of_batch(batch, since)
-            self._keep(captures)
+            self._keep(self._asked_for(captures))
         finally:
             for one in batch:
                 self._give_back(one)
@@ -215,6 +221,19 @@ class Capturing:
             seconds=SPARED_SECONDS,
             error=_why(about.kept.redaction, error),
         )
+
+    def _asked_for(self, captures: Sequence[Capture]) -> list[Capture]:
+        """What tenants want kept now, and no longer than they do: requests in flight and in the queue have the rules of then."""
+        tenants = self._policy.value.tenants
+        asked_for: list[Capture] = []
+        for one in captures:
+            node = tenants.get(one.tenant)
+            if node is None or node.capture is None:
+                self._drop(NOT_ASKED_FOR, 1)
+            else:
+                expires = min(one.expires_at, one.captured_at + node.capture.retention)
+                asked_for.append(replace(one, expires_at=expires))
+        return asked_for
 
     def _keep(self, captures: Sequence[Capture]) -> None:
         if self._keeper is None or not captures:

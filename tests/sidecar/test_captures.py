@@ -399,6 +399,52 @@ async def test_a_slow_body_of_one_tenant_costs_no_other_of_the_same_rules_its_ow
     assert [one.request_id for one in keeper.kept] == [theirs]
 
 
+@pytest.mark.parametrize("gone", [False, True])
+async def test_what_waits_of_a_tenant_that_keeps_nothing_any_more_is_not_kept(
+    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """R27: `bodies: Never`, then `captures delete`, leaves nothing."""
+    monkeypatch.setattr(capturing, "AT_ONCE", 1)
+    running = await stage(two_tenants(), keeper)
+    keeper.may_go_on.clear()
+    await ask(running, question(), OTHER)
+    await until(lambda: keeper.calls == 1)
+    await ask(running, question())
+    async with answered(running, question(stream=True), {"Provider-Behaviour": "slow=1"}) as answer:
+        await answer.content.readany()
+        running.policy.publish(keeping_no_more_of_research(gone=gone))
+        await answer.read()
+    keeper.may_go_on.set()
+    await until_counted(running, 'tollkeeper_captures_dropped_total{reason="not_asked_for"}', 2)
+    await running.finished()
+    assert [one.tenant for one in keeper.kept] == ["acme"]
+
+
+def keeping_no_more_of_research(*, gone: bool) -> PolicySet:
+    both = two_tenants()
+    never = {} if gone else {"research": replace(both.tenants["research"], capture=None)}
+    return replace(both, version=2, tenants={"acme": both.tenants["acme"], **never})
+
+
+@pytest.mark.parametrize(("days", "kept_days"), [(1, 1), (90, 30)])
+async def test_what_waits_is_kept_no_longer_than_its_tenant_wants_now(
+    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch, days: int, kept_days: int
+) -> None:
+    """R27."""
+    monkeypatch.setattr(capturing, "AT_ONCE", 1)
+    running = await stage(two_tenants(), keeper)
+    keeper.may_go_on.clear()
+    await ask(running, question(), OTHER)
+    await until(lambda: keeper.calls == 1)
+    await ask(running, question())
+    now_in_force = policy(TOKENS, capture=replace(KEPT, retention=timedelta(days=days)))
+    running.policy.publish(replace(now_in_force, version=2))
+    keeper.may_go_on.set()
+    await running.finished()
+    (mine,) = [one for one in keeper.kept if one.tenant == "research"]
+    assert mine.expires_at - mine.captured_at == timedelta(days=kept_days)
+
+
 async def test_a_tenant_whose_bodies_take_long_leaves_room_for_those_of_others(
     stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,8 @@ async def run(
         serving.callback(holding.cancel)
         if not await _first(operator.ready, stop):
             return
-        keeper = await serving.enter_async_context(keeping(settings.storage.ledger, keys, policy, now))
+        bodies = keeping(settings.storage.ledger, keys, policy, now, largest=settings.capture.largest_store_bytes)
+        keeper = await serving.enter_async_context(bodies)
         parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority, keeper, parts)
         parts.console = await _start_console(serving, settings, policy, authority)
         _log.info("ready", **parts.addresses(), **ground.told)

@@ -163,6 +163,10 @@ def test_a_body_that_was_moved_or_changed_ends_with_exit_code_3(
             "capture: {largest_body_bytes: 5}",
             "capture.largest_body_bytes: 5 is not a size: write a whole number of bytes",
         ),
+        (
+            "capture: {largest_store_bytes: 4GiB}",
+            "capture.largest_store_bytes: '4GiB' is not a size: write a whole number of bytes",
+        ),
         ("capture: {bodies: Always}", "capture.bodies: there is no such setting"),
     ],
 )

@@ -26,6 +26,12 @@ _SCHEMA: Final = (
     "CREATE INDEX captures_by_tenant ON captures (tenant, captured)",
 )
 _KEPT: Final = "request_id, tenant, captured, expires, status, length(request) + length(answer)"
+_DEAD: Final = (
+    "SELECT 2048 * pg_stat_get_dead_tuples(reltoastrelid) + pg_stat_get_dead_tuples(oid) "
+    "FROM pg_class WHERE oid = 'captures'::regclass"
+)
+"""What the server's vacuum has not made free yet; bodies lie in parts of nearly so many bytes."""
+
 _ROW: Final = "(%s, %s, %s, %s, %s, %s, %s)"
 
 
@@ -95,6 +101,13 @@ class PostgresCaptures:
     def delete_before(self, tenant: str, captured: datetime, most: int) -> int:
         """See `CaptureStore`."""
         return self._delete("tenant = %s AND captured <= %s", (tenant, to_micros(captured)), most)
+
+    def takes(self, most: int) -> bool:
+        """See `CaptureStore`. Tables keep the room of what was deleted: where it is large, the bodies in it are added up."""
+        if self._ask("SELECT pg_total_relation_size('captures')", ())[0][0] < most:
+            return False
+        kept = self._ask("SELECT coalesce(sum(length(request) + length(answer)), 0) FROM captures", ())[0][0]
+        return bool(kept + self._ask(_DEAD, ())[0][0] >= most)
 
     def shrink(self) -> bool:
         """See `CaptureStore`: the server's own vacuum does it."""

@@ -98,13 +98,19 @@ class SqliteCaptures:
         """See `CaptureStore`."""
         return self._delete("tenant = ? AND captured <= ?", (tenant, to_micros(captured)), most)
 
+    def takes(self, most: int) -> bool:
+        """See `CaptureStore`."""
+        with self._lock, self._faults():
+            pages, free, size = (self._number(name) for name in ("page_count", "freelist_count", "page_size"))
+        return (pages - free) * size >= most
+
     def shrink(self) -> bool:
         """See `CaptureStore`. A reader that is there keeps the log from being emptied until the next time."""
         with self._lock, self._faults():
             # As a script: it goes one page with each step, and `execute` takes but one of a statement without columns.
             self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return bool(self._connection.execute("PRAGMA freelist_count").fetchone()[0])
+            return self._number("freelist_count") > 0
 
     def close(self) -> None:
         """See `CaptureStore`."""
@@ -129,7 +135,10 @@ class SqliteCaptures:
                 self._connection.execute(statement)
 
     def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        return self._number("user_version")
+
+    def _number(self, pragma: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self._lock, self._faults():

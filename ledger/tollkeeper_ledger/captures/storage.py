@@ -79,6 +79,10 @@ class CaptureStore(Protocol):
         """Delete those of a tenant that were captured at an instant or before it."""
         ...
 
+    def takes(self, most: int) -> bool:
+        """Whether what is kept takes so many bytes of the disk, without the room that others of it will be given."""
+        ...
+
     def shrink(self) -> bool:
         """Give back some of the room of what was deleted, as much as is quick; whether there is more."""
         ...

@@ -1,5 +1,6 @@
 """What both storages of captures do alike (R27)."""
 
+import os
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.ledger.captures.builders import CAPTURED, DAY, HOUR, NOON, sealed
 from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
+from tollkeeper_ledger.captures.postgres import PostgresCaptures
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.storage import CaptureStore, Kept, open_captures
 from tollkeeper_ledger.captures.sweeping import AT_ONCE, erase, sweep
@@ -127,6 +129,21 @@ def test_after_a_sweep_stands_just_what_every_rule_keeps(
     }
     assert sweep(store, now, retentions) == len(taken) - len(expected)
     assert set(names(store)) == expected
+
+
+def test_what_bodies_take_is_told_and_the_room_of_those_that_went_is_not(store: CaptureStore) -> None:
+    """R27."""
+    assert not store.takes(10**6)
+    for number in range(4):
+        store.add([sealed(f"r{number}", answer=os.urandom(300_000))])
+    assert store.takes(10**6)
+    assert not store.takes(10**7)
+    erase(store, "research")
+    if isinstance(store, PostgresCaptures):
+        store._session.change("SELECT pg_stat_force_next_flush()")
+        assert store.takes(10**6)
+        store._session.change("VACUUM captures")
+    assert not store.takes(10**6)
 
 
 def test_what_was_kept_is_there_after_it_is_opened_again(ledger: LedgerAt) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tollkeeper_cli import options
-from tollkeeper_cli.failure import told_in_one_line
+from tollkeeper_cli.failure import Failed, told_in_one_line
 from tollkeeper_cli.output import reader_may_leave
 
 _output = click.option(
@@ -68,13 +68,19 @@ def delete_command(request: str | None, tenant: str | None, config: Path | None,
     """Delete what is kept of a request, or of a tenant, for good, and say how much that was. Needs no key.
 
     The ledger is not touched: that the request was made, and what it cost, stays. Works while `tollkeeper up` runs, which
-    keeps what is captured from then on.
+    keeps what is captured from then on. Exit code 1 where somebody who reads the file keeps deleted bytes in it for now.
     """
     if (request is None) == (tenant is None):
         raise click.UsageError("name one request, or a tenant with --tenant")
     from tollkeeper_cli import captured
 
     with told_in_one_line():
-        deleted = captured.delete(config, data_dir, request, tenant)
+        erased = captured.delete(config, data_dir, request, tenant)
         with reader_may_leave("what was to be deleted is: do not repeat the command"):
-            click.echo(f"{deleted} {'capture' if deleted == 1 else 'captures'} deleted")
+            click.echo(f"{erased.captures} {'capture' if erased.captures == 1 else 'captures'} deleted")
+        if erased.is_held:
+            raise Failed(
+                "a reader keeps the log of bodies.db from being emptied: the bytes of what was deleted still stand in it, "
+                "encrypted. Repeat the command when no other `tollkeeper captures` nor backup works on the file; "
+                "`tollkeeper up` tries every five minutes, too"
+            )

@@ -1,6 +1,8 @@
 """`tollkeeper captures`: what is kept is listed, shown to who has the key, and deleted for good (R27)."""
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -194,6 +196,25 @@ def test_all_of_a_tenant_is_deleted_and_counted(store: SqliteCaptures, data: Pat
     assert run(capsys, "delete", "--tenant", "research", "--data-dir", data)[:2] == (0, "2 captures deleted\n")
     assert [one.request_id for one in store.listed(None, NOW, 10)] == ["other"]
     assert run(capsys, "delete", "--tenant", "research", "--data-dir", data)[:2] == (0, "0 captures deleted\n")
+
+
+@pytest.mark.parametrize("what", [(REQUEST,), ("--tenant", "research")])
+def test_a_reader_that_keeps_the_bytes_of_what_is_deleted_is_told_and_the_command_is_to_be_repeated(
+    data: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, what: tuple[str, ...]
+) -> None:
+    """R27."""
+    monkeypatch.setattr("tollkeeper_ledger.captures.sqlite._WAIT_SECONDS", 0.05)
+    with contextlib.closing(sqlite3.connect(data / "bodies.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM captures").fetchall()
+        for deleted in ("1 capture deleted" if what == (REQUEST,) else "2 captures deleted", "0 captures deleted"):
+            code, out, err = run(capsys, "delete", *what, "--data-dir", data)
+            assert (code, out) == (1, f"{deleted}\n")
+            assert len(err.splitlines()) == 1
+            assert "a reader keeps the log of bodies.db from being emptied" in err
+            assert "Repeat the command" in err
+    code, out, err = run(capsys, "delete", "--tenant", "research", "--data-dir", data)
+    assert (code, err) == (0, "")
 
 
 @pytest.mark.parametrize("arguments", [(), (REQUEST, "--tenant", "research")])

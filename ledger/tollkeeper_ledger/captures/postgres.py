@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
-from tollkeeper_ledger.captures.storage import Kept, Sealed
+from tollkeeper_ledger.captures.storage import Kept, Sealed, Shrunk
 from tollkeeper_ledger.errors import Unstorable
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
 from tollkeeper_ledger.rows import to_micros, to_time
@@ -109,9 +109,9 @@ class PostgresCaptures:
         kept = self._ask("SELECT coalesce(sum(length(request) + length(answer)), 0) FROM captures", ())[0][0]
         return bool(kept + self._ask(_DEAD, ())[0][0] >= most)
 
-    def shrink(self) -> bool:
+    def shrink(self) -> Shrunk:
         """See `CaptureStore`: the server's own vacuum does it."""
-        return False
+        return Shrunk.DONE
 
     def close(self) -> None:
         """See `CaptureStore`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
-from tollkeeper_ledger.captures.storage import Kept, Sealed
+from tollkeeper_ledger.captures.storage import Kept, Sealed, Shrunk
 from tollkeeper_ledger.files import read_connection, unreadable
 from tollkeeper_ledger.rows import to_micros, to_time
 
@@ -104,13 +104,15 @@ class SqliteCaptures:
             pages, free, size = (self._number(name) for name in ("page_count", "freelist_count", "page_size"))
         return (pages - free) * size >= most
 
-    def shrink(self) -> bool:
-        """See `CaptureStore`. A reader that is there keeps the log from being emptied until the next time."""
+    def shrink(self) -> Shrunk:
+        """See `CaptureStore`. A reader that is there keeps the log from being emptied, after a bounded wait for it."""
         with self._lock, self._faults():
             # As a script: it goes one page with each step, and `execute` takes but one of a statement without columns.
             self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return self._number("freelist_count") > 0
+            is_held, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if is_held:
+                return Shrunk.HELD
+            return Shrunk.MORE if self._number("freelist_count") else Shrunk.DONE
 
     def close(self) -> None:
         """See `CaptureStore`."""

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,14 @@ class Sealed:
     status: int
     request: bytes = field(repr=False)
     answer: bytes = field(repr=False)
+
+
+class Shrunk(Enum):
+    """What became of the room of what was deleted: all is given back, there is more, or a reader still needs the bytes."""
+
+    DONE = "done"
+    MORE = "more"
+    HELD = "held"
 
 
 class CaptureStore(Protocol):
@@ -83,8 +92,8 @@ class CaptureStore(Protocol):
         """Whether what is kept takes so many bytes of the disk, without the room that others of it will be given."""
         ...
 
-    def shrink(self) -> bool:
-        """Give back some of the room of what was deleted, as much as is quick; whether there is more."""
+    def shrink(self) -> Shrunk:
+        """Give back some of the room of what was deleted, as much as is quick."""
         ...
 
     def close(self) -> None:

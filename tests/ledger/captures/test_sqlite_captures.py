@@ -12,7 +12,7 @@ from tollkeeper.errors import Unavailable
 from tollkeeper_ledger.captures.errors import CapturesUnavailable
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.storage import CAPTURES_FILE, open_captures
-from tollkeeper_ledger.captures.sweeping import erase
+from tollkeeper_ledger.captures.sweeping import Erased, erase, erase_one
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -39,9 +39,25 @@ def test_what_is_deleted_is_overwritten_and_gives_its_room_back(path: Path) -> N
     before = path.stat().st_size
     for number in range(40):
         store.add([sealed(f"r{number}", answer=b"swordfish" * 20_000)])
-    assert erase(store, "research") == 40
+    assert erase(store, "research") == Erased(40, is_held=False)
     assert path.stat().st_size <= before + 64 * 1024
     assert not any(b"swordfish" in file.read_bytes() for file in path.parent.iterdir())
+    store.close()
+
+
+def test_a_reader_that_keeps_what_is_deleted_in_the_log_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R27."""
+    monkeypatch.setattr("tollkeeper_ledger.captures.sqlite._WAIT_SECONDS", 0.05)
+    store = SqliteCaptures(path)
+    store.add([sealed("r1", answer=b"swordfish" * 20_000), sealed("r2")])
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM captures").fetchall()
+    assert erase_one(store, "r1") == Erased(1, is_held=True)
+    reader.execute("COMMIT")
+    assert erase_one(store, "r1") == Erased(0, is_held=False)
+    assert not any(b"swordfish" in file.read_bytes() for file in path.parent.iterdir())
+    reader.close()
     store.close()
 
 

@@ -14,7 +14,7 @@ from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
 from tollkeeper_ledger.captures.postgres import PostgresCaptures
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.storage import CaptureStore, Kept, open_captures
-from tollkeeper_ledger.captures.sweeping import AT_ONCE, erase, sweep
+from tollkeeper_ledger.captures.sweeping import AT_ONCE, Erased, erase, sweep
 from tollkeeper_ledger.storage import LedgerAt
 
 FOR_EVER = NOON + timedelta(days=4000)
@@ -69,9 +69,9 @@ def test_all_of_a_tenant_is_erased_in_steps(store: CaptureStore) -> None:
     store.add([sealed(f"r{number}") for number in range(AT_ONCE + 5)])
     store.add([sealed("other", tenant="ops")])
     assert store.delete_of("research", 3) == 3
-    assert erase(store, "research") == AT_ONCE + 2
+    assert erase(store, "research") == Erased(AT_ONCE + 2, is_held=False)
     assert names(store) == ["other"]
-    assert erase(store, "nobody") == 0
+    assert erase(store, "nobody").captures == 0
 
 
 def test_a_sweep_deletes_what_is_over_and_nothing_else(store: CaptureStore) -> None:

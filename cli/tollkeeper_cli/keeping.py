@@ -100,7 +100,11 @@ class Kept:
 
     def _opened(self) -> CaptureStore:
         with self._lock:
+            if self._store is not None and self._store.is_stale:
+                stale, self._store = self._store, None
+                stale.close()
             if self._store is None:
+                self._looked = -math.inf
                 self._store = open_captures(self._ledger, make=self._keys is not None)
             return self._store
 

@@ -148,3 +148,16 @@ async def test_the_bound_is_looked_at_now_and_then(tmp_path: Path, clock: Clock,
             for number in range(5):
                 await asyncio.to_thread(keeper.keep, [capture(f"r{number}")])
     assert (looks, len(kept(store))) == (1, 5)
+
+
+async def test_a_file_that_is_moved_away_is_written_no_more_and_another_is_made(tmp_path: Path, clock: Clock) -> None:
+    """R27: as the message about a damaged file advises."""
+    file, moved = tmp_path / "bodies.db", tmp_path / "moved.db"
+    async with keeping(tmp_path / "ledger.db", keys(), NOBODY, clock, largest=GIB) as keeper:
+        assert keeper is not None
+        await asyncio.to_thread(keeper.keep, [capture("before")])
+        file.rename(moved)
+        await asyncio.to_thread(keeper.keep, [capture("after")])
+    store = SqliteCaptures(file)
+    assert kept(store) == ["after"]
+    store.close()

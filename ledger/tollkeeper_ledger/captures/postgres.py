@@ -52,6 +52,11 @@ class PostgresCaptures:
         """See `CaptureStore`."""
         return self._session.name
 
+    @property
+    def is_stale(self) -> bool:
+        """See `CaptureStore`: what it has open is the server's matter."""
+        return False
+
     def add(self, captures: Sequence[Sealed]) -> None:
         """See `CaptureStore`."""
         if not captures:

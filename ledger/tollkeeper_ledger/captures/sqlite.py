@@ -42,6 +42,7 @@ class SqliteCaptures:
     def __init__(self, path: Path, *, make: bool = True, reads: bool = False) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._is_damaged = False
         with self._faults():
             self._connection = read_connection(path, _WAIT_SECONDS) if reads else _connected(path)
             try:
@@ -49,11 +50,17 @@ class SqliteCaptures:
             except BaseException:
                 self._connection.close()
                 raise
+        self._opened = _identity(path)
 
     @property
     def name(self) -> str:
         """See `CaptureStore`."""
         return str(self._path)
+
+    @property
+    def is_stale(self) -> bool:
+        """See `CaptureStore`: a file that was moved away or replaced is still written by who has it open."""
+        return self._is_damaged or _identity(self._path) != self._opened
 
     def add(self, captures: Sequence[Sealed]) -> None:
         """See `CaptureStore`. Raises `CapturesUnavailable` where the disk is nearly full: others need the rest."""
@@ -170,6 +177,7 @@ class SqliteCaptures:
             yield
         except sqlite3.Error as error:
             if unreadable(self._path, error):
+                self._is_damaged = True
                 raise CapturesUnavailable(
                     f"{self._path}: it is damaged, or no SQLite database: move it away, and a new one is made; "
                     "what it holds is lost where nobody restores a good copy"
@@ -190,6 +198,15 @@ def _connected(path: Path) -> sqlite3.Connection:
     for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies there, by whatever name; None where none does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _times(one: Sealed) -> tuple[int | None, int | None]:

@@ -60,6 +60,11 @@ class CaptureStore(Protocol):
         """Where the captures lie, as messages say it; without secrets."""
         ...
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether what it has open is not what lies there now, or was found damaged: close it, and open another."""
+        ...
+
     def add(self, captures: Sequence[Sealed]) -> None:
         """Keep all of these, or none; one that is kept already stays as it is."""
         ...

@@ -86,6 +86,20 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
         SqliteCaptures(path)
 
 
+def test_a_file_that_is_found_damaged_while_it_is_open_is_to_be_opened_anew(path: Path) -> None:
+    store = SqliteCaptures(path)
+    store.add([sealed(f"r{number}") for number in range(50)])
+    assert not store.is_stale
+    store.shrink()
+    store._connection.execute("PRAGMA shrink_memory")  # what it remembers of the file
+    with path.open("r+b") as damaged:
+        damaged.write(b"no database" * 2000)
+    with pytest.raises(CapturesUnavailable, match="move it away"):
+        store.find("r1", NOON)
+    assert store.is_stale
+    store.close()
+
+
 def test_a_file_that_another_holds_is_waited_for_and_then_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tollkeeper_ledger.captures.sqlite._WAIT_SECONDS", 0.05)
     store = SqliteCaptures(path)

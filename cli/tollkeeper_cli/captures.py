@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tollkeeper_cli import options
-from tollkeeper_cli.failure import Failed, told_in_one_line
+from tollkeeper_cli.failure import Failed, WrongUsage, told_in_one_line
 from tollkeeper_cli.output import reader_may_leave
 
 _output = click.option(
@@ -18,13 +18,22 @@ _output = click.option(
 )
 
 
+def _text(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Words as they can be asked for: an argument's bytes that are no UTF-8 are nobody's name."""
+    if value is not None and not value.isprintable():
+        raise WrongUsage(
+            f"{parameter.get_error_hint(context)}: {value!a} has characters that no name has; copy it from `captures list`"
+        )
+    return value
+
+
 @click.group("captures")
 def captures_group() -> None:
     """List, show and delete the bodies of requests and answers that tenants want kept."""
 
 
 @captures_group.command("list")
-@click.option("--tenant", show_envvar=True, help="Those of one tenant; else of all.")
+@click.option("--tenant", callback=_text, show_envvar=True, help="Those of one tenant; else of all.")
 @click.option(
     "--most", type=click.IntRange(1, 100_000), default=100, show_envvar=True, help="So many, the latest first."
 )
@@ -42,7 +51,7 @@ def list_command(tenant: str | None, most: int, output: str, config: Path | None
 
 
 @captures_group.command("show")
-@click.argument("request", metavar="REQUEST-ID")
+@click.argument("request", callback=_text, metavar="REQUEST-ID")
 @_output
 @options.config
 @options.data_dir
@@ -60,8 +69,10 @@ def show_command(request: str, output: str, config: Path | None, data_dir: Path 
 
 
 @captures_group.command("delete")
-@click.argument("request", metavar="[REQUEST-ID]", required=False)
-@click.option("--tenant", show_envvar=True, help="All that is kept of this tenant, instead of one request.")
+@click.argument("request", callback=_text, metavar="[REQUEST-ID]", required=False)
+@click.option(
+    "--tenant", callback=_text, show_envvar=True, help="All that is kept of this tenant, instead of one request."
+)
 @options.config
 @options.data_dir
 def delete_command(request: str | None, tenant: str | None, config: Path | None, data_dir: Path | None) -> None:

@@ -234,6 +234,17 @@ def test_where_nothing_was_ever_kept_is_said_and_nothing_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [("show",), ("delete",), ("delete", "--tenant"), ("list", "--tenant")])
+@pytest.mark.parametrize(("name", "told"), [("\udcff", r"'\udcff'"), ("a\nb", r"'a\nb'")])
+def test_what_is_nobodys_name_is_wrong_usage(
+    config: Path, capsys: Captured, command: tuple[str, ...], name: str, told: str
+) -> None:
+    """R27: bytes of an argument that are no UTF-8 come so."""
+    code, out, err = run(capsys, *command, name, "--config", config)
+    assert (code, out, len(err.splitlines())) == (2, "", 1), err
+    assert f"{told} has characters that no name has" in err
+
+
 @pytest.mark.parametrize("command", [(), ("list",), ("show",), ("delete",)])
 def test_every_command_explains_itself(command: tuple[str, ...], capsys: Captured) -> None:
     code, out, _ = run(capsys, *command, "--help")

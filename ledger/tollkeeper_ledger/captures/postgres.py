@@ -4,14 +4,15 @@ Bodies are compressed and encrypted, so the server is told not to try again. Row
 all but the first. What is deleted gives its room back when the server vacuums.
 """
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
 from tollkeeper_ledger.captures.storage import Kept, Sealed, Shrunk
-from tollkeeper_ledger.errors import Unstorable
+from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
 from tollkeeper_ledger.rows import to_micros, to_time
 
@@ -42,7 +43,8 @@ class PostgresCaptures:
         self._lock = threading.Lock()
         self._session = Session(dsn)
         try:
-            self._open(make=make)
+            with self._faults():
+                self._open(make=make)
         except BaseException:
             self._session.drop()
             raise
@@ -160,15 +162,21 @@ class PostgresCaptures:
                 return
 
     def _ask(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._faults():
             return self._session.ask(sql, values)
 
     def _change(self, sql: str, values: Sequence[Any]) -> int:
+        with self._lock, self._faults():
+            return self._session.change(sql, values)
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """A session speaks of the ledger and of booking; nothing of that is here."""
         try:
-            with self._lock:
-                return self._session.change(sql, values)
-        except Unstorable as error:
-            raise CapturesUnavailable(str(error)) from error
+            yield
+        except (LedgerUnavailable, Unstorable) as error:
+            said = str(error).removeprefix("ledger ").replace("of this was booked", "of this was done")
+            raise CapturesUnavailable(said) from error
 
     def _delete(self, where: str, values: Sequence[Any], most: int) -> int:
         chosen = f"SELECT request_id FROM captures WHERE {where} LIMIT %s FOR UPDATE SKIP LOCKED"  # noqa: S608 - ours

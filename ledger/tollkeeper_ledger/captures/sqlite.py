@@ -64,7 +64,9 @@ class SqliteCaptures:
 
     def add(self, captures: Sequence[Sealed]) -> None:
         """See `CaptureStore`. Raises `CapturesUnavailable` where the disk is nearly full: others need the rest."""
-        if shutil.disk_usage(self._path.parent).free < SPARED_BYTES:
+        with self._faults():
+            free = shutil.disk_usage(self._path.parent).free
+        if free < SPARED_BYTES:
             raise CapturesUnavailable(
                 f"{self._path}: less than {SPARED_BYTES >> 20} MiB of its disk are free, which are left to the ledger; "
                 "free some space"
@@ -187,7 +189,7 @@ class SqliteCaptures:
             ) from error
         except OSError as error:
             raise CapturesUnavailable(
-                f"{self._path}: it cannot be opened ({error.strerror}); see that its folder can be written"
+                f"{self._path}: it cannot be opened ({error.strerror}); see that its folder is there and can be written"
             ) from error
 
 

@@ -72,6 +72,19 @@ def test_the_last_of_the_disk_is_left_to_the_ledger(path: Path, monkeypatch: pyt
     store.close()
 
 
+def test_a_folder_that_went_is_named(tmp_path: Path) -> None:
+    store = SqliteCaptures(made(tmp_path / "folder") / CAPTURES_FILE)
+    shutil.rmtree(tmp_path / "folder")
+    with pytest.raises(CapturesUnavailable, match=r"\(No such file or directory\); see that its folder is there"):
+        store.add([sealed()])
+    store.close()
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 def test_a_file_of_a_newer_release_is_left_alone(path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("PRAGMA user_version = 9")

@@ -146,6 +146,16 @@ def test_what_bodies_take_is_told_and_the_room_of_those_that_went_is_not(store: 
     assert not store.takes(10**6)
 
 
+def test_what_cannot_be_done_is_told_of_bodies_and_not_of_booking(store: CaptureStore) -> None:
+    gone = "ALTER TABLE captures RENAME TO elsewhere"
+    store._connection.execute(gone) if isinstance(store, SqliteCaptures) else store._session.change(gone)  # type: ignore[attr-defined]
+    with pytest.raises(CapturesUnavailable, match="nothing of this was done") as refused:
+        store.add([sealed()])
+    assert not str(refused.value).startswith("ledger")
+    with pytest.raises(CapturesUnavailable):
+        names(store)
+
+
 def test_what_was_kept_is_there_after_it_is_opened_again(ledger: LedgerAt) -> None:
     first = open_captures(ledger, make=True)
     first.add([sealed()])

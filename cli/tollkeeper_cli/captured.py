@@ -16,7 +16,7 @@ from tollkeeper.windows import format_time
 from tollkeeper_cli.capture_keys import keys_of
 from tollkeeper_cli.settings import InvalidSettings, Settings, StorageSettings, load
 from tollkeeper_ledger.captures.storage import CaptureStore, Kept, open_captures
-from tollkeeper_ledger.captures.sweeping import erase, erase_one
+from tollkeeper_ledger.captures.sweeping import Erased, erase, erase_one
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a terminal would obey; lines and tabs are not."""
@@ -45,16 +45,13 @@ def read(config: Path | None, data_dir: Path | None, request: str) -> Capture:
     return found
 
 
-def delete(config: Path | None, data_dir: Path | None, request: str | None, tenant: str | None) -> int:
-    """Delete what is kept of a request or a tenant; how many captures that were.
-
-    Raises `InvalidValue` where nothing is kept of a request.
-    """
+def delete(config: Path | None, data_dir: Path | None, request: str | None, tenant: str | None) -> Erased:
+    """Delete what is kept of a request or a tenant. Raises `InvalidValue` where nothing is kept of a request."""
     with _opened(_settings(config, data_dir), reads=False) as store:
-        deleted = erase(store, tenant) if tenant is not None else erase_one(store, request or "")
-    if request is not None and not deleted:
+        erased = erase(store, tenant) if tenant is not None else erase_one(store, request or "")
+    if request is not None and erased == Erased(0, is_held=False):
         raise InvalidValue(_missing(request))
-    return deleted
+    return erased
 
 
 def _settings(config: Path | None, data_dir: Path | None) -> Settings:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tollkeeper_cli import options
-from tollkeeper_cli.failure import told_in_one_line
+from tollkeeper_cli.failure import Failed, WrongUsage, told_in_one_line
 from tollkeeper_cli.output import reader_may_leave
 
 _output = click.option(
@@ -18,13 +18,22 @@ _output = click.option(
 )
 
 
+def _text(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Words as they can be asked for: an argument's bytes that are no UTF-8 are nobody's name."""
+    if value is not None and not value.isprintable():
+        raise WrongUsage(
+            f"{parameter.get_error_hint(context)}: {value!a} has characters that no name has; copy it from `captures list`"
+        )
+    return value
+
+
 @click.group("captures")
 def captures_group() -> None:
     """List, show and delete the bodies of requests and answers that tenants want kept."""
 
 
 @captures_group.command("list")
-@click.option("--tenant", show_envvar=True, help="Those of one tenant; else of all.")
+@click.option("--tenant", callback=_text, show_envvar=True, help="Those of one tenant; else of all.")
 @click.option(
     "--most", type=click.IntRange(1, 100_000), default=100, show_envvar=True, help="So many, the latest first."
 )
@@ -42,7 +51,7 @@ def list_command(tenant: str | None, most: int, output: str, config: Path | None
 
 
 @captures_group.command("show")
-@click.argument("request", metavar="REQUEST-ID")
+@click.argument("request", callback=_text, metavar="REQUEST-ID")
 @_output
 @options.config
 @options.data_dir
@@ -60,21 +69,29 @@ def show_command(request: str, output: str, config: Path | None, data_dir: Path 
 
 
 @captures_group.command("delete")
-@click.argument("request", metavar="[REQUEST-ID]", required=False)
-@click.option("--tenant", show_envvar=True, help="All that is kept of this tenant, instead of one request.")
+@click.argument("request", callback=_text, metavar="[REQUEST-ID]", required=False)
+@click.option(
+    "--tenant", callback=_text, show_envvar=True, help="All that is kept of this tenant, instead of one request."
+)
 @options.config
 @options.data_dir
 def delete_command(request: str | None, tenant: str | None, config: Path | None, data_dir: Path | None) -> None:
     """Delete what is kept of a request, or of a tenant, for good, and say how much that was. Needs no key.
 
     The ledger is not touched: that the request was made, and what it cost, stays. Works while `tollkeeper up` runs, which
-    keeps what is captured from then on.
+    keeps what is captured from then on. Exit code 1 where somebody who reads the file keeps deleted bytes in it for now.
     """
     if (request is None) == (tenant is None):
         raise click.UsageError("name one request, or a tenant with --tenant")
     from tollkeeper_cli import captured
 
     with told_in_one_line():
-        deleted = captured.delete(config, data_dir, request, tenant)
+        erased = captured.delete(config, data_dir, request, tenant)
         with reader_may_leave("what was to be deleted is: do not repeat the command"):
-            click.echo(f"{deleted} {'capture' if deleted == 1 else 'captures'} deleted")
+            click.echo(f"{erased.captures} {'capture' if erased.captures == 1 else 'captures'} deleted")
+        if erased.is_held:
+            raise Failed(
+                "a reader keeps the log of bodies.db from being emptied: the bytes of what was deleted still stand in it, "
+                "encrypted. Repeat the command when no other `tollkeeper captures` nor backup works on the file; "
+                "`tollkeeper up` tries every five minutes, too"
+            )

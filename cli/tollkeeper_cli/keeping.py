@@ -6,7 +6,9 @@ the next sweep.
 
 import asyncio
 import contextlib
+import math
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -15,7 +17,7 @@ import structlog
 
 from tollkeeper.captures import Capture, Keeper
 from tollkeeper.policy import CurrentPolicy, PolicySet
-from tollkeeper_ledger.captures.errors import NoCaptures
+from tollkeeper_ledger.captures.errors import CapturesFull, NoCaptures
 from tollkeeper_ledger.captures.storage import CaptureStore, open_captures
 from tollkeeper_ledger.captures.sweeping import sweep
 from tollkeeper_ledger.storage import LedgerAt
@@ -25,16 +27,20 @@ if TYPE_CHECKING:  # it loads the cryptography of keys, which who has none need 
     from tollkeeper_ledger.captures.sealing import Keys
 
 SWEEP_SECONDS: Final = 300.0
+LOOK_SECONDS: Final = 10.0
 
 _log = structlog.get_logger("tollkeeper.captures")
 
 
 @contextlib.asynccontextmanager
 async def keeping(
-    ledger: LedgerAt, keys: "Keys | None", policy: CurrentPolicy, clock: Callable[[], datetime]
+    ledger: LedgerAt, keys: "Keys | None", policy: CurrentPolicy, clock: Callable[[], datetime], *, largest: int
 ) -> AsyncGenerator[Keeper | None]:
-    """Sweep what is kept beside a ledger until the block ends; where there are keys, what keeps more of it."""
-    kept = Kept(ledger, keys)
+    """Sweep what is kept beside a ledger until the block ends; where there are keys, what keeps more of it.
+
+    `largest` is how many bytes of the disk all of it may take.
+    """
+    kept = Kept(ledger, keys, largest)
     sweeping = start_task(_sweep_again_and_again(kept, policy, clock), "retention of bodies")
     try:
         yield kept if keys is not None else None
@@ -47,18 +53,24 @@ async def keeping(
 class Kept:
     """The store of a ledger's bodies, opened when it is needed; several threads may use it."""
 
-    def __init__(self, ledger: LedgerAt, keys: "Keys | None") -> None:
+    def __init__(self, ledger: LedgerAt, keys: "Keys | None", largest: int) -> None:
         self._ledger = ledger
         self._keys = keys
+        self._largest = largest
+        self._is_full = False
+        self._looked = -math.inf
         self._lock = threading.Lock()
         self._store: CaptureStore | None = None
 
     def keep(self, captures: Sequence[Capture]) -> None:
-        """See `Keeper`."""
+        """See `Keeper`. Raises `CapturesFull` where bodies take all that they may."""
         from tollkeeper_ledger.captures.vault import Vault
 
-        if self._keys is not None:
-            Vault(self._opened(), self._keys).keep(captures)
+        if self._keys is None:
+            return
+        store = self._opened()
+        self._look_for_room(store)
+        Vault(store, self._keys).keep(captures)
 
     def sweep(self, now: datetime, retentions: Mapping[str, timedelta]) -> int:
         """Delete what is over; see `sweeping.sweep`. Where nothing was ever kept there is nothing to do."""
@@ -74,9 +86,25 @@ class Kept:
             if self._store is not None:
                 self._store.close()
 
+    def _look_for_room(self, store: CaptureStore) -> None:
+        """Look now and then: one thread redacts and adds, so what it adds in between is little."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._is_full = store.takes(self._largest)
+            self._looked = time.monotonic()
+        if self._is_full:
+            raise CapturesFull(
+                f"{store.name}: its bodies take the {self._largest} bytes that they may: raise "
+                "capture.largest_store_bytes, let a tenant state a shorter retention, or delete some by "
+                "`tollkeeper captures delete`"
+            )
+
     def _opened(self) -> CaptureStore:
         with self._lock:
+            if self._store is not None and self._store.is_stale:
+                stale, self._store = self._store, None
+                stale.close()
             if self._store is None:
+                self._looked = -math.inf
                 self._store = open_captures(self._ledger, make=self._keys is not None)
             return self._store
 

@@ -19,7 +19,7 @@ from tollkeeper.crd import crds
 from tollkeeper.policy import CurrentPolicy, PolicySet
 from tollkeeper.prices import PriceList
 from tollkeeper_cli import control_server
-from tollkeeper_cli.capture_keys import keys_of
+from tollkeeper_cli.capture_keys import keys_of, warn_of_readers
 from tollkeeper_cli.keeping import keeping
 from tollkeeper_cli.listening import require_free_ports
 from tollkeeper_cli.logs import configure_logs
@@ -79,6 +79,7 @@ async def run(
     Raises the first failure: `TollkeeperError`s that name what is wrong.
     """
     upstreams, keys = _upstreams(settings), keys_of(settings.capture)
+    warn_of_readers(settings.capture)
     require_free_ports(settings, webhook_host)
     parts, ground = _Parts(), None
     async with unless(stop):
@@ -94,7 +95,8 @@ async def run(
         serving.callback(holding.cancel)
         if not await _first(operator.ready, stop):
             return
-        keeper = await serving.enter_async_context(keeping(settings.storage.ledger, keys, policy, now))
+        bodies = keeping(settings.storage.ledger, keys, policy, now, largest=settings.capture.largest_store_bytes)
+        keeper = await serving.enter_async_context(bodies)
         parts.gateway = await _start_gateway(serving, settings, upstreams, policy, authority, keeper, parts)
         parts.console = await _start_console(serving, settings, policy, authority)
         _log.info("ready", **parts.addresses(), **ground.told)

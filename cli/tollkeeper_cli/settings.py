@@ -14,6 +14,8 @@ from tollkeeper_ledger.storage import LedgerAt, PostgresLedger
 
 LEDGER_FILE = "ledger.db"
 LARGEST_BODY = 8 * 2**20
+SMALLEST_STORE = 2**20
+LARGEST_STORE = 2**50
 
 
 def _port(raw: object) -> object:
@@ -43,6 +45,14 @@ def _database(raw: object) -> object:
 def _body_bytes(raw: object) -> object:
     if isinstance(raw, bool) or not isinstance(raw, int) or not 1024 <= raw <= LARGEST_BODY:
         raise ValueError(f"{shown(raw)} is not a size: write a whole number of bytes from 1024 to {LARGEST_BODY}")
+    return raw
+
+
+def _store_bytes(raw: object) -> object:
+    if isinstance(raw, bool) or not isinstance(raw, int) or not SMALLEST_STORE <= raw <= LARGEST_STORE:
+        raise ValueError(
+            f"{shown(raw)} is not a size: write a whole number of bytes from {SMALLEST_STORE} to {LARGEST_STORE}"
+        )
     return raw
 
 
@@ -113,11 +123,13 @@ class CaptureSettings(_Settings):
     """How the bodies of tenants that ask for it are kept (R27).
 
     `keys` says where the keys are that they are encrypted with, 32 bytes as base64, one a line: the first encrypts, all
-    decrypt. Without keys no bodies are kept. `largest_body_bytes` is how much is kept of one.
+    decrypt. Without keys no bodies are kept. `largest_body_bytes` is how much is kept of one,
+    `largest_store_bytes` how much of the disk all take, as they are stored: beyond it what comes is dropped.
     """
 
     keys: KeySource | None = None
     largest_body_bytes: Annotated[int, BeforeValidator(_body_bytes)] = 2**20
+    largest_store_bytes: Annotated[int, BeforeValidator(_store_bytes)] = 4 * 2**30
 
 
 class PortSettings(_Settings):

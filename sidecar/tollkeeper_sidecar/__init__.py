@@ -6,7 +6,7 @@ From the pure to the edge:
 - `callers`, `admission`, `demand`, `refusals`, `settlement`: who may, what it may take, why not, what it took.
 - `pools`, `desk`: leases, and who gets a hold out of them. `holder` carries the desk's questions to the authority.
 - `spool_format`, `spool`, `recovery`: what survives a crash. `reporter`: usage on its way to the authority.
-- `recording`, `capturing`: the bodies of tenants that want them kept, beside all that.
+- `recording`, `turns`, `capturing`: the bodies of tenants that want them kept, beside all that.
 - `meter`, `relay`, `handler`, `server`, `gateway`: one request, and the program around it.
 """
 

@@ -102,7 +102,7 @@ class Gateway:
         settings, clock = self._settings, self._clock
         metrics = Metrics()
         self._capturing = Capturing(
-            self._keeper, metrics, largest=settings.captured_body_bytes, room=settings.captures_bytes
+            self._keeper, self._policy, metrics, largest=settings.captured_body_bytes, room=settings.captures_bytes
         )
         started.push_async_callback(self._capturing.close)
         self._spool = Spool(

@@ -1,6 +1,7 @@
 """One request's bodies while they are relayed: what of them is remembered, within bounds (R27)."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,37 +12,43 @@ from tollkeeper.patterns import Deadline, within
 from tollkeeper.redacting import redacted_body
 
 MARGIN_BYTES: Final = 16 * 1024
-"""So much more than is kept is remembered until it is redacted: half of a secret at the cut would not look like one."""
+"""So much more than is kept is remembered until it is redacted, and left out then, where a body was cut: half of a secret at
+the cut does not look like one."""
 
 LONGEST_TYPE: Final = 128
 STREAM_TYPE: Final = "text/event-stream"
 
 
 class Room:
-    """Bytes that all bodies in memory take together, from several threads."""
+    """Bytes that bodies in memory take: `most` all together, and `share` those of one tenant; from several threads."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, share: int) -> None:
         self._most = most
-        self._taken = 0
+        self._share = share
+        self._taken: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, count: int) -> bool:
+    def take(self, tenant: str, count: int) -> bool:
         """Take so many, if there are as many."""
         with self._lock:
-            if self._taken + count > self._most:
+            if self._taken.total() + count > self._most or self._taken[tenant] + count > self._share:
                 return False
-            self._taken += count
+            self._taken[tenant] += count
             return True
 
-    def give_back(self, count: int) -> None:
+    def give_back(self, tenant: str, count: int) -> None:
         """Give back what was taken."""
         with self._lock:
-            self._taken -= count
+            self._taken[tenant] -= count
+            if not self._taken[tenant]:
+                del self._taken[tenant]
 
     @property
     def is_mostly_free(self) -> bool:
-        """Whether less than half of it is taken."""
-        return 2 * self._taken < self._most
+        """Whether nobody, nor all together, takes more than half of it."""
+        with self._lock:
+            each = tuple(self._taken.values())
+        return 2 * sum(each) <= self._most and all(2 * one <= self._share for one in each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +91,10 @@ class Recorded:
     def _body(self, body: Remembered, largest: int) -> Body:
         is_stream = body.content_type.lower().startswith(STREAM_TYPE)
         content = redacted_body(body.content, self.about.kept.redaction, is_stream=is_stream)
-        truncated = body.size > len(body.content) or len(content) > largest
-        return Body(body.content_type, content[:largest], body.size, truncated)
+        is_cut = body.size > len(body.content)
+        # Redaction may have made it much shorter; what is half of a secret still stands at its end.
+        most = min(largest, max(0, len(content) - MARGIN_BYTES)) if is_cut else largest
+        return Body(body.content_type, content[:most], body.size, is_cut or len(content) > most)
 
 
 Ended = Callable[[Recorded | None], None]
@@ -134,7 +143,7 @@ class Recording:
     def end(self) -> None:
         """No more comes. A request that was never passed on leaves nothing."""
         if self._status is None or self._request is None:
-            self._room.give_back(self._taken)
+            self._room.give_back(self._about.tenant, self._taken)
         if self._status is not None:
             self._ended(self._recorded(self._status))
 
@@ -150,7 +159,7 @@ class Recording:
         return self._headers.get("Content-Encoding", "identity").lower() == "identity"
 
     def _take(self, count: int) -> bool:
-        taken = self._room.take(count)
+        taken = self._room.take(self._about.tenant, count)
         self._taken += count * taken
         return taken
 

@@ -1,6 +1,8 @@
 """`tollkeeper captures`: what is kept is listed, shown to who has the key, and deleted for good (R27)."""
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -163,6 +165,10 @@ def test_a_body_that_was_moved_or_changed_ends_with_exit_code_3(
             "capture: {largest_body_bytes: 5}",
             "capture.largest_body_bytes: 5 is not a size: write a whole number of bytes",
         ),
+        (
+            "capture: {largest_store_bytes: 4GiB}",
+            "capture.largest_store_bytes: '4GiB' is not a size: write a whole number of bytes",
+        ),
         ("capture: {bodies: Always}", "capture.bodies: there is no such setting"),
     ],
 )
@@ -192,6 +198,25 @@ def test_all_of_a_tenant_is_deleted_and_counted(store: SqliteCaptures, data: Pat
     assert run(capsys, "delete", "--tenant", "research", "--data-dir", data)[:2] == (0, "0 captures deleted\n")
 
 
+@pytest.mark.parametrize("what", [(REQUEST,), ("--tenant", "research")])
+def test_a_reader_that_keeps_the_bytes_of_what_is_deleted_is_told_and_the_command_is_to_be_repeated(
+    data: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, what: tuple[str, ...]
+) -> None:
+    """R27."""
+    monkeypatch.setattr("tollkeeper_ledger.captures.sqlite._WAIT_SECONDS", 0.05)
+    with contextlib.closing(sqlite3.connect(data / "bodies.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM captures").fetchall()
+        for deleted in ("1 capture deleted" if what == (REQUEST,) else "2 captures deleted", "0 captures deleted"):
+            code, out, err = run(capsys, "delete", *what, "--data-dir", data)
+            assert (code, out) == (1, f"{deleted}\n")
+            assert len(err.splitlines()) == 1
+            assert "a reader keeps the log of bodies.db from being emptied" in err
+            assert "Repeat the command" in err
+    code, out, err = run(capsys, "delete", "--tenant", "research", "--data-dir", data)
+    assert (code, err) == (0, "")
+
+
 @pytest.mark.parametrize("arguments", [(), (REQUEST, "--tenant", "research")])
 def test_what_is_deleted_is_named_one_way(data: Path, capsys: Captured, arguments: tuple[str, ...]) -> None:
     code, _, err = run(capsys, "delete", *arguments, "--data-dir", data)
@@ -207,6 +232,17 @@ def test_where_nothing_was_ever_kept_is_said_and_nothing_made(
     assert code == 1
     assert "bodies.db: no bodies were kept there; name the folder of the ledger with --data-dir" in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("show",), ("delete",), ("delete", "--tenant"), ("list", "--tenant")])
+@pytest.mark.parametrize(("name", "told"), [("\udcff", r"'\udcff'"), ("a\nb", r"'a\nb'")])
+def test_what_is_nobodys_name_is_wrong_usage(
+    config: Path, capsys: Captured, command: tuple[str, ...], name: str, told: str
+) -> None:
+    """R27: bytes of an argument that are no UTF-8 come so."""
+    code, out, err = run(capsys, *command, name, "--config", config)
+    assert (code, out, len(err.splitlines())) == (2, "", 1), err
+    assert f"{told} has characters that no name has" in err
 
 
 @pytest.mark.parametrize("command", [(), ("list",), ("show",), ("delete",)])

@@ -2,6 +2,7 @@
 
 - `CapturesUnavailable` (an `Unavailable`): the store cannot be written or read now.
   - `NoCaptures`: there is none.
+  - `CapturesFull`: it takes all that it may.
 - `KeyMissing`: what was encrypted with a key that is not among those given.
 - `CaptureDamaged`: it is not what was written, or stands in another's place.
 """
@@ -15,6 +16,10 @@ class CapturesUnavailable(Unavailable):
 
 class NoCaptures(CapturesUnavailable):
     """No body was ever kept there."""
+
+
+class CapturesFull(CapturesUnavailable):
+    """Bodies take as much as the settings let them."""
 
 
 class KeyMissing(TollkeeperError):

@@ -4,14 +4,15 @@ Bodies are compressed and encrypted, so the server is told not to try again. Row
 all but the first. What is deleted gives its room back when the server vacuums.
 """
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
-from tollkeeper_ledger.captures.storage import Kept, Sealed
-from tollkeeper_ledger.errors import Unstorable
+from tollkeeper_ledger.captures.storage import Kept, Sealed, Shrunk
+from tollkeeper_ledger.errors import LedgerUnavailable, Unstorable
 from tollkeeper_ledger.postgres.session import Fault, Interrupted, Session
 from tollkeeper_ledger.rows import to_micros, to_time
 
@@ -26,6 +27,12 @@ _SCHEMA: Final = (
     "CREATE INDEX captures_by_tenant ON captures (tenant, captured)",
 )
 _KEPT: Final = "request_id, tenant, captured, expires, status, length(request) + length(answer)"
+_DEAD: Final = (
+    "SELECT 2048 * pg_stat_get_dead_tuples(reltoastrelid) + pg_stat_get_dead_tuples(oid) "
+    "FROM pg_class WHERE oid = 'captures'::regclass"
+)
+"""What the server's vacuum has not made free yet; bodies lie in parts of nearly so many bytes."""
+
 _ROW: Final = "(%s, %s, %s, %s, %s, %s, %s)"
 
 
@@ -36,7 +43,8 @@ class PostgresCaptures:
         self._lock = threading.Lock()
         self._session = Session(dsn)
         try:
-            self._open(make=make)
+            with self._faults():
+                self._open(make=make)
         except BaseException:
             self._session.drop()
             raise
@@ -45,6 +53,11 @@ class PostgresCaptures:
     def name(self) -> str:
         """See `CaptureStore`."""
         return self._session.name
+
+    @property
+    def is_stale(self) -> bool:
+        """See `CaptureStore`: what it has open is the server's matter."""
+        return False
 
     def add(self, captures: Sequence[Sealed]) -> None:
         """See `CaptureStore`."""
@@ -96,9 +109,16 @@ class PostgresCaptures:
         """See `CaptureStore`."""
         return self._delete("tenant = %s AND captured <= %s", (tenant, to_micros(captured)), most)
 
-    def shrink(self) -> bool:
+    def takes(self, most: int) -> bool:
+        """See `CaptureStore`. Tables keep the room of what was deleted: where it is large, the bodies in it are added up."""
+        if self._ask("SELECT pg_total_relation_size('captures')", ())[0][0] < most:
+            return False
+        kept = self._ask("SELECT coalesce(sum(length(request) + length(answer)), 0) FROM captures", ())[0][0]
+        return bool(kept + self._ask(_DEAD, ())[0][0] >= most)
+
+    def shrink(self) -> Shrunk:
         """See `CaptureStore`: the server's own vacuum does it."""
-        return False
+        return Shrunk.DONE
 
     def close(self) -> None:
         """See `CaptureStore`."""
@@ -142,15 +162,21 @@ class PostgresCaptures:
                 return
 
     def _ask(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._faults():
             return self._session.ask(sql, values)
 
     def _change(self, sql: str, values: Sequence[Any]) -> int:
+        with self._lock, self._faults():
+            return self._session.change(sql, values)
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """A session speaks of the ledger and of booking; nothing of that is here."""
         try:
-            with self._lock:
-                return self._session.change(sql, values)
-        except Unstorable as error:
-            raise CapturesUnavailable(str(error)) from error
+            yield
+        except (LedgerUnavailable, Unstorable) as error:
+            said = str(error).removeprefix("ledger ").replace("of this was booked", "of this was done")
+            raise CapturesUnavailable(said) from error
 
     def _delete(self, where: str, values: Sequence[Any], most: int) -> int:
         chosen = f"SELECT request_id FROM captures WHERE {where} LIMIT %s FOR UPDATE SKIP LOCKED"  # noqa: S608 - ours

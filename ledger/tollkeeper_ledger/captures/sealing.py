@@ -1,7 +1,8 @@
 """Bodies at rest: compressed, then encrypted by AES-256-GCM (NIST SP 800-38D), each under a random nonce of 96 bits.
 
 A sealed body is a byte for the form, 8 for the key's id, 12 of nonce, and the ciphertext with its tag. What it belongs to is
-authenticated with it, so that one that was moved to another request, tenant or side does not open. A key's id is made of the
+authenticated with it, so that one that was moved to another request, tenant or side, or whose time or status was changed, does
+not open. A key's id is made of the
 key itself, so rotation needs no names: the first key seals, all open. A key is good for 2^32 bodies (the same, section 8.3).
 """
 
@@ -40,14 +41,14 @@ class Keys:
     def __repr__(self) -> str:
         return f"Keys({', '.join(key.hex() for key in self._ciphers)})"
 
-    def seal(self, plain: bytes, about: Sequence[str]) -> bytes:
-        """What is stored of a body that belongs to `about`."""
+    def seal(self, plain: bytes, about: Sequence[str], terms: Sequence[int | None] = ()) -> bytes:
+        """What is stored of a body that belongs to `about`, on these terms: it opens with no others."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._ciphers[self._first].encrypt(nonce, zlib.compress(plain, _LEVEL), orjson.dumps(about))
+        sealed = self._ciphers[self._first].encrypt(nonce, zlib.compress(plain, _LEVEL), _authenticated(about, terms))
         return b"".join((_FORM, self._first, nonce, sealed))
 
-    def unseal(self, sealed: bytes, about: Sequence[str]) -> bytes:
-        """The body that was sealed for `about`. Raises `KeyMissing`, or `CaptureDamaged` for anything else that was."""
+    def unseal(self, sealed: bytes, about: Sequence[str], terms: Sequence[int | None] = ()) -> bytes:
+        """The body that was sealed for `about` on these terms. Raises `KeyMissing`, or `CaptureDamaged` for anything else."""
         what = ", ".join(about)
         if len(sealed) <= _HEAD_BYTES or sealed[:1] != _FORM:
             raise CaptureDamaged(f"{what}: it is damaged, or a newer release wrote it; restore a good copy")
@@ -58,12 +59,16 @@ class Keys:
                 f"{what}: it was encrypted with the key {key.hex()}, which is not among those of capture.keys; add it there"
             )
         try:
-            return zlib.decompress(cipher.decrypt(nonce, sealed[_HEAD_BYTES:], orjson.dumps(about)))
+            return zlib.decompress(cipher.decrypt(nonce, sealed[_HEAD_BYTES:], _authenticated(about, terms)))
         except InvalidTag as error:
             raise CaptureDamaged(
                 f"{what}: it was changed, or moved here from elsewhere: what is stored is not what was encrypted for it; "
                 "restore a good copy"
             ) from error
+
+
+def _authenticated(about: Sequence[str], terms: Sequence[int | None]) -> bytes:
+    return orjson.dumps((about, terms))
 
 
 def parse_keys(text: str) -> Keys:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
-from tollkeeper_ledger.captures.storage import Kept, Sealed
+from tollkeeper_ledger.captures.storage import Kept, Sealed, Shrunk
 from tollkeeper_ledger.files import read_connection, unreadable
 from tollkeeper_ledger.rows import to_micros, to_time
 
@@ -42,6 +42,7 @@ class SqliteCaptures:
     def __init__(self, path: Path, *, make: bool = True, reads: bool = False) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._is_damaged = False
         with self._faults():
             self._connection = read_connection(path, _WAIT_SECONDS) if reads else _connected(path)
             try:
@@ -49,15 +50,23 @@ class SqliteCaptures:
             except BaseException:
                 self._connection.close()
                 raise
+        self._opened = _identity(path)
 
     @property
     def name(self) -> str:
         """See `CaptureStore`."""
         return str(self._path)
 
+    @property
+    def is_stale(self) -> bool:
+        """See `CaptureStore`: a file that was moved away or replaced is still written by who has it open."""
+        return self._is_damaged or _identity(self._path) != self._opened
+
     def add(self, captures: Sequence[Sealed]) -> None:
         """See `CaptureStore`. Raises `CapturesUnavailable` where the disk is nearly full: others need the rest."""
-        if shutil.disk_usage(self._path.parent).free < SPARED_BYTES:
+        with self._faults():
+            free = shutil.disk_usage(self._path.parent).free
+        if free < SPARED_BYTES:
             raise CapturesUnavailable(
                 f"{self._path}: less than {SPARED_BYTES >> 20} MiB of its disk are free, which are left to the ledger; "
                 "free some space"
@@ -98,13 +107,21 @@ class SqliteCaptures:
         """See `CaptureStore`."""
         return self._delete("tenant = ? AND captured <= ?", (tenant, to_micros(captured)), most)
 
-    def shrink(self) -> bool:
-        """See `CaptureStore`. A reader that is there keeps the log from being emptied until the next time."""
+    def takes(self, most: int) -> bool:
+        """See `CaptureStore`."""
+        with self._lock, self._faults():
+            pages, free, size = (self._number(name) for name in ("page_count", "freelist_count", "page_size"))
+        return (pages - free) * size >= most
+
+    def shrink(self) -> Shrunk:
+        """See `CaptureStore`. A reader that is there keeps the log from being emptied, after a bounded wait for it."""
         with self._lock, self._faults():
             # As a script: it goes one page with each step, and `execute` takes but one of a statement without columns.
             self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return bool(self._connection.execute("PRAGMA freelist_count").fetchone()[0])
+            is_held, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if is_held:
+                return Shrunk.HELD
+            return Shrunk.MORE if self._number("freelist_count") else Shrunk.DONE
 
     def close(self) -> None:
         """See `CaptureStore`."""
@@ -129,7 +146,10 @@ class SqliteCaptures:
                 self._connection.execute(statement)
 
     def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        return self._number("user_version")
+
+    def _number(self, pragma: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self._lock, self._faults():
@@ -159,6 +179,7 @@ class SqliteCaptures:
             yield
         except sqlite3.Error as error:
             if unreadable(self._path, error):
+                self._is_damaged = True
                 raise CapturesUnavailable(
                     f"{self._path}: it is damaged, or no SQLite database: move it away, and a new one is made; "
                     "what it holds is lost where nobody restores a good copy"
@@ -168,7 +189,7 @@ class SqliteCaptures:
             ) from error
         except OSError as error:
             raise CapturesUnavailable(
-                f"{self._path}: it cannot be opened ({error.strerror}); see that its folder can be written"
+                f"{self._path}: it cannot be opened ({error.strerror}); see that its folder is there and can be written"
             ) from error
 
 
@@ -179,6 +200,15 @@ def _connected(path: Path) -> sqlite3.Connection:
     for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies there, by whatever name; None where none does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _times(one: Sealed) -> tuple[int | None, int | None]:

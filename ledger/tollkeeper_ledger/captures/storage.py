@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +41,14 @@ class Sealed:
     answer: bytes = field(repr=False)
 
 
+class Shrunk(Enum):
+    """What became of the room of what was deleted: all is given back, there is more, or a reader still needs the bytes."""
+
+    DONE = "done"
+    MORE = "more"
+    HELD = "held"
+
+
 class CaptureStore(Protocol):
     """Captures of one ledger's requests; any thread may call. Everything raises `Unavailable` where it cannot be done now.
 
@@ -49,6 +58,11 @@ class CaptureStore(Protocol):
     @property
     def name(self) -> str:
         """Where the captures lie, as messages say it; without secrets."""
+        ...
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what it has open is not what lies there now, or was found damaged: close it, and open another."""
         ...
 
     def add(self, captures: Sequence[Sealed]) -> None:
@@ -79,8 +93,12 @@ class CaptureStore(Protocol):
         """Delete those of a tenant that were captured at an instant or before it."""
         ...
 
-    def shrink(self) -> bool:
-        """Give back some of the room of what was deleted, as much as is quick; whether there is more."""
+    def takes(self, most: int) -> bool:
+        """Whether what is kept takes so many bytes of the disk, without the room that others of it will be given."""
+        ...
+
+    def shrink(self) -> Shrunk:
+        """Give back some of the room of what was deleted, as much as is quick."""
         ...
 
     def close(self) -> None:

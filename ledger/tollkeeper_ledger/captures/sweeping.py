@@ -5,11 +5,12 @@ a tenant keeps nothing any more, what was kept goes at its stated end.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from tollkeeper_ledger.captures.storage import CaptureStore
+from tollkeeper_ledger.captures.storage import CaptureStore, Shrunk
 
 AT_ONCE: Final = 100
 """Captures of one transaction."""
@@ -30,24 +31,31 @@ def sweep(store: CaptureStore, now: datetime, retentions: Mapping[str, timedelta
     return deleted
 
 
-def erase_one(store: CaptureStore, request_id: str) -> int:
-    """Delete what is kept of a request; how many captures that were. Raises what the store raises."""
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many captures were deleted; `is_held`: a reader keeps the bytes of what was deleted from being overwritten yet."""
+
+    captures: int
+    is_held: bool
+
+
+def erase_one(store: CaptureStore, request_id: str) -> Erased:
+    """Delete what is kept of a request. Raises what the store raises."""
     deleted = store.delete(request_id)
-    _shrink(store)
-    return deleted
+    return Erased(deleted, _shrink(store) is Shrunk.HELD)
 
 
-def erase(store: CaptureStore, tenant: str) -> int:
-    """Delete all that is kept of a tenant; how many that were. Raises what the store raises."""
+def erase(store: CaptureStore, tenant: str) -> Erased:
+    """Delete all that is kept of a tenant. Raises what the store raises."""
     deleted = _all_of(partial(store.delete_of, tenant, AT_ONCE))
-    _shrink(store)
-    return deleted
+    return Erased(deleted, _shrink(store) is Shrunk.HELD)
 
 
-def _shrink(store: CaptureStore) -> None:
+def _shrink(store: CaptureStore) -> Shrunk:
     for _ in range(STEPS):
-        if not store.shrink():
-            break
+        if (shrunk := store.shrink()) is not Shrunk.MORE:
+            return shrunk
+    return Shrunk.MORE
 
 
 def _all_of(step: Callable[[], int]) -> int:

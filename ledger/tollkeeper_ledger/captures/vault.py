@@ -9,6 +9,7 @@ import orjson
 from tollkeeper.captures import Body, Capture
 from tollkeeper_ledger.captures.sealing import Keys
 from tollkeeper_ledger.captures.storage import CaptureStore, Sealed
+from tollkeeper_ledger.rows import to_micros
 
 _REQUEST: Final = "request"
 _ANSWER: Final = "answer"
@@ -32,18 +33,23 @@ class Vault:
 
     def _sealed(self, one: Capture) -> Sealed:
         sides = ((_REQUEST, one.request), (_ANSWER, one.answer))
-        request, answer = (self._keys.seal(_written(body), _about(one, side)) for side, body in sides)
+        request, answer = (self._keys.seal(_written(body), _about(one, side), _terms(one)) for side, body in sides)
         return Sealed(one.request_id, one.tenant, one.captured_at, one.expires_at, one.status, request, answer)
 
     def _opened(self, one: Sealed) -> Capture:
         sides = ((_REQUEST, one.request), (_ANSWER, one.answer))
-        request, answer = (_read(self._keys.unseal(sealed, _about(one, side))) for side, sealed in sides)
+        request, answer = (_read(self._keys.unseal(sealed, _about(one, side), _terms(one))) for side, sealed in sides)
         return Capture(one.request_id, one.tenant, one.captured_at, one.expires_at, one.status, request, answer)
 
 
 def _about(one: Capture | Sealed, side: str) -> tuple[str, ...]:
     """What a body belongs to: it opens nowhere else."""
     return f"tenant {one.tenant}", f"request {one.request_id}", f"body of the {side}"
+
+
+def _terms(one: Capture | Sealed) -> tuple[int | None, ...]:
+    """When it was captured, until when it is kept, both in microseconds, and the answer's status: nobody changes them."""
+    return to_micros(one.captured_at), to_micros(one.expires_at), one.status
 
 
 def _written(body: Body) -> bytes:

@@ -1,5 +1,6 @@
 """What both storages of captures do alike (R27)."""
 
+import os
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from tests.ledger.captures.builders import CAPTURED, DAY, HOUR, NOON, sealed
 from tollkeeper_ledger.captures.errors import CapturesUnavailable, NoCaptures
+from tollkeeper_ledger.captures.postgres import PostgresCaptures
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.storage import CaptureStore, Kept, open_captures
-from tollkeeper_ledger.captures.sweeping import AT_ONCE, erase, sweep
+from tollkeeper_ledger.captures.sweeping import AT_ONCE, Erased, erase, sweep
 from tollkeeper_ledger.storage import LedgerAt
 
 FOR_EVER = NOON + timedelta(days=4000)
@@ -67,9 +69,9 @@ def test_all_of_a_tenant_is_erased_in_steps(store: CaptureStore) -> None:
     store.add([sealed(f"r{number}") for number in range(AT_ONCE + 5)])
     store.add([sealed("other", tenant="ops")])
     assert store.delete_of("research", 3) == 3
-    assert erase(store, "research") == AT_ONCE + 2
+    assert erase(store, "research") == Erased(AT_ONCE + 2, is_held=False)
     assert names(store) == ["other"]
-    assert erase(store, "nobody") == 0
+    assert erase(store, "nobody").captures == 0
 
 
 def test_a_sweep_deletes_what_is_over_and_nothing_else(store: CaptureStore) -> None:
@@ -127,6 +129,31 @@ def test_after_a_sweep_stands_just_what_every_rule_keeps(
     }
     assert sweep(store, now, retentions) == len(taken) - len(expected)
     assert set(names(store)) == expected
+
+
+def test_what_bodies_take_is_told_and_the_room_of_those_that_went_is_not(store: CaptureStore) -> None:
+    """R27."""
+    assert not store.takes(10**6)
+    for number in range(4):
+        store.add([sealed(f"r{number}", answer=os.urandom(300_000))])
+    assert store.takes(10**6)
+    assert not store.takes(10**7)
+    erase(store, "research")
+    if isinstance(store, PostgresCaptures):
+        store._session.change("SELECT pg_stat_force_next_flush()")
+        assert store.takes(10**6)
+        store._session.change("VACUUM captures")
+    assert not store.takes(10**6)
+
+
+def test_what_cannot_be_done_is_told_of_bodies_and_not_of_booking(store: CaptureStore) -> None:
+    gone = "ALTER TABLE captures RENAME TO elsewhere"
+    store._connection.execute(gone) if isinstance(store, SqliteCaptures) else store._session.change(gone)  # type: ignore[attr-defined]
+    with pytest.raises(CapturesUnavailable, match="nothing of this was done") as refused:
+        store.add([sealed()])
+    assert not str(refused.value).startswith("ledger")
+    with pytest.raises(CapturesUnavailable):
+        names(store)
 
 
 def test_what_was_kept_is_there_after_it_is_opened_again(ledger: LedgerAt) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.captures.builders import NOON, body, capture, keys
+from tests.ledger.captures.builders import DAY, NOON, body, capture, keys
 from tollkeeper_ledger.captures.errors import CaptureDamaged, KeyMissing
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.storage import CaptureStore
@@ -38,7 +38,17 @@ def test_after_a_rotation_old_and_new_are_read(store: CaptureStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "moved", [{"tenant": "ops"}, {"request_id": "r2"}, {"answer": b""}, {"answer": b"\x01" + b"x" * 40}, "swapped"]
+    "moved",
+    [
+        {"tenant": "ops"},
+        {"request_id": "r2"},
+        {"answer": b""},
+        {"answer": b"\x01" + b"x" * 40},
+        {"expires_at": NOON + 999 * DAY},
+        {"captured_at": NOON},
+        {"status": 500},
+        "swapped",
+    ],
 )
 def test_a_body_in_anothers_place_is_one_clear_error(store: CaptureStore, moved: dict[str, object] | str) -> None:
     """R27."""

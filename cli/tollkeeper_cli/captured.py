@@ -14,7 +14,9 @@ from tollkeeper.captures import Body, Capture
 from tollkeeper.errors import InvalidValue
 from tollkeeper.windows import format_time
 from tollkeeper_cli.capture_keys import keys_of
+from tollkeeper_cli.ledgers import check_there
 from tollkeeper_cli.settings import InvalidSettings, Settings, StorageSettings, load
+from tollkeeper_ledger.captures.errors import NoCaptures
 from tollkeeper_ledger.captures.storage import CaptureStore, Kept, open_captures
 from tollkeeper_ledger.captures.sweeping import Erased, erase, erase_one
 
@@ -24,8 +26,13 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def listed(config: Path | None, data_dir: Path | None, tenant: str | None, most: int) -> Sequence[Kept]:
     """What is kept of a tenant, or of all. Raises what `open_captures` and the store raise."""
-    with _opened(_settings(config, data_dir), reads=True) as store:
-        return store.listed(tenant, datetime.now(UTC), most)
+    settings = _settings(config, data_dir)
+    try:
+        with _opened(settings, reads=True) as store:
+            return store.listed(tenant, datetime.now(UTC), most)
+    except NoCaptures:
+        check_there(settings.storage.ledger)
+        return ()
 
 
 def read(config: Path | None, data_dir: Path | None, request: str) -> Capture:

@@ -70,7 +70,7 @@ async def _play(settings: DemoSettings, cluster: Cluster, run: Run, teller: Tell
             programs = f"{cluster.kubectl.parent}:{Path(sys.executable).parent}"
             teller.say(
                 "Everything stays up; Ctrl-C ends it. In another terminal:\n"
-                f"export {environment} TOLLKEEPER_DATA_DIR={stage.data} PATH={programs}:$PATH"
+                f"export {environment} TOLLKEEPER_CONFIG={stage.config} TOLLKEEPER_DATA_DIR={stage.data} PATH={programs}:$PATH"
             )
             await stage.stays_up()
     finally:

@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
+from secrets import token_bytes
 
 import aiohttp
 import yaml
@@ -122,6 +124,7 @@ class Stage:
 
     def __init__(self, settings: DemoSettings, cluster: Cluster, run: Run, teller: Teller, kubeconfig: Path) -> None:
         self.settings, self.cluster, self.folder, self.teller = settings, cluster, run.folder, teller
+        self.config = self.folder / "tollkeeper.yaml"
         self.book, self.data = self.folder / "provider-book.jsonl", self.folder / "data"
         self._commands: set[subprocess.Popen[str]] = set()
         self._write_config()
@@ -129,15 +132,23 @@ class Stage:
         provider = ["provider", "--port", str(ports["provider"]), "--book", str(self.book), "--key", PROVIDER_KEY]
         self.provider = Program(run, provider, {})
         host = _webhook_host(settings, cluster)
-        up = ["up", "--config", str(self.folder / "tollkeeper.yaml"), "--webhook-host", host]
+        up = ["up", "--config", str(self.config), "--webhook-host", host]
         environment = {"KUBECONFIG": str(kubeconfig), "OPENAI_PROVIDER_KEY": PROVIDER_KEY}
         self.up = Program(run, up, environment)
 
     def _write_config(self) -> None:
         ports = {server: port for server, port in self.settings.ports.items() if server != "provider"}
         upstream = {"url": f"http://127.0.0.1:{self.settings.ports['provider']}", "key": {"env": "OPENAI_PROVIDER_KEY"}}
-        config = {"upstreams": {"openai": upstream}, "storage": {"directory": str(self.data)}, "ports": ports}
-        (self.folder / "tollkeeper.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        keys = self.folder / "bodies.keys"
+        keys.touch(mode=0o600)
+        keys.write_bytes(b64encode(token_bytes(32)) + b"\n")
+        config = {
+            "upstreams": {"openai": upstream},
+            "storage": {"directory": str(self.data)},
+            "ports": ports,
+            "capture": {"keys": {"file": str(keys)}},
+        }
+        self.config.write_text(yaml.safe_dump(config, sort_keys=False))
 
     def address(self, server: str, path: str = "") -> str:
         """The address of one of our servers."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.cli.books import booked
 from tests.ledger.captures.builders import DAY, body, capture, key, keys
 from tollkeeper_cli.__main__ import main
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
@@ -224,14 +225,23 @@ def test_what_is_deleted_is_named_one_way(data: Path, capsys: Captured, argument
     assert "name one request, or a tenant with --tenant" in err
 
 
-@pytest.mark.parametrize("command", [("list",), ("delete", REQUEST)])
-def test_where_nothing_was_ever_kept_is_said_and_nothing_made(
-    tmp_path: Path, capsys: Captured, command: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [(("list",), "ledger.db: there is no ledger"), (("delete", REQUEST), "bodies.db: no bodies were kept there; name")],
+)
+def test_where_no_ledger_is_is_said_and_nothing_made(
+    tmp_path: Path, capsys: Captured, command: tuple[str, ...], says: str
 ) -> None:
     code, _, err = run(capsys, *command, "--data-dir", tmp_path)
     assert code == 1
-    assert "bodies.db: no bodies were kept there; name the folder of the ledger with --data-dir" in err
+    assert says in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_of_which_no_body_was_ever_kept_has_an_empty_list(tmp_path: Path, capsys: Captured) -> None:
+    booked(tmp_path, 1)
+    code, out, err = run(capsys, "list", "-o", "json", "--data-dir", tmp_path)
+    assert (code, out, err) == (0, "[]\n", "")
 
 
 @pytest.mark.parametrize("command", [("show",), ("delete",), ("delete", "--tenant"), ("list", "--tenant")])

@@ -62,7 +62,8 @@ class RedactionRules(Part):
     """What is taken out of bodies before they are kept: what is found is replaced, in memory, and never written."""
 
     built_in: Annotated[tuple[BuiltIn, ...], AsSet()] = Field(default=UNLESS_STATED, max_length=len(BuiltIn))
-    """Kinds of personal data and secrets that are known by name. An empty list leaves all of them in."""
+    """Kinds of personal data and secrets that are known by name: EmailAddresses, PhoneNumbers, CardNumbers, BankAccounts,
+    SocialSecurityNumbers and Secrets, which are the default, and IPAddresses. An empty list leaves all of them in."""
     patterns: Annotated[tuple[RedactionPattern, ...], MapBy(("name",))] = Field(default=(), max_length=16)
     """Patterns of the tenant's own."""
 

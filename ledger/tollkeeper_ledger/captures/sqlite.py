@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,9 +26,15 @@ SPARED_BYTES: Final = 256 * 2**20
 
 _WAIT_SECONDS: Final = 5.0
 _PAGES_AT_ONCE: Final = 4096
+_LATEST: Final = to_micros(datetime.max.replace(tzinfo=UTC))
 _SCHEMA: Final = (
-    "CREATE TABLE captures (request_id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, captured INTEGER NOT NULL, "
-    "expires INTEGER NOT NULL, status INTEGER NOT NULL, request BLOB NOT NULL, answer BLOB NOT NULL)",
+    # Without the checks SQLite keeps in a column whatever is written there, and one such row would hide all others.
+    "CREATE TABLE captures (request_id TEXT NOT NULL UNIQUE CHECK (typeof(request_id) = 'text'), "
+    "tenant TEXT NOT NULL CHECK (typeof(tenant) = 'text'), "
+    f"captured INTEGER NOT NULL CHECK (typeof(captured) = 'integer' AND captured BETWEEN 0 AND {_LATEST}), "
+    f"expires INTEGER NOT NULL CHECK (typeof(expires) = 'integer' AND expires BETWEEN 0 AND {_LATEST}), "
+    "status INTEGER NOT NULL CHECK (typeof(status) = 'integer'), "
+    "request BLOB NOT NULL CHECK (typeof(request) = 'blob'), answer BLOB NOT NULL CHECK (typeof(answer) = 'blob'))",
     "CREATE INDEX captures_by_expiry ON captures (expires)",
     "CREATE INDEX captures_by_tenant ON captures (tenant, captured)",
     f"PRAGMA user_version = {VERSION}",

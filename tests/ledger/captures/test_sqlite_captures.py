@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from collections import namedtuple
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,14 @@ def test_keeping_bodies_makes_no_ledger(tmp_path: Path) -> None:
     store = open_captures(ledger, make=True)
     store.close()
     assert not ledger.exists()
+
+
+@pytest.mark.parametrize(
+    "change", ["captured = 'abc'", "expires = 9223372036854775807", "status = x'00'", "request = -5"]
+)
+def test_no_row_can_be_changed_into_what_would_hide_all_others(tmp_path: Path, change: str) -> None:
+    store = SqliteCaptures(tmp_path / "bodies.db")
+    store.add([sealed("one")])
+    with pytest.raises(sqlite3.IntegrityError), closing(sqlite3.connect(tmp_path / "bodies.db")) as file:
+        file.execute(f"UPDATE captures SET {change}")  # noqa: S608 - words of this test
+    store.close()

@@ -38,6 +38,8 @@ SECRET_FIELDS: Final = frozenset(
 )
 """Fields whose whole text is a secret, by their names in small letters without `-` and `_`."""
 
+_FILLERS: Final = str.maketrans("", "", "-_ ")
+
 _EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN-]+(?:\.[\pL\pN-]+)+"
 _PHONE: Final = (
     r"(?:\+|\b00)[1-9](?:[ ().-]{0,2}[0-9]){6,14}",  # E.164: at most 15 digits
@@ -65,6 +67,11 @@ _ISSUERS: Final = re.compile("3|4|5|6|22[2-9]|2[3-6]|27[01]|2720")
 """How the numbers of cards begin. Those that begin with a year of this century are none."""
 
 _GROUP: Final = re.compile("[A-Z0-9]+")
+
+
+def names_secret(key: str) -> bool:
+    """Whether what stands in a field of this name is a secret, whatever it looks like."""
+    return key.translate(_FILLERS).lower() in SECRET_FIELDS
 
 
 def _by_patterns(*patterns: str) -> Callable[[str], Iterator[Span]]:

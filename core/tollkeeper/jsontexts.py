@@ -6,10 +6,18 @@ can stay as it is, byte for byte. A word without quotes (a number, or whatever a
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.?[^"\\]*)*("?)|[{}\[\],:]|[^\s"{}\[\],:]+', re.DOTALL)
+_DOCUMENT: Final = re.compile(r'\s*[{\["]')
+_ESCAPE: Final = re.compile(
+    r"\\u[dD][89abAB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\.", re.DOTALL
+)
+"""What stands for one character."""
+
+_ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HALF_ESCAPE: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -62,6 +70,11 @@ class JsonText:
     quoted: bool
     closed: bool
 
+    @property
+    def inner(self) -> tuple[int, int]:
+        """Where it stands without its quotes."""
+        return (self.start + 1, self.end - self.closed) if self.quoted else (self.start, self.end)
+
 
 @dataclass(slots=True)
 class Document:
@@ -69,6 +82,19 @@ class Document:
 
     texts: list[JsonText] = field(default_factory=list)
     holders: list[tuple[Place, int]] = field(default_factory=list)
+
+
+def may_be_document(text: str) -> bool:
+    """Whether a text begins as a document of JSON does."""
+    return _DOCUMENT.match(text) is not None
+
+
+def is_document(text: str) -> bool:
+    """Whether a text is a document of JSON from its beginning to its end."""
+    try:
+        return may_be_document(text) and json.loads(text, strict=False) is not None
+    except (ValueError, RecursionError):
+        return False
 
 
 def read_document(text: str, start: int = 0, end: int | None = None) -> Document:
@@ -79,6 +105,23 @@ def read_document(text: str, start: int = 0, end: int | None = None) -> Document
         reader.take(match)
     reader.finish(end)
     return reader.document
+
+
+def spans_in_raw(raw: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Where places of what stands between quotes are in it as it is written; `spans`, as it reads, come from left to right."""
+    escapes = _ESCAPE.finditer(raw)
+    escape = next(escapes, None)
+    longer = 0
+
+    def place(offset: int) -> int:
+        nonlocal escape, longer
+        while escape is not None and escape.start() - longer < offset:
+            longer += escape.end() - escape.start() - 1
+            escape = next(escapes, None)
+        return min(offset + longer, len(raw))
+
+    for start, end in spans:
+        yield place(start), place(end)
 
 
 def quoted(value: str, *, closed: bool = True) -> str:
@@ -145,13 +188,19 @@ class _Reader:
 
 
 def _decoded(raw: str) -> str:
-    """What stands between quotes; as it is, where its escapes are none."""
+    """What stands between quotes; of an escape that is none, such as `\\'`, the character itself."""
     if "\\" not in raw:
         return raw
-    for candidate in (raw, _HALF_ESCAPE.sub("", raw)):
-        try:
-            value: str = json.loads(f'"{candidate}"', strict=False)
-        except ValueError:
-            continue
+    try:
+        value: str = json.loads(f'"{raw}"', strict=False)
+    except ValueError:
+        return _ESCAPE.sub(_character, _HALF_ESCAPE.sub("", raw))
+    return value
+
+
+def _character(escape: re.Match[str]) -> str:
+    written = escape[0]
+    if len(written) > 2:
+        value: str = json.loads(f'"{written}"')
         return value
-    return raw
+    return _ESCAPED.get(written[1], written[1])

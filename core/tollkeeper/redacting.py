@@ -6,6 +6,7 @@
 - A text under a key that names a secret (`password`, `api_key`, …) is a secret as a whole.
 - `logprobs` say the answer again, token by token, and as numbers: they go whole, where anything is redacted.
 - What is neither is looked at as one text.
+- A text that is a JSON document itself, such as the arguments of a tool, is looked at as such as well (`redaction`).
 """
 
 import re
@@ -13,16 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tollkeeper.detectors import SECRET_FIELDS
 from tollkeeper.jsontexts import Document, JsonText, quoted, read_document
-from tollkeeper.redaction import redacted_each, redacted_pieces
+from tollkeeper.redaction import is_secret, redacted_each, redacted_pieces
 from tollkeeper.redactionrules import BuiltIn, Redaction, mask
 
 LOGPROBS: Final = "logprobs"
 
 _LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _DATA: Final = re.compile(r"data: ?")
-_FILLERS: Final = str.maketrans("", "", "-_ ")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -100,7 +99,7 @@ def _of_single_texts(texts: Sequence[JsonText], redaction: Redaction) -> Iterato
     """Many events say the same of themselves: each text is looked at once."""
     changed = redacted_each({text.value for text in texts}, redaction)
     for text in texts:
-        left = mask(BuiltIn.SECRETS) if _is_secret(text, redaction) else changed.get(text.value, text.value)
+        left = mask(BuiltIn.SECRETS) if is_secret(text, redaction) else changed.get(text.value, text.value)
         if left != text.value:
             yield _Edit(text.start, text.end, quoted(left, closed=text.closed))
 
@@ -113,12 +112,6 @@ def _of_streamed_texts(texts: Iterable[JsonText], redaction: Redaction) -> Itera
         for text, left in zip(pieces, redacted_pieces([one.value for one in pieces], redaction), strict=True):
             if left != text.value:
                 yield _Edit(text.start, text.end, quoted(left, closed=text.closed))
-
-
-def _is_secret(text: JsonText, redaction: Redaction) -> bool:
-    key = text.place.key
-    named = isinstance(key, str) and key.translate(_FILLERS).lower() in SECRET_FIELDS
-    return named and BuiltIn.SECRETS in redaction.built_in and text.value not in ("", "null")
 
 
 def _edited(text: str, edits: Iterable[_Edit]) -> str:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollkeeper.jsontexts import read_document
+from tests.core.test_redaction import FOUND
+from tollkeeper.jsontexts import read_document, spans_in_raw
 from tollkeeper.redacting import redacted_body
-from tollkeeper.redaction import redacted
-from tollkeeper.redactionrules import BuiltIn, OwnPattern, Redaction
+from tollkeeper.redaction import MOST_LEVELS, redacted
+from tollkeeper.redactionrules import UNLESS_STATED, BuiltIn, OwnPattern, Redaction
 
 SECRET = "alice@example.com"
 GONE = "[redacted:EmailAddresses]"
@@ -191,3 +192,73 @@ def test_the_texts_of_a_document_are_those_that_a_parser_finds(value: Any) -> No
 
     found = read_document(json.dumps(value)).texts
     assert [text.value for text in found if text.quoted] == quoted(value)
+
+
+WRITTEN = {
+    "path": ".env",
+    "content": "A=1\nsk-proj-abcdefghijklmnop1234\n078-05-1120\n212-555-1234\nAKIAIOSFODNN7EXAMPLE\npassword: hunter22\n"
+    "Bearer abcdefghijklmnopqrstuvwxyz\tbob@example.com",
+    "password": "correct horse battery staple",
+}
+PARTS_WRITTEN = (
+    *("sk-proj", "078-05", "555-1234", "AKIA", "hunter22", "abcdefghij", "bob", "correct", "horse", "battery"),
+    "staple",
+)
+
+
+def test_each_line_that_a_tool_is_to_write_is_looked_at() -> None:
+    """R27: a line's end is two characters in the arguments of a tool, of which the second is a letter."""
+    arguments = json.dumps(WRITTEN).replace("@", "\\u0040")
+    pieces = [arguments[at : at + 7] for at in range(0, len(arguments), 7)]
+    calls = [{"index": 0, "delta": {"tool_calls": [{"index": 1, "function": {"arguments": one}}]}} for one in pieces]
+    left = body(events(*calls), stream=True)
+    chunks = [json.loads(line[6:]) for line in left.splitlines() if line.startswith("data: {")]
+    together = "".join(one["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"] for one in chunks)
+    assert not [part for part in PARTS_WRITTEN if part in together]
+    assert json.loads(together)["password"] == "[redacted:Secrets]"
+    assert json.loads(together)["path"] == ".env"
+
+
+def test_each_line_that_a_tool_answers_is_looked_at() -> None:
+    """R27."""
+    left = body(json.dumps({"messages": [{"role": "tool", "content": json.dumps(WRITTEN)}]}))
+    assert not [part for part in PARTS_WRITTEN if part in left]
+    assert json.loads(json.loads(left)["messages"][0]["content"])["content"].startswith("A=1\n[redacted:Secrets]\n")
+
+
+def test_arguments_that_are_cut_off_are_looked_at() -> None:
+    left = body(json.dumps({"arguments": json.dumps(WRITTEN)[:60]}))
+    assert "sk-proj" not in left
+
+
+@given(
+    st.sampled_from([text for kind in UNLESS_STATED for text in FOUND[kind]]),
+    st.sampled_from(["", "\n", "\t", "\r", "\b", "\f", '"', "\\", "a\n", "\\'\n", "é\n", "🧮\n"]),
+    st.lists(st.sampled_from(["text", "list", "dict"]), max_size=MOST_LEVELS),
+    st.booleans(),
+)
+def test_what_is_known_by_name_is_found_at_each_level(
+    secret: str, before: str, levels: list[str], escaped: bool
+) -> None:
+    """R27."""
+    value: Any = before + secret
+    for level in levels:
+        value = json.dumps({"text": value, "list": [value], "dict": {"a": value}}[level], ensure_ascii=escaped)
+    left = body(json.dumps({"content": value}))
+    inner = json.loads(left)["content"]
+    for _ in levels:
+        inner = json.loads(inner)
+        inner = next(iter(inner.values())) if isinstance(inner, dict) else inner
+        inner = inner[0] if isinstance(inner, list) else inner
+    assert secret not in inner
+    assert "[redacted:" in inner
+    assert body(left) == left
+
+
+@given(st.text(), st.data())
+def test_a_place_of_a_text_as_it_reads_is_found_as_it_is_written(text: str, data: st.DataObject) -> None:
+    end = data.draw(st.integers(0, len(text)))
+    start = data.draw(st.integers(0, end))
+    raw = json.dumps(text)[1:-1]
+    [(first, last)] = spans_in_raw(raw, [(start, end)])
+    assert json.loads(f'"{raw[first:last]}"') == text[start:end]

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from tollkeeper.patterns import check_time
+
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.?[^"\\]*)*("?)|[{}\[\],:]|[^\s"{}\[\],:]+', re.DOTALL)
+TOKENS_AT_ONCE: Final = 4096
+"""Read before somebody looks whether the time is over."""
+
 _DOCUMENT: Final = re.compile(r'\s*[{\["]')
 _ESCAPE: Final = re.compile(
     r"\\u[dD][89abAB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\.", re.DOTALL
@@ -98,10 +103,12 @@ def is_document(text: str) -> bool:
 
 
 def read_document(text: str, start: int = 0, end: int | None = None) -> Document:
-    """The texts between two places of a text."""
+    """The texts between two places of a text. Raises `TookTooLong` in a block of `within`."""
     reader = _Reader(start)
     end = len(text) if end is None else end
-    for match in _TOKEN.finditer(text, start, end):
+    for number, match in enumerate(_TOKEN.finditer(text, start, end)):
+        if number % TOKENS_AT_ONCE == 0:
+            check_time("reading JSON")
         reader.take(match)
     reader.finish(end)
     return reader.document

@@ -1,6 +1,7 @@
 """Redaction of bodies: JSON whole or cut off, streams of events, and what is neither (R27)."""
 
 import json
+import time
 from typing import Any
 
 import orjson
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.test_redaction import FOUND
+from tollkeeper.detectors import names_secret
 from tollkeeper.jsontexts import read_document, spans_in_raw
+from tollkeeper.patterns import Deadline, TookTooLong, within
 from tollkeeper.redacting import redacted_body
 from tollkeeper.redaction import MOST_LEVELS, redacted
 from tollkeeper.redactionrules import UNLESS_STATED, BuiltIn, OwnPattern, Redaction
@@ -17,9 +20,10 @@ from tollkeeper.redactionrules import UNLESS_STATED, BuiltIn, OwnPattern, Redact
 SECRET = "alice@example.com"
 GONE = "[redacted:EmailAddresses]"
 texts = st.one_of(st.text(max_size=20), st.sampled_from([SECRET, f"to {SECRET}!", "4111111111111111", '"\\{[,:']))
+names = texts.filter(lambda name: not names_secret(name))
 values = st.recursive(
     st.one_of(texts, st.none(), st.booleans(), st.integers(-(10**9), 10**9)),
-    lambda below: st.one_of(st.lists(below, max_size=4), st.dictionaries(texts, below, max_size=4)),
+    lambda below: st.one_of(st.lists(below, max_size=4), st.dictionaries(names, below, max_size=4)),
     max_leaves=15,
 )
 
@@ -262,3 +266,13 @@ def test_a_place_of_a_text_as_it_reads_is_found_as_it_is_written(text: str, data
     raw = json.dumps(text)[1:-1]
     [(first, last)] = spans_in_raw(raw, [(start, end)])
     assert json.loads(f'"{raw[first:last]}"') == text[start:end]
+
+
+def test_a_document_of_many_numbers_ends_in_time() -> None:
+    began = time.monotonic()
+    with (
+        within(Deadline(0.1)),
+        pytest.raises(TookTooLong, match=r"reading JSON, which is no pattern of the tenant's own"),
+    ):
+        body("[" + '"",' * 1_000_000 + "1]")
+    assert time.monotonic() - began < 2

@@ -157,3 +157,27 @@ def test_patterns_that_are_found_everywhere_at_great_cost_end_in_time() -> None:
         redacted("a" * 1_000_000, own)
     assert time.monotonic() - began < 10
     assert redacted("aac", own) == "[redacted:own][redacted:own]c"
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        (BuiltIn.BANK_ACCOUNTS, "AA00 " + "A A 0 0 " * 2**17),
+        (BuiltIn.CARD_NUMBERS, "4 " * 2**19),
+    ],
+)
+def test_one_row_of_groups_ends_in_time(kind: BuiltIn, row: str) -> None:
+    """A row is one find of a pattern, in which each group may begin a number."""
+    began = time.monotonic()
+    with (
+        within(Deadline(0.1)),
+        pytest.raises(TookTooLong, match=f"looking for {kind.value}, which is no pattern of the"),
+    ):
+        redacted(row, Redaction((kind,)))
+    assert time.monotonic() - began < 2
+
+
+def test_one_row_of_groups_takes_time_as_it_is_long() -> None:
+    began = time.monotonic()
+    redacted("AA00 " + "A A 0 0 " * 2**17, Redaction((BuiltIn.BANK_ACCOUNTS,)))
+    assert time.monotonic() - began < 6

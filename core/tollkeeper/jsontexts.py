@@ -10,9 +10,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from tollkeeper.detectors import names_secret
 from tollkeeper.patterns import check_time
 
-_TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.?[^"\\]*)*("?)|[{}\[\],:]|[^\s"{}\[\],:]+', re.DOTALL)
+_NUMBER: Final = r"(?:-?(?:0|[1-9][0-9]{0,10})(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null)"
+"""What has no quotes and cannot be anything but a small or broken number, or one of three words."""
+
+_NUMBERS: Final = rf"(?:{_NUMBER}\s*+,\s*+){{2,}}+"
+_BARE: Final = r'[^\s"{}\[\],:]++'
+_TOKEN: Final = re.compile(rf'"[^"\\]*+(?:\\.?[^"\\]*+)*+("?)|[{{}}\[\],:]|({_NUMBERS})|{_BARE}', re.DOTALL)
+"""Many numbers of a list are one token. What was taken is never given back, or a text of escapes would take memory for each."""
+
+_ONE_NUMBER: Final = re.compile(_NUMBER)
+_ONE_BARE: Final = re.compile(rf"{_BARE}|,")
 TOKENS_AT_ONCE: Final = 4096
 """Read before somebody looks whether the time is over."""
 
@@ -32,13 +42,19 @@ INDEX: Final = "index"
 GOES_ON: Final = "delta"
 """What is under this key is a piece of a text that other documents go on with (OpenAI, Anthropic)."""
 
+LOGPROBS: Final = "logprobs"
+"""What is under this key says an answer again, token by token."""
+
+MOST_OPEN: Final = 512
+"""Of so many objects and lists, one in the other, it is known what they are; what is deeper counts as in the last one."""
+
 DEEPEST: Final = 64
 """Of so many keys a path is made at most, the last ones."""
 
 
 @dataclass(slots=True)
 class Place:
-    """Where something stands: under this key of what is above, or in that place of a list. `start` is where it begins.
+    """An object or a list: under this key of what is above, or in that place of a list. `start` is where it begins.
 
     `goes_on`: it is in what other documents go on with.
     """
@@ -49,29 +65,36 @@ class Place:
     is_list: bool = False
     count: int = 0
     goes_on: bool = field(init=False)
+    _path: tuple[str | int, ...] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.goes_on = self.key == GOES_ON or (self.above is not None and self.above.goes_on)
 
     @property
     def path(self) -> tuple[str | int, ...]:
-        """From the top. Known when the document was read to its end: a part may say late which one it is."""
-        keys: list[str | int] = []
-        place: Place | None = self
-        while place is not None and place.above is not None and len(keys) < DEEPEST:
-            keys.append(place.key)
-            place = place.above
-        return tuple(reversed(keys))
+        """From the top. To be asked when the document was read to its end: a part may say late which one it is."""
+        if self._path is None:
+            keys: list[str | int] = []
+            place: Place | None = self
+            while place is not None and place.above is not None and len(keys) < DEEPEST:
+                keys.append(place.key)
+                place = place.above
+            self._path = tuple(reversed(keys))
+        return self._path
 
 
 @dataclass(frozen=True, slots=True)
 class JsonText:
-    """A text at `[start, end)`, quotes included where it has some; `closed`: the second one too."""
+    """A text at `[start, end)`, quotes included where it has some; `closed`: the second one too.
+
+    It stands under `key` of the object, or in that place of the list, `above` it; a key stands under none: ``""``.
+    """
 
     start: int
     end: int
     value: str
-    place: Place
+    above: Place
+    key: str | int
     quoted: bool
     closed: bool
 
@@ -80,13 +103,23 @@ class JsonText:
         """Where it stands without its quotes."""
         return (self.start + 1, self.end - self.closed) if self.quoted else (self.start, self.end)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is a piece that other documents go on with."""
+        return self.quoted and (self.above.goes_on or self.key == GOES_ON)
+
+    @property
+    def path(self) -> tuple[str | int, ...]:
+        """From the top, as of a place."""
+        return (*self.above.path, self.key)
+
 
 @dataclass(slots=True)
 class Document:
-    """All texts of a document in their order, and the objects and lists in it by where they begin and end."""
+    """The texts of a document in their order, and from where to where the objects and lists are that are named `logprobs`."""
 
     texts: list[JsonText] = field(default_factory=list)
-    holders: list[tuple[Place, int]] = field(default_factory=list)
+    logprobs: list[tuple[int, int]] = field(default_factory=list)
 
 
 def may_be_document(text: str) -> bool:
@@ -102,9 +135,12 @@ def is_document(text: str) -> bool:
         return False
 
 
-def read_document(text: str, start: int = 0, end: int | None = None) -> Document:
-    """The texts between two places of a text. Raises `TookTooLong` in a block of `within`."""
-    reader = _Reader(start)
+def read_document(text: str, start: int = 0, end: int | None = None, *, numbers: bool = True) -> Document:
+    """The texts between two places of a text. Raises `TookTooLong` in a block of `within`.
+
+    Without `numbers` those are left out that are no secret of a kind known by name: fewer than 12 digits, or broken ones.
+    """
+    reader = _Reader(start, numbers=numbers)
     end = len(text) if end is None else end
     for number, match in enumerate(_TOKEN.finditer(text, start, end)):
         if number % TOKENS_AT_ONCE == 0:
@@ -138,60 +174,92 @@ def quoted(value: str, *, closed: bool = True) -> str:
 
 
 class _Reader:
-    """Takes one token after the other; `_at` is the object or list that is open."""
+    """Takes one token after the other; `_at` is the object or list that is open, `_open` of so many are."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, *, numbers: bool) -> None:
         self.document = Document()
+        self._numbers = numbers
         self._at = Place(None, "", start, is_list=True)
+        self._open = 0
         self._key: str | None = None
         self._expects_key = False
 
     def take(self, match: re.Match[str]) -> None:
         match match[0][0]:
-            case "{" | "[" as opening:
-                self._at = Place(self._at, self._next_key, match.start(), opening == "[")
-                self._key, self._expects_key = None, opening == "{"
-            case "}" | "]":
-                self._close(match.end())
-            case ",":
-                self._at.count += self._at.is_list
-                self._key, self._expects_key = None, not self._at.is_list
-            case ":":
-                self._expects_key = False
             case '"':
                 self._quoted(match)
+            case ",":
+                self._next()
+            case ":":
+                self._expects_key = False
+            case "{" | "[" as opening:
+                self._enter(opening, match.start())
+            case "}" | "]":
+                self._close(match.end())
+            case _ if match[2]:
+                self._many_numbers(match)
             case _:
                 self._bare(match)
 
     def finish(self, end: int) -> None:
         """What was not closed goes to the end."""
-        while self._at.above is not None:
+        while self._open:
             self._close(end)
 
     @property
     def _next_key(self) -> str | int:
         return self._at.count if self._at.is_list or self._key is None else self._key
 
+    def _enter(self, opening: str, start: int) -> None:
+        self._open += 1
+        if self._open <= MOST_OPEN:
+            self._at = Place(self._at, self._next_key, start, opening == "[")
+        self._key, self._expects_key = None, opening == "{"
+
     def _close(self, end: int) -> None:
-        if self._at.above is not None:
-            self.document.holders.append((self._at, end))
+        if self._at.above is None:
+            return
+        if self._open <= MOST_OPEN:
+            if self._at.key == LOGPROBS:
+                self.document.logprobs.append((self._at.start, end))
             self._at = self._at.above
-            self._key, self._expects_key = None, False
+        self._open -= 1
+        self._key, self._expects_key = None, False
+
+    def _next(self) -> None:
+        self._at.count += self._at.is_list
+        self._key, self._expects_key = None, not self._at.is_list
 
     def _quoted(self, match: re.Match[str]) -> None:
+        start, end = match.span()
         closed = bool(match[1])
         value = _decoded(match[0][1 : -1 if closed else None])
-        place = Place(self._at, "" if self._expects_key else self._next_key, match.start())
+        key: str | int = "" if self._expects_key else self._next_key
         if self._expects_key:
             self._key = value
-        self.document.texts.append(JsonText(match.start(), match.end(), value, place, quoted=True, closed=closed))
+        self.document.texts.append(JsonText(start, end, value, self._at, key, quoted=True, closed=closed))
+
+    def _many_numbers(self, match: re.Match[str]) -> None:
+        if self._at.is_list and not self._numbers:
+            self._at.count += match[2].count(",")
+            return
+        for one in _ONE_BARE.finditer(match.string, *match.span()):
+            if one[0] == ",":
+                self._next()
+            else:
+                self._bare(one)
 
     def _bare(self, match: re.Match[str]) -> None:
         above = self._at.above
         if self._key == INDEX and above is not None and above.is_list:
             self._at.key = match[0]
-        place = Place(self._at, self._next_key, match.start())
-        self.document.texts.append(JsonText(match.start(), match.end(), match[0], place, quoted=False, closed=True))
+        key = self._next_key
+        if self._numbers or self._is_secret(key) or _ONE_NUMBER.fullmatch(match[0]) is None:
+            start, end = match.span()
+            self.document.texts.append(JsonText(start, end, match[0], self._at, key, quoted=False, closed=True))
+
+    def _is_secret(self, key: str | int) -> bool:
+        return isinstance(key, str) and names_secret(key)
 
 
 def _decoded(raw: str) -> str:

@@ -14,11 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tollkeeper.jsontexts import Document, JsonText, quoted, read_document
+from tollkeeper.jsontexts import LOGPROBS, Document, JsonText, quoted, read_document
 from tollkeeper.redaction import is_secret, redacted_each, redacted_pieces
 from tollkeeper.redactionrules import BuiltIn, Redaction, mask
-
-LOGPROBS: Final = "logprobs"
 
 _LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _DATA: Final = re.compile(r"data: ?")
@@ -45,15 +43,15 @@ def _edits(text: str, redaction: Redaction, *, is_stream: bool) -> Iterator[_Edi
     plain: list[tuple[int, int]] = []
     for start, end in _lines(text) if is_stream else [(0, len(text))]:
         if text[start:end].lstrip()[:1] in ("{", "["):
-            documents.append(read_document(text, start, end))
+            documents.append(read_document(text, start, end, numbers=bool(redaction.patterns)))
         else:
             plain.append((start, end))
     whole = [_Edit(start, end, quoted(mask(LOGPROBS))) for start, end in _logprobs(documents)]
     yield from whole
     texts = list(_outside(whole, (one for document in documents for one in document.texts)))
     yield from _of_plain_texts(text, plain, redaction)
-    yield from _of_single_texts([one for one in texts if not _goes_on(one)], redaction)
-    yield from _of_streamed_texts([one for one in texts if _goes_on(one)], redaction)
+    yield from _of_single_texts([one for one in texts if not one.goes_on], redaction)
+    yield from _of_streamed_texts([one for one in texts if one.goes_on], redaction)
 
 
 def _lines(text: str) -> Iterator[tuple[int, int]]:
@@ -65,9 +63,8 @@ def _lines(text: str) -> Iterator[tuple[int, int]]:
 
 def _logprobs(documents: Iterable[Document]) -> Iterator[tuple[int, int]]:
     """The objects and lists under such a key; of those in each other the outermost."""
-    holders = [holder for document in documents for holder in document.holders if holder[0].key == LOGPROBS]
     before = 0
-    for start, end in sorted((place.start, end) for place, end in holders):
+    for start, end in sorted(span for document in documents for span in document.logprobs):
         if start >= before:
             yield start, end
             before = end
@@ -82,10 +79,6 @@ def _outside(edits: Sequence[_Edit], texts: Iterable[JsonText]) -> Iterator[Json
             edit = next(ends, None)
         if edit is None or text.start < edit.start:
             yield text
-
-
-def _goes_on(text: JsonText) -> bool:
-    return text.quoted and text.place.goes_on
 
 
 def _of_plain_texts(text: str, places: Sequence[tuple[int, int]], redaction: Redaction) -> Iterator[_Edit]:
@@ -107,7 +100,7 @@ def _of_single_texts(texts: Sequence[JsonText], redaction: Redaction) -> Iterato
 def _of_streamed_texts(texts: Iterable[JsonText], redaction: Redaction) -> Iterator[_Edit]:
     together: dict[tuple[str | int, ...], list[JsonText]] = {}
     for text in texts:
-        together.setdefault(text.place.path, []).append(text)
+        together.setdefault(text.path, []).append(text)
     for pieces in together.values():
         for text, left in zip(pieces, redacted_pieces([one.value for one in pieces], redaction), strict=True):
             if left != text.value:

@@ -95,7 +95,7 @@ def cuts_in(text: str, redaction: Redaction, levels: int = MOST_LEVELS) -> list[
 def _found_beneath(text: str, redaction: Redaction, levels: int) -> Iterator[Cut]:
     """What is found in the texts of a document as they read."""
     texts: dict[str, list[JsonText]] = {}
-    for one in read_document(text).texts:
+    for one in read_document(text, numbers=bool(redaction.patterns)).texts:
         if is_secret(one, redaction):
             yield Cut(*one.inner, BuiltIn.SECRETS.value)
         else:
@@ -113,7 +113,7 @@ def _found_beneath(text: str, redaction: Redaction, levels: int) -> Iterator[Cut
 
 def is_secret(text: JsonText, redaction: Redaction) -> bool:
     """Whether a text is a secret as a whole, by where it stands."""
-    key = text.place.key
+    key = text.key
     named = BuiltIn.SECRETS in redaction.built_in and isinstance(key, str) and names_secret(key)
     return named and text.value not in ("", "null")
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -276,3 +277,45 @@ def test_a_document_of_many_numbers_ends_in_time() -> None:
     ):
         body("[" + '"",' * 1_000_000 + "1]")
     assert time.monotonic() - began < 2
+
+
+def test_a_list_of_many_numbers_takes_little_memory_and_time() -> None:
+    raw = b'{"input":[' + b"1,0.25,-3e-5,null," * 2**16 + b"1]}"
+    tracemalloc.start()
+    try:
+        assert redacted_body(raw, Redaction(), is_stream=False) is raw
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(raw)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_text_of_many_escapes_takes_little_memory() -> None:
+    """A search that may give back what it took remembers each place."""
+    raw = '{"m":"' + "\\\\" * 2**19 + '"}'
+    tracemalloc.start()
+    try:
+        read_document(raw)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(raw)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_number_among_many_is_looked_at() -> None:
+    left = body('{"a": [1, 2, 3, 4111111111111111, 5, 6], "b": [1, 2, 00441234567, 3], "c": [0.4111111111111111, 1]}')
+    assert left == (
+        '{"a": [1, 2, 3, "[redacted:CardNumbers]", 5, 6], "b": [1, 2, "[redacted:PhoneNumbers]", 3],'
+        ' "c": [0.4111111111111111, 1]}'
+    )
+
+
+def test_a_pattern_of_ones_own_sees_each_number() -> None:
+    own = Redaction((), (OwnPattern("answer", "^42$"),))
+    assert body('{"a": [1, 42, 3], "b": 42}', own) == '{"a": [1, "[redacted:answer]", 3], "b": "[redacted:answer]"}'
+
+
+@given(
+    st.lists(st.one_of(st.integers(), st.none(), st.booleans(), st.floats(), st.just("x")), max_size=20), st.booleans()
+)
+def test_the_place_of_a_text_in_a_list_counts_what_is_before_it(items: list[Any], numbers: bool) -> None:
+    found = read_document(json.dumps(items), numbers=numbers).texts
+    assert [text.key for text in found if text.quoted] == [number for number, one in enumerate(items) if one == "x"]

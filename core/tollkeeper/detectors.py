@@ -8,7 +8,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from itertools import accumulate
 from typing import Final
@@ -19,28 +19,13 @@ from tollkeeper.redactionrules import BuiltIn
 Span = tuple[int, int]
 
 
-SECRET_FIELDS: Final = frozenset(
-    {
-        "password",
-        "passwd",
-        "pwd",
-        "passphrase",
-        "secret",
-        "clientsecret",
-        "apikey",
-        "secretkey",
-        "accesskey",
-        "privatekey",
-        "accesstoken",
-        "refreshtoken",
-        "idtoken",
-        "authtoken",
-        "bearertoken",
-        "authorization",
-    }
+SECRET_NAMES: Final = (
+    *("password", "passwd", "pwd", "passphrase", "secret", "token", "authorization"),
+    *("apikey", "secretkey", "accesskey", "accountkey", "authkey", "privatekey", "signingkey", "encryptionkey"),
 )
-"""Fields whose whole text is a secret, by their names in small letters without `-` and `_`."""
+"""How the names of fields end in which everything is a secret, in small letters without `-`, `_` and spaces."""
 
+_LONGEST_NAME: Final = 64
 _FILLERS: Final = str.maketrans("", "", "-_ ")
 
 _EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN-]+(?:\.[\pL\pN-]+)+"
@@ -50,8 +35,22 @@ _PHONE: Final = (
 )
 _SOCIAL: Final = r"\b[0-8][0-9]{2}-[0-9]{2}-[0-9]{4}\b"
 _NAMED: Final = (
-    r"password|passwd|passphrase|pwd|secret|(?:api|access|private|secret)[ _-]?key|(?:access|refresh|auth)[ _-]?token"
+    r"password|passwd|passphrase|pwd|secret|(?:api|access|account|auth|private|secret|signing|encryption)[ _-]?key"
+    r"|(?:access|refresh|auth|bearer)[ _-]?token"
 )
+_NAMED_FIELD: Final = rf"(?i)[A-Z0-9_-]*(?:{_NAMED})"
+_SAYS: Final = r"\\*[\"'`]?[ \t]*[:=]{1,2}>?[ \t]*"
+_QUOTED: Final = "|".join(
+    rf"{quote}(?:[^{quote}\\\n\[]|\[[^r{quote}\\\n]|\[r[^e{quote}\\\n])(?:[^{quote}\\\n]|\\.){{3,}}{quote}?"
+    for quote in "\"'`"
+)
+"""To the second quote, or the line's end. What begins as a mask does is none: it would be found without end."""
+
+_QUOTED_IN_QUOTES: Final = r"\\+[\"'][^\"'\\\n\[][^\"'\\\n]{3,}"
+_WORD: Final = r"[^\s\"',;\[]{6,}"
+_TOKENS: Final = rf"(?i)[A-Z0-9_-]*token{_SAYS}\\*[\"'`]?[A-Z0-9._~+/=-]{{8,}}"
+"""What is called a token is a secret where it has a digit: other tokens are words."""
+
 _SECRETS: Final = (
     r"(?i)\bbearer +[A-Za-z0-9._~+/-]{20,}=*",  # RFC 6750; fewer letters are words
     r"(?i)\bauthorization[\"']? *[:=] *[\"']?[A-Za-z]+ +[A-Za-z0-9._~+/=-]{8,}",  # RFC 9110, section 11.6.2
@@ -60,8 +59,10 @@ _SECRETS: Final = (
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*",  # JSON Web Tokens: RFC 7519
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",  # RFC 7468; \z: it was cut off
-    r"://[^\s/:@]+:[^\s/@]+@",  # who and password in an address: RFC 3986, section 3.2.1
-    rf"(?i)\b(?:{_NAMED})[\"']? *(?:=|:|\bis\b) *[\"']?[^\s\"',;\[]{{6,}}",
+    r"://[^\s/:@\"]*:[^\s/\"]+@",  # who, if anybody, and password in an address: RFC 3986, section 3.2.1
+    rf"{_NAMED_FIELD}{_SAYS}(?:{_QUOTED_IN_QUOTES}|{_QUOTED}|{_WORD})",
+    rf"(?i)\b(?:{_NAMED})[\"']? +is +[\"']?{_WORD}",
+    rf"\b[A-Z0-9_]*_TOKEN[ \t]*=[ \t]*[\"']?{_WORD}",  # a variable of the environment
 )
 _GROUPS_OF_DIGITS: Final = r"[0-9](?:[ -]?[0-9]){11,}"
 _GROUPS_OF_CODE: Final = r"\b[A-Z]{2}[0-9]{2}[A-Z0-9]*(?:[ -][A-Z0-9]+)*\b"
@@ -69,6 +70,7 @@ _IP: Final = r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", r"[0-9A-Fa-f]{0,4}(?::[0-9A-F
 _ISSUERS: Final = re.compile("3|4|5|6|22[2-9]|2[3-6]|27[01]|2720")
 """How the numbers of cards begin. Those that begin with a year of this century are none."""
 
+_DIGIT: Final = re.compile("[0-9]")
 _ACCOUNT: Final = re.compile("[A-Z]{2}[0-9]{2}")
 _BEFORE_COUNTRY: Final = pow(10**6, -1, 97)
 """Two letters and two digits are six digits: what is before them counts so many times."""
@@ -81,7 +83,12 @@ GROUPS_AT_ONCE: Final = 4096
 
 def names_secret(key: str) -> bool:
     """Whether what stands in a field of this name is a secret, whatever it looks like."""
-    return key.translate(_FILLERS).lower() in SECRET_FIELDS
+    return _ends_as_a_secret(key[-_LONGEST_NAME:])
+
+
+@lru_cache(maxsize=4096)
+def _ends_as_a_secret(name: str) -> bool:
+    return name.translate(_FILLERS).lower().endswith(SECRET_NAMES)
 
 
 def _by_patterns(kind: BuiltIn, *patterns: str) -> Callable[[str], Iterator[Span]]:
@@ -90,6 +97,13 @@ def _by_patterns(kind: BuiltIn, *patterns: str) -> Callable[[str], Iterator[Span
             yield from spans_of(pattern, text, _search(kind))
 
     return find
+
+
+def _secrets(text: str) -> Iterator[Span]:
+    yield from _by_patterns(BuiltIn.SECRETS, *_SECRETS)(text)
+    for start, end in spans_of(_TOKENS, text, _search(BuiltIn.SECRETS)):
+        if _DIGIT.search(text, start, end):
+            yield start, end
 
 
 def _search(kind: BuiltIn) -> str:
@@ -205,7 +219,7 @@ FINDERS: Final[Mapping[BuiltIn, Callable[[str], Iterator[Span]]]] = {
     BuiltIn.CARD_NUMBERS: partial(_in_groups, BuiltIn.CARD_NUMBERS, _GROUPS_OF_DIGITS, _cards),
     BuiltIn.BANK_ACCOUNTS: partial(_in_groups, BuiltIn.BANK_ACCOUNTS, _GROUPS_OF_CODE, _accounts),
     BuiltIn.SOCIAL_SECURITY_NUMBERS: _by_patterns(BuiltIn.SOCIAL_SECURITY_NUMBERS, _SOCIAL),
-    BuiltIn.SECRETS: _by_patterns(BuiltIn.SECRETS, *_SECRETS),
+    BuiltIn.SECRETS: _secrets,
     BuiltIn.IP_ADDRESSES: _addresses,
 }
 """Where each kind is found in a text. Spans of a kind may overlap."""

@@ -45,6 +45,14 @@ GOES_ON: Final = "delta"
 LOGPROBS: Final = "logprobs"
 """What is under this key says an answer again, token by token."""
 
+PROPERTIES: Final = "properties"
+"""What is under this key describes fields, by their names, in a JSON schema."""
+
+SAMPLES: Final = frozenset({"default", "const", "enum", "example", "examples"})
+"""Where a JSON schema says values themselves."""
+
+WORDS: Final = frozenset({"null", "true", "false"})
+
 MOST_OPEN: Final = 512
 """Of so many objects and lists, one in the other, it is known what they are; what is deeper counts as in the last one."""
 
@@ -56,7 +64,8 @@ DEEPEST: Final = 64
 class Place:
     """An object or a list: under this key of what is above, or in that place of a list. `start` is where it begins.
 
-    `goes_on`: it is in what other documents go on with.
+    `goes_on`: it is in what other documents go on with. `is_secret`: everything in it is one. `describes_secret`: it is what a
+    JSON schema says of a property that is a secret, so samples in it are.
     """
 
     above: "Place | None"
@@ -64,6 +73,8 @@ class Place:
     start: int
     is_list: bool = False
     count: int = 0
+    is_secret: bool = False
+    describes_secret: bool = False
     goes_on: bool = field(init=False)
     _path: tuple[str | int, ...] | None = field(init=False, default=None)
 
@@ -97,6 +108,8 @@ class JsonText:
     key: str | int
     quoted: bool
     closed: bool
+    is_secret: bool
+    """Whether the whole of it is one, by the names of what it stands in."""
 
     @property
     def inner(self) -> tuple[int, int]:
@@ -213,7 +226,10 @@ class _Reader:
     def _enter(self, opening: str, start: int) -> None:
         self._open += 1
         if self._open <= MOST_OPEN:
-            self._at = Place(self._at, self._next_key, start, opening == "[")
+            key = self._next_key
+            is_secret = self._is_secret(key)
+            describes = is_secret and opening == "{" and self._at.key == PROPERTIES and not self._at.is_secret
+            self._at = Place(self._at, key, start, opening == "[", 0, is_secret and not describes, describes)
         self._key, self._expects_key = None, opening == "{"
 
     def _close(self, end: int) -> None:
@@ -235,12 +251,13 @@ class _Reader:
         closed = bool(match[1])
         value = _decoded(match[0][1 : -1 if closed else None])
         key: str | int = "" if self._expects_key else self._next_key
+        is_secret = value != "" and not self._expects_key and self._is_secret(key)
         if self._expects_key:
             self._key = value
-        self.document.texts.append(JsonText(start, end, value, self._at, key, quoted=True, closed=closed))
+        self.document.texts.append(JsonText(start, end, value, self._at, key, True, closed, is_secret))
 
     def _many_numbers(self, match: re.Match[str]) -> None:
-        if self._at.is_list and not self._numbers:
+        if self._at.is_list and not self._numbers and not self._at.is_secret:
             self._at.count += match[2].count(",")
             return
         for one in _ONE_BARE.finditer(match.string, *match.span()):
@@ -254,12 +271,15 @@ class _Reader:
         if self._key == INDEX and above is not None and above.is_list:
             self._at.key = match[0]
         key = self._next_key
-        if self._numbers or self._is_secret(key) or _ONE_NUMBER.fullmatch(match[0]) is None:
+        is_secret = match[0] not in WORDS and self._is_secret(key)
+        if self._numbers or is_secret or _ONE_NUMBER.fullmatch(match[0]) is None:
             start, end = match.span()
-            self.document.texts.append(JsonText(start, end, match[0], self._at, key, quoted=False, closed=True))
+            self.document.texts.append(JsonText(start, end, match[0], self._at, key, False, True, is_secret))
 
     def _is_secret(self, key: str | int) -> bool:
-        return isinstance(key, str) and names_secret(key)
+        if self._at.is_secret:
+            return True
+        return isinstance(key, str) and (names_secret(key) or (self._at.describes_secret and key in SAMPLES))
 
 
 def _decoded(raw: str) -> str:

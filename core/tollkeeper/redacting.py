@@ -3,7 +3,7 @@
 - JSON: each text is looked at as it reads, without its escapes, and so is each key, and each number.
 - A stream of server-sent events: what several events tell of one text (its `delta`s) is looked at as one text, so that what
   is cut apart between events is found. Each event keeps what is left of its piece.
-- A text under a key that names a secret (`password`, `api_key`, …) is a secret as a whole.
+- A text beneath a key that names a secret (`password`, `api_key`, …) is a secret as a whole.
 - `logprobs` say the answer again, token by token, and as numbers: they go whole, where anything is redacted.
 - What is neither is looked at as one text.
 - A text that is a JSON document itself, such as the arguments of a tool, is looked at as such as well (`redaction`).
@@ -50,8 +50,10 @@ def _edits(text: str, redaction: Redaction, *, is_stream: bool) -> Iterator[_Edi
     yield from whole
     texts = list(_outside(whole, (one for document in documents for one in document.texts)))
     yield from _of_plain_texts(text, plain, redaction)
-    yield from _of_single_texts([one for one in texts if not one.goes_on], redaction)
-    yield from _of_streamed_texts([one for one in texts if one.goes_on], redaction)
+    yield from _of_secrets([one for one in texts if is_secret(one, redaction)])
+    others = [one for one in texts if not is_secret(one, redaction)]
+    yield from _of_single_texts([one for one in others if not one.goes_on], redaction)
+    yield from _of_streamed_texts([one for one in others if one.goes_on], redaction)
 
 
 def _lines(text: str) -> Iterator[tuple[int, int]]:
@@ -88,12 +90,18 @@ def _of_plain_texts(text: str, places: Sequence[tuple[int, int]], redaction: Red
             yield _Edit(start, end, left)
 
 
+def _of_secrets(texts: Iterable[JsonText]) -> Iterator[_Edit]:
+    left = mask(BuiltIn.SECRETS)
+    for text in texts:
+        if text.value != left:
+            yield _Edit(text.start, text.end, quoted(left, closed=text.closed))
+
+
 def _of_single_texts(texts: Sequence[JsonText], redaction: Redaction) -> Iterator[_Edit]:
     """Many events say the same of themselves: each text is looked at once."""
     changed = redacted_each({text.value for text in texts}, redaction)
     for text in texts:
-        left = mask(BuiltIn.SECRETS) if is_secret(text, redaction) else changed.get(text.value, text.value)
-        if left != text.value:
+        if (left := changed.get(text.value)) is not None:
             yield _Edit(text.start, text.end, quoted(left, closed=text.closed))
 
 

@@ -20,7 +20,7 @@ from itertools import accumulate, chain, islice
 from operator import itemgetter
 from typing import Final
 
-from tollkeeper.detectors import FINDERS, names_secret
+from tollkeeper.detectors import FINDERS
 from tollkeeper.jsontexts import JsonText, is_document, may_be_document, read_document, spans_in_raw
 from tollkeeper.patterns import spans_of
 from tollkeeper.redactionrules import BuiltIn, Redaction, mask
@@ -112,10 +112,8 @@ def _found_beneath(text: str, redaction: Redaction, levels: int) -> Iterator[Cut
 
 
 def is_secret(text: JsonText, redaction: Redaction) -> bool:
-    """Whether a text is a secret as a whole, by where it stands."""
-    key = text.key
-    named = BuiltIn.SECRETS in redaction.built_in and isinstance(key, str) and names_secret(key)
-    return named and text.value not in ("", "null")
+    """Whether a text is a secret as a whole, by where it stands, and to be redacted so."""
+    return text.is_secret and BuiltIn.SECRETS in redaction.built_in
 
 
 def _found(text: str, redaction: Redaction) -> Iterator[Cut]:

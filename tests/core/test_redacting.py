@@ -111,10 +111,73 @@ def test_a_document_within_a_text_is_looked_at() -> None:
     assert SECRET not in body(json.dumps({"tool_calls": [{"function": {"arguments": arguments}}]}))
 
 
-@pytest.mark.parametrize("key", ["password", "apiKey", "API_KEY", "client-secret", "Authorization"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "password",
+            "apiKey",
+            "API_KEY",
+            "client-secret",
+            "Authorization",
+            "db_password",
+            "aws_secret_access_key",
+            "token",
+        ),
+        *("userPassword", "x-api-key", "sessionToken", "AccountKey", "spring.datasource.password"),
+    ],
+)
 def test_a_text_under_the_name_of_a_secret_is_one(key: str) -> None:
     assert json.loads(body(json.dumps({"x": {key: "swordfish"}}))) == {"x": {key: "[redacted:Secrets]"}}
     assert "swordfish" in body(json.dumps({key: "swordfish"}), Redaction((BuiltIn.EMAIL_ADDRESSES,)))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_everything_beneath_the_name_of_a_secret_is_one(nested: bool) -> None:
+    value = {
+        "password": ["abc", 12345, None, True, ""],
+        "db_password": {"value": "abc", "more": [{"x": "d"}]},
+        "user": "ann",
+    }
+    raw = json.dumps({"m": json.dumps(value)} if nested else value)
+    left = body(raw)
+    gone = "[redacted:Secrets]" if nested else '"[redacted:Secrets]"'
+    inner = json.loads(left)["m"] if nested else left
+    assert inner == json.dumps(value).replace('"abc"', '"GONE"').replace("12345", gone).replace(
+        '"d"', '"GONE"'
+    ).replace("GONE", "[redacted:Secrets]")
+    assert body(left) == left
+
+
+def test_a_secret_in_what_a_stream_goes_on_with_is_one() -> None:
+    assert "swordfish" not in body(events({"index": 0, "delta": {"password": "swordfish"}}), stream=True)
+
+
+def test_of_a_schema_only_the_samples_of_a_secret_are_one() -> None:
+    schema = {"properties": {"password": {"type": "string", "description": "of the user", "default": "swordfish"}}}
+    left = json.loads(body(json.dumps({"parameters": schema})))
+    described = left["parameters"]["properties"]["password"]
+    assert described == {"type": "string", "description": "of the user", "default": "[redacted:Secrets]"}
+    assert (
+        json.loads(body('{"properties": {"password": "swordfish"}}'))["properties"]["password"] == "[redacted:Secrets]"
+    )
+
+
+def test_the_names_of_the_protocol_are_no_secrets() -> None:
+    raw = {
+        "model": "gpt-5",
+        "max_tokens": 100000,
+        "max_completion_tokens": 123456,
+        "logprobs": True,
+        "top_logprobs": 5,
+        "prompt_cache_key": "conversation-42",
+        "logit_bias": {"50256": -100},
+        "usage": {"prompt_tokens": 12, "completion_tokens": 345, "total_tokens": 357, "reasoning_tokens": 3},
+        "completion_tokens_details": {"accepted_prediction_tokens": 0},
+        "tool_choice": {"type": "function", "function": {"name": "get_password_policy"}},
+        "nested": '{"max_tokens": 123456, "tokens": ["some", "words"]}',
+    }
+    assert json.loads(body(json.dumps(raw))) == raw
 
 
 def test_a_secret_that_is_cut_apart_between_events_is_found() -> None:

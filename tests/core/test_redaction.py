@@ -34,6 +34,24 @@ FOUND = {
         "password: hunter22",
         "my password is hunter22",
         'api_key="abc123def456"',
+        "DB_PASSWORD=hunter2hunter2",
+        "POSTGRES_PASSWORD: hunter2hunter2",
+        "OPENAI_API_KEY=abcdef123456",
+        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "client_secret=8f14e45fceea",
+        "GITHUB_TOKEN=swordfish",
+        "next-token: c3dvcmRmaXNo1",
+        "userPassword: hunter2hunter2",
+        "SharedAccessKey=c3dvcmRmaXNo;",
+        "AccountKey=c3dvcmRmaXNoc3dvcmRmaXNo==",
+        "password = 'correct horse battery'",
+        'secret: "semi;colon, and comma"',
+        'password = "a \\" quote of it"',
+        "passphrase = `correct horse battery`",
+        r"\"password\": \"correct horse battery\"",
+        'password = "[correct horse"',
+        "redis://:hunter2@host",
+        "postgres://u:p@ss@host",
     ],
 }
 INNOCENT = [
@@ -42,6 +60,11 @@ INNOCENT = [
     "4111111111111112 has a wrong check digit, and so has DE88370400440532013000",
     "basic information for the bearer of this: token = word, secret sauce, passwords matter",
     "def f(a: int) -> dict[str, int]: return {'a': a @ b}",
+    "max_tokens: 5, total_tokens=123456 and completion_tokens: 1234567, logprobs: true, max_tokens=100000",
+    "key: value, primary_key: customer_number, keyboard: mechanical, tokenizer: cl100k_base4",
+    "the token: internationalization; token = tokenizer.encode(text); passwords: matter",
+    "see http://localhost:8080/users and https://example.com:443/@me, or a://b c@d",
+    "def login(password: str, token: str) -> None: ...",
     "uuid 0191d2a4-7b1c-7000-8000-0123456789ab, sha 9f86d081884c7d659a2feaa0c55ad015",
 ]
 words = st.sampled_from(["", " ", "and ", "é", "\n", "(", ", ", "x", "12 ", "🧮"])
@@ -181,3 +204,17 @@ def test_one_row_of_groups_takes_time_as_it_is_long() -> None:
     began = time.monotonic()
     redacted("AA00 " + "A A 0 0 " * 2**17, Redaction((BuiltIn.BANK_ACCOUNTS,)))
     assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("password = 'correct horse battery' # mine", "[redacted:Secrets] # mine"),
+        ('"password": "a; b, c", "name": "x"', '"[redacted:Secrets], "name": "x"'),
+        ("redis://:hunter2@host/0", "redis[redacted:Secrets]host/0"),
+        ("postgres://u:p@ss@host/db", "postgres[redacted:Secrets]host/db"),
+        ("export DB_PASSWORD=hunter2hunter2 LEVEL=debug", "export [redacted:Secrets] LEVEL=debug"),
+    ],
+)
+def test_a_secret_goes_as_a_whole_and_what_is_beside_it_stays(text: str, left: str) -> None:
+    assert redacted(text, Redaction()) == left

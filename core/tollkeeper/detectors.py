@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from ipaddress import ip_address
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final
 
 from tollkeeper.patterns import check_time, spans_of
@@ -66,7 +66,7 @@ _SECRETS: Final = (
 )
 _GROUPS_OF_DIGITS: Final = r"[0-9](?:[ -]?[0-9]){11,}"
 _GROUPS_OF_CODE: Final = r"\b[A-Z]{2}[0-9]{2}[A-Z0-9]*(?:[ -][A-Z0-9]+)*\b"
-_IP: Final = r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}"
+_IP: Final = r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,9}"
 _ISSUERS: Final = re.compile("3|4|5|6|22[2-9]|2[3-6]|27[01]|2720")
 """How the numbers of cards begin. Those that begin with a year of this century are none."""
 
@@ -201,8 +201,16 @@ def _accounts(row: _Row) -> Callable[[int], Iterator[int]]:
 def _addresses(text: str) -> Iterator[Span]:
     for pattern in _IP:
         for start, end in spans_of(pattern, text, _search(BuiltIn.IP_ADDRESSES)):
-            if _is_address(text[start:end]):
-                yield start, end
+            yield from islice(
+                (span for span in _without_colons(text, start, end) if _is_address(text[slice(*span)])), 1
+            )
+
+
+def _without_colons(text: str, start: int, end: int) -> Iterator[Span]:
+    """A place of a text as it is, then without the colons of the words beside it: `ip:2001:db8::1: refused`."""
+    first = start + (text[start] == ":")
+    last = end - (text[end - 1] == ":")
+    yield from dict.fromkeys(((start, end), (first, end), (start, last), (first, last)))
 
 
 def _is_address(text: str) -> bool:

@@ -218,3 +218,13 @@ def test_one_row_of_groups_takes_time_as_it_is_long() -> None:
 )
 def test_a_secret_goes_as_a_whole_and_what_is_beside_it_stays(text: str, left: str) -> None:
     assert redacted(text, Redaction()) == left
+
+
+@pytest.mark.parametrize("address", ["2001:db8::1", "2001:db8:0:0:0:0:0:1", "::1", "fe80::", "2001:db8::"])
+@pytest.mark.parametrize("around", ["from {}: refused", "ip:{}", "ip:{}: refused", "[{}]:443", "{}", "{}:"])
+def test_an_address_is_found_beside_a_colon(address: str, around: str) -> None:
+    assert redacted(around.format(address), EVERYTHING) == around.format("[redacted:IPAddresses]")
+
+
+def test_times_are_no_addresses() -> None:
+    assert redacted("at 12:30:45: done, ratio 1:2:3:", EVERYTHING) == "at 12:30:45: done, ratio 1:2:3:"

@@ -26,7 +26,7 @@ _ONE_BARE: Final = re.compile(rf"{_BARE}|,")
 TOKENS_AT_ONCE: Final = 4096
 """Read before somebody looks whether the time is over."""
 
-_DOCUMENT: Final = re.compile(r'\s*[{\["]')
+_DOCUMENT: Final = re.compile(r'\A\s*+[{\["]|[{\[]\s*+["{\[]')
 _ESCAPE: Final = re.compile(
     r"\\u[dD][89abAB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\.", re.DOTALL
 )
@@ -135,15 +135,16 @@ class Document:
     logprobs: list[tuple[int, int]] = field(default_factory=list)
 
 
-def may_be_document(text: str) -> bool:
-    """Whether a text begins as a document of JSON does."""
-    return _DOCUMENT.match(text) is not None
+def document_start(text: str) -> int | None:
+    """Where in a text a document of JSON may begin: at once, or behind words, as in "Result: {…"."""
+    match = _DOCUMENT.search(text)
+    return None if match is None else match.start()
 
 
 def is_document(text: str) -> bool:
     """Whether a text is a document of JSON from its beginning to its end."""
     try:
-        return may_be_document(text) and json.loads(text, strict=False) is not None
+        return document_start(text) == 0 and json.loads(text, strict=False) is not None
     except (ValueError, RecursionError):
         return False
 

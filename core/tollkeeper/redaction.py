@@ -6,8 +6,9 @@
 - Masks that stand in a text are never looked into. Only masks of the rules in force count as such, so nobody hides anything
   behind one of their own making.
 - A text that is a JSON document is looked at as one: each text in it as it reads, without its escapes. A model writes the
-  arguments of a tool so, and `\\n` before a key of somebody's is no letter `n`. So on, some levels deep. What begins as a
-  document does and is none, since it was cut off or is prose, is looked at both ways. What is found is cut out where it stands.
+  arguments of a tool so, and `\\n` before a key of somebody's is no letter `n`. So on, some levels deep.
+  What has the beginning of a document and is none, since it was cut off or is prose, is looked at both ways. What is found is
+  cut out where it stands.
 - A text may come in pieces, as a stream tells it: what is found across several is cut out of all of them.
 """
 
@@ -21,7 +22,7 @@ from operator import itemgetter
 from typing import Final
 
 from tollkeeper.detectors import FINDERS
-from tollkeeper.jsontexts import JsonText, is_document, may_be_document, read_document, spans_in_raw
+from tollkeeper.jsontexts import JsonText, document_start, is_document, read_document, spans_in_raw
 from tollkeeper.patterns import spans_of
 from tollkeeper.redactionrules import BuiltIn, Redaction, mask
 
@@ -73,7 +74,7 @@ def redacted_each(texts: Collection[str], redaction: Redaction) -> Mapping[str, 
 def _suspects(texts: Sequence[str], redaction: Redaction) -> Collection[int]:
     """The numbers of the texts in which something may be found; nothing is in any other."""
     begins = list(accumulate((len(text) + 1 for text in texts), initial=0))
-    suspects = {number for number, text in enumerate(texts) if may_be_document(text)}
+    suspects = {number for number, text in enumerate(texts) if document_start(text) is not None}
     for found in _found("\n".join(texts), redaction):
         suspects.update(range(bisect_right(begins, found.start) - 1, bisect_left(begins, found.end)))
     return suspects
@@ -84,21 +85,22 @@ def cuts_in(text: str, redaction: Redaction, levels: int = MOST_LEVELS) -> list[
     if not text:
         return []
     masks = [match.span() for match in _masks(redaction).finditer(text)]
-    if levels and may_be_document(text):
-        beneath = _found_beneath(text, redaction, levels)
-        finds = beneath if is_document(text) else chain(beneath, _found(text, redaction))
-    else:
+    if levels == 0 or (start := document_start(text)) is None:
         finds = _found(text, redaction)
+    elif is_document(text):
+        finds = _found_beneath(text, start, redaction, levels, bare=True)
+    else:
+        finds = chain(_found(text, redaction), _found_beneath(text, start, redaction, levels, bare=False))
     return _merged(part for found in finds for part in _outside(found, masks))
 
 
-def _found_beneath(text: str, redaction: Redaction, levels: int) -> Iterator[Cut]:
-    """What is found in the texts of a document as they read."""
+def _found_beneath(text: str, begin: int, redaction: Redaction, levels: int, *, bare: bool) -> Iterator[Cut]:
+    """What is found in the texts of a document, which begins there, as they read; `bare`: also in those without quotes."""
     texts: dict[str, list[JsonText]] = {}
-    for one in read_document(text, numbers=bool(redaction.patterns)).texts:
+    for one in read_document(text, begin, numbers=bool(redaction.patterns)).texts:
         if is_secret(one, redaction):
             yield Cut(*one.inner, BuiltIn.SECRETS.value)
-        else:
+        elif one.quoted or bare:
             texts.setdefault(one.value, []).append(one)
     several = list(texts)
     for number in range(len(several)) if redaction.patterns else _suspects(several, redaction):

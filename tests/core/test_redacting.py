@@ -294,6 +294,12 @@ def test_each_line_that_a_tool_answers_is_looked_at() -> None:
     assert json.loads(json.loads(left)["messages"][0]["content"])["content"].startswith("A=1\n[redacted:Secrets]\n")
 
 
+@pytest.mark.parametrize("around", ["Result: {}", "```json\n{}\n```", "He said:\n{} and left"])
+def test_a_document_behind_words_is_looked_at(around: str) -> None:
+    left = body(json.dumps({"content": around.replace("{}", json.dumps(WRITTEN))}))
+    assert not [part for part in PARTS_WRITTEN if part in left]
+
+
 def test_arguments_that_are_cut_off_are_looked_at() -> None:
     left = body(json.dumps({"arguments": json.dumps(WRITTEN)[:60]}))
     assert "sk-proj" not in left

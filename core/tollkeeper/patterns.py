@@ -32,7 +32,7 @@ _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
 class TookTooLong(TollkeeperError):
-    """Patterns were not done within the time that they had."""
+    """A search was not done within the time that it had; says whether for a kind known by name or a pattern of the tenant's."""
 
 
 class Deadline:
@@ -56,7 +56,7 @@ _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def within(deadline: Deadline) -> Iterator[None]:
-    """Let no search of the block begin after the deadline: it raises `TookTooLong`."""
+    """Let no search of the block go on after the deadline: it raises `TookTooLong`."""
     token = _deadline.set(deadline)
     try:
         yield
@@ -80,26 +80,38 @@ def check_pattern(pattern: str) -> None:
         )
 
 
-def spans_of(pattern: str, text: str) -> Iterator[tuple[int, int]]:
+def spans_of(pattern: str, text: str, ours: str | None = None) -> Iterator[tuple[int, int]]:
     """Where a pattern that `check_pattern` took is found in a text, from left to right; none of them is empty.
 
-    Raises `TookTooLong` in a block of `within`.
+    `ours`: what a pattern looks for that no tenant wrote. Raises `TookTooLong` in a block of `within`.
     """
-    _check_time(pattern)
+    _check_pattern_time(pattern, ours)
     # Half of a pair is no character that RE2 knows; what stands for it is as long.
     for match in _compiled(pattern).finditer(_SURROGATES.sub("\ufffd", text)):
-        _check_time(pattern)
+        _check_pattern_time(pattern, ours)
         start, end = match.span()
         if end > start:
             yield start, end
 
 
-def _check_time(pattern: str) -> None:
-    deadline = _deadline.get()
-    if deadline is not None and deadline.is_over:
+def check_time(ours: str) -> None:
+    """Raise `TookTooLong` if the time is over in a block of `within`; `ours` says for what, which is no tenant's pattern."""
+    if _is_over():
+        raise TookTooLong(f"{ours}, which is no pattern of the tenant's own, takes too long in this body")
+
+
+def _check_pattern_time(pattern: str, ours: str | None) -> None:
+    if ours is not None:
+        check_time(ours)
+    elif _is_over():
         raise TookTooLong(
             f"the pattern {shown(pattern)} takes too long: write it so that less of a text fits its beginning"
         )
+
+
+def _is_over() -> bool:
+    deadline = _deadline.get()
+    return deadline is not None and deadline.is_over
 
 
 @lru_cache(maxsize=_COMPILED)

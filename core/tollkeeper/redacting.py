@@ -3,9 +3,10 @@
 - JSON: each text is looked at as it reads, without its escapes, and so is each key, and each number.
 - A stream of server-sent events: what several events tell of one text (its `delta`s) is looked at as one text, so that what
   is cut apart between events is found. Each event keeps what is left of its piece.
-- A text under a key that names a secret (`password`, `api_key`, …) is a secret as a whole.
+- A text beneath a key that names a secret (`password`, `api_key`, …) is a secret as a whole.
 - `logprobs` say the answer again, token by token, and as numbers: they go whole, where anything is redacted.
 - What is neither is looked at as one text.
+- A text that is a JSON document itself, such as the arguments of a tool, is looked at as such as well (`redaction`).
 """
 
 import re
@@ -13,16 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tollkeeper.detectors import SECRET_FIELDS
-from tollkeeper.jsontexts import Document, JsonText, quoted, read_document
-from tollkeeper.redaction import redacted_each, redacted_pieces
+from tollkeeper.jsontexts import LOGPROBS, Document, JsonText, quoted, read_document
+from tollkeeper.redaction import is_secret, redacted_each, redacted_pieces
 from tollkeeper.redactionrules import BuiltIn, Redaction, mask
-
-LOGPROBS: Final = "logprobs"
 
 _LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _DATA: Final = re.compile(r"data: ?")
-_FILLERS: Final = str.maketrans("", "", "-_ ")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,15 +43,17 @@ def _edits(text: str, redaction: Redaction, *, is_stream: bool) -> Iterator[_Edi
     plain: list[tuple[int, int]] = []
     for start, end in _lines(text) if is_stream else [(0, len(text))]:
         if text[start:end].lstrip()[:1] in ("{", "["):
-            documents.append(read_document(text, start, end))
+            documents.append(read_document(text, start, end, numbers=bool(redaction.patterns)))
         else:
             plain.append((start, end))
     whole = [_Edit(start, end, quoted(mask(LOGPROBS))) for start, end in _logprobs(documents)]
     yield from whole
     texts = list(_outside(whole, (one for document in documents for one in document.texts)))
     yield from _of_plain_texts(text, plain, redaction)
-    yield from _of_single_texts([one for one in texts if not _goes_on(one)], redaction)
-    yield from _of_streamed_texts([one for one in texts if _goes_on(one)], redaction)
+    yield from _of_secrets([one for one in texts if is_secret(one, redaction)])
+    others = [one for one in texts if not is_secret(one, redaction)]
+    yield from _of_single_texts([one for one in others if not one.goes_on], redaction)
+    yield from _of_streamed_texts([one for one in others if one.goes_on], redaction)
 
 
 def _lines(text: str) -> Iterator[tuple[int, int]]:
@@ -66,9 +65,8 @@ def _lines(text: str) -> Iterator[tuple[int, int]]:
 
 def _logprobs(documents: Iterable[Document]) -> Iterator[tuple[int, int]]:
     """The objects and lists under such a key; of those in each other the outermost."""
-    holders = [holder for document in documents for holder in document.holders if holder[0].key == LOGPROBS]
     before = 0
-    for start, end in sorted((place.start, end) for place, end in holders):
+    for start, end in sorted(span for document in documents for span in document.logprobs):
         if start >= before:
             yield start, end
             before = end
@@ -85,10 +83,6 @@ def _outside(edits: Sequence[_Edit], texts: Iterable[JsonText]) -> Iterator[Json
             yield text
 
 
-def _goes_on(text: JsonText) -> bool:
-    return text.quoted and text.place.goes_on
-
-
 def _of_plain_texts(text: str, places: Sequence[tuple[int, int]], redaction: Redaction) -> Iterator[_Edit]:
     changed = redacted_each({text[start:end] for start, end in places}, redaction)
     for start, end in places:
@@ -96,29 +90,29 @@ def _of_plain_texts(text: str, places: Sequence[tuple[int, int]], redaction: Red
             yield _Edit(start, end, left)
 
 
+def _of_secrets(texts: Iterable[JsonText]) -> Iterator[_Edit]:
+    left = mask(BuiltIn.SECRETS)
+    for text in texts:
+        if text.value != left:
+            yield _Edit(text.start, text.end, quoted(left, closed=text.closed))
+
+
 def _of_single_texts(texts: Sequence[JsonText], redaction: Redaction) -> Iterator[_Edit]:
     """Many events say the same of themselves: each text is looked at once."""
     changed = redacted_each({text.value for text in texts}, redaction)
     for text in texts:
-        left = mask(BuiltIn.SECRETS) if _is_secret(text, redaction) else changed.get(text.value, text.value)
-        if left != text.value:
+        if (left := changed.get(text.value)) is not None:
             yield _Edit(text.start, text.end, quoted(left, closed=text.closed))
 
 
 def _of_streamed_texts(texts: Iterable[JsonText], redaction: Redaction) -> Iterator[_Edit]:
     together: dict[tuple[str | int, ...], list[JsonText]] = {}
     for text in texts:
-        together.setdefault(text.place.path, []).append(text)
+        together.setdefault(text.path, []).append(text)
     for pieces in together.values():
         for text, left in zip(pieces, redacted_pieces([one.value for one in pieces], redaction), strict=True):
             if left != text.value:
                 yield _Edit(text.start, text.end, quoted(left, closed=text.closed))
-
-
-def _is_secret(text: JsonText, redaction: Redaction) -> bool:
-    key = text.place.key
-    named = isinstance(key, str) and key.translate(_FILLERS).lower() in SECRET_FIELDS
-    return named and BuiltIn.SECRETS in redaction.built_in and text.value not in ("", "null")
 
 
 def _edited(text: str, edits: Iterable[_Edit]) -> str:

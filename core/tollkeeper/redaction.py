@@ -5,6 +5,10 @@
   is found, for what was cut out may have hidden something: a text that comes out goes in again unchanged.
 - Masks that stand in a text are never looked into. Only masks of the rules in force count as such, so nobody hides anything
   behind one of their own making.
+- A text that is a JSON document is looked at as one: each text in it as it reads, without its escapes. A model writes the
+  arguments of a tool so, and `\\n` before a key of somebody's is no letter `n`. So on, some levels deep.
+  What has the beginning of a document and is none, since it was cut off or is prose, is looked at both ways. What is found is
+  cut out where it stands.
 - A text may come in pieces, as a stream tells it: what is found across several is cut out of all of them.
 """
 
@@ -13,16 +17,21 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from operator import itemgetter
 from typing import Final
 
 from tollkeeper.detectors import FINDERS
+from tollkeeper.jsontexts import JsonText, document_start, is_document, read_document, spans_in_raw
 from tollkeeper.patterns import spans_of
-from tollkeeper.redactionrules import Redaction, mask
+from tollkeeper.redactionrules import BuiltIn, Redaction, mask
 
 MOST_ROUNDS: Final = 4
 """The kinds that are known by name need two. A pattern of somebody's own that looks for masks would never be done."""
+
+
+MOST_LEVELS: Final = 3
+"""Of JSON documents in a text, one inside a text of the other."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,19 +74,48 @@ def redacted_each(texts: Collection[str], redaction: Redaction) -> Mapping[str, 
 def _suspects(texts: Sequence[str], redaction: Redaction) -> Collection[int]:
     """The numbers of the texts in which something may be found; nothing is in any other."""
     begins = list(accumulate((len(text) + 1 for text in texts), initial=0))
-    suspects: set[int] = set()
+    suspects = {number for number, text in enumerate(texts) if document_start(text) is not None}
     for found in _found("\n".join(texts), redaction):
         suspects.update(range(bisect_right(begins, found.start) - 1, bisect_left(begins, found.end)))
     return suspects
 
 
-def cuts_in(text: str, redaction: Redaction) -> list[Cut]:
-    """What the rules find in a text outside of masks, in order, none overlapping another."""
+def cuts_in(text: str, redaction: Redaction, levels: int = MOST_LEVELS) -> list[Cut]:
+    """What the rules find outside of masks in a text, and in the documents in it, in order, none overlapping another."""
     if not text:
         return []
     masks = [match.span() for match in _masks(redaction).finditer(text)]
-    outside = (part for found in _found(text, redaction) for part in _outside(found, masks))
-    return _merged(outside)
+    if levels == 0 or (start := document_start(text)) is None:
+        finds = _found(text, redaction)
+    elif is_document(text):
+        finds = _found_beneath(text, start, redaction, levels, bare=True)
+    else:
+        finds = chain(_found(text, redaction), _found_beneath(text, start, redaction, levels, bare=False))
+    return _merged(part for found in finds for part in _outside(found, masks))
+
+
+def _found_beneath(text: str, begin: int, redaction: Redaction, levels: int, *, bare: bool) -> Iterator[Cut]:
+    """What is found in the texts of a document, which begins there, as they read; `bare`: also in those without quotes."""
+    texts: dict[str, list[JsonText]] = {}
+    for one in read_document(text, begin, numbers=bool(redaction.patterns)).texts:
+        if is_secret(one, redaction):
+            yield Cut(*one.inner, BuiltIn.SECRETS.value)
+        elif one.quoted or bare:
+            texts.setdefault(one.value, []).append(one)
+    several = list(texts)
+    for number in range(len(several)) if redaction.patterns else _suspects(several, redaction):
+        cuts = cuts_in(several[number], redaction, levels - 1)
+        for one in texts[several[number]] if cuts else ():
+            start, end = one.inner
+            spans = [(cut.start, cut.end) for cut in cuts]
+            places = spans_in_raw(text[start:end], spans) if one.quoted else spans
+            for cut, (cut_start, cut_end) in zip(cuts, places, strict=True):
+                yield Cut(start + cut_start, start + cut_end, cut.rule)
+
+
+def is_secret(text: JsonText, redaction: Redaction) -> bool:
+    """Whether a text is a secret as a whole, by where it stands, and to be redacted so."""
+    return text.is_secret and BuiltIn.SECRETS in redaction.built_in
 
 
 def _found(text: str, redaction: Redaction) -> Iterator[Cut]:

@@ -34,6 +34,24 @@ FOUND = {
         "password: hunter22",
         "my password is hunter22",
         'api_key="abc123def456"',
+        "DB_PASSWORD=hunter2hunter2",
+        "POSTGRES_PASSWORD: hunter2hunter2",
+        "OPENAI_API_KEY=abcdef123456",
+        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "client_secret=8f14e45fceea",
+        "GITHUB_TOKEN=swordfish",
+        "next-token: c3dvcmRmaXNo1",
+        "userPassword: hunter2hunter2",
+        "SharedAccessKey=c3dvcmRmaXNo;",
+        "AccountKey=c3dvcmRmaXNoc3dvcmRmaXNo==",
+        "password = 'correct horse battery'",
+        'secret: "semi;colon, and comma"',
+        'password = "a \\" quote of it"',
+        "passphrase = `correct horse battery`",
+        r"\"password\": \"correct horse battery\"",
+        'password = "[correct horse"',
+        "redis://:hunter2@host",
+        "postgres://u:p@ss@host",
     ],
 }
 INNOCENT = [
@@ -42,6 +60,11 @@ INNOCENT = [
     "4111111111111112 has a wrong check digit, and so has DE88370400440532013000",
     "basic information for the bearer of this: token = word, secret sauce, passwords matter",
     "def f(a: int) -> dict[str, int]: return {'a': a @ b}",
+    "max_tokens: 5, total_tokens=123456 and completion_tokens: 1234567, logprobs: true, max_tokens=100000",
+    "key: value, primary_key: customer_number, keyboard: mechanical, tokenizer: cl100k_base4",
+    "the token: internationalization; token = tokenizer.encode(text); passwords: matter",
+    "see http://localhost:8080/users and https://example.com:443/@me, or a://b c@d",
+    "def login(password: str, token: str) -> None: ...",
     "uuid 0191d2a4-7b1c-7000-8000-0123456789ab, sha 9f86d081884c7d659a2feaa0c55ad015",
 ]
 words = st.sampled_from(["", " ", "and ", "é", "\n", "(", ", ", "x", "12 ", "🧮"])
@@ -157,3 +180,51 @@ def test_patterns_that_are_found_everywhere_at_great_cost_end_in_time() -> None:
         redacted("a" * 1_000_000, own)
     assert time.monotonic() - began < 10
     assert redacted("aac", own) == "[redacted:own][redacted:own]c"
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        (BuiltIn.BANK_ACCOUNTS, "AA00 " + "A A 0 0 " * 2**17),
+        (BuiltIn.CARD_NUMBERS, "4 " * 2**19),
+    ],
+)
+def test_one_row_of_groups_ends_in_time(kind: BuiltIn, row: str) -> None:
+    """A row is one find of a pattern, in which each group may begin a number."""
+    began = time.monotonic()
+    with (
+        within(Deadline(0.1)),
+        pytest.raises(TookTooLong, match=f"looking for {kind.value}, which is no pattern of the"),
+    ):
+        redacted(row, Redaction((kind,)))
+    assert time.monotonic() - began < 2
+
+
+def test_one_row_of_groups_takes_time_as_it_is_long() -> None:
+    began = time.monotonic()
+    redacted("AA00 " + "A A 0 0 " * 2**17, Redaction((BuiltIn.BANK_ACCOUNTS,)))
+    assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("password = 'correct horse battery' # mine", "[redacted:Secrets] # mine"),
+        ('"password": "a; b, c", "name": "x"', '"[redacted:Secrets], "name": "x"'),
+        ("redis://:hunter2@host/0", "redis[redacted:Secrets]host/0"),
+        ("postgres://u:p@ss@host/db", "postgres[redacted:Secrets]host/db"),
+        ("export DB_PASSWORD=hunter2hunter2 LEVEL=debug", "export [redacted:Secrets] LEVEL=debug"),
+    ],
+)
+def test_a_secret_goes_as_a_whole_and_what_is_beside_it_stays(text: str, left: str) -> None:
+    assert redacted(text, Redaction()) == left
+
+
+@pytest.mark.parametrize("address", ["2001:db8::1", "2001:db8:0:0:0:0:0:1", "::1", "fe80::", "2001:db8::"])
+@pytest.mark.parametrize("around", ["from {}: refused", "ip:{}", "ip:{}: refused", "[{}]:443", "{}", "{}:"])
+def test_an_address_is_found_beside_a_colon(address: str, around: str) -> None:
+    assert redacted(around.format(address), EVERYTHING) == around.format("[redacted:IPAddresses]")
+
+
+def test_times_are_no_addresses() -> None:
+    assert redacted("at 12:30:45: done, ratio 1:2:3:", EVERYTHING) == "at 12:30:45: done, ratio 1:2:3:"

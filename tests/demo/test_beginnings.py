@@ -67,12 +67,14 @@ def test_a_trace_is_read_whole_before_anything_is_started(tmp_path: Path) -> Non
         from_environment({"TRACE": str(trace)})
 
 
+@pytest.mark.slow
 def test_the_demo_tells_each_in_one_line(tmp_path: Path) -> None:
     assert demo(TRACE="missing.csv").startswith("demo: TRACE=missing.csv: there is no such file; name a CSV")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert demo(PORT=str(taken.getsockname()[1])).startswith("demo: console: cannot listen on 127.0.0.1:")
 
 
+@pytest.mark.slow
 def test_without_go_it_says_what_to_install(tmp_path: Path) -> None:
     empty = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "KUBEBUILDER_ASSETS": ""}
     said = demo(**empty)

@@ -246,6 +246,7 @@ class LoanAlgebra(RuleBasedStateMachine):
             self.desk.store.close()
 
 
+@pytest.mark.slow
 def test_loans_keep_their_promises_whatever_happens(new_ledger: NewLedger) -> None:
     first = new_ledger()
     examples, steps = (40, 30) if isinstance(first, Path) else (6, 20)

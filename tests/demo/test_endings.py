@@ -104,7 +104,9 @@ def running(folder: Path, arguments: list[str], terminal: int | None = None, **e
     temporary, log = folder / "tmp", folder / "demo.log"
     temporary.mkdir()
 
-    def take_terminal() -> None:
+    def as_a_person_starts_it() -> None:
+        # What a shell runs in the background ignores Ctrl-C, and these tests may be run so.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if terminal is not None:
             fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
@@ -112,7 +114,7 @@ def running(folder: Path, arguments: list[str], terminal: int | None = None, **e
         process = subprocess.Popen(
             arguments, cwd=ROOT, stdin=terminal or subprocess.DEVNULL, stdout=output, stderr=output,
             env={**os.environ, **free_ports(), "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1", **environment},
-            start_new_session=True, preexec_fn=take_terminal,
+            start_new_session=True, preexec_fn=as_a_person_starts_it,
         )  # fmt: skip
     demo = Demo(process, temporary, log)
     try:

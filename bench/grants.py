@@ -198,7 +198,7 @@ def rows(place: Workspace) -> Iterator[Row]:
     found = measured(place)
     for storage, new_ledger in place.storages().items():
         # With pipelining is how a Redis is asked by whoever has many requests, and what ours is to keep up with.
-        # A grant is of one account; a check of four levels, as a script of Redis makes, is four grants or a part in them.
+        # Both readings of "grants" have their goal on PostgreSQL: of one account each, and of all four levels at once.
         goal, of_grants = (at_least(), None) if storage == "SQLite" else (at_least(50_000),) * 2
         calls, checks = found[storage], found[busy(storage)] * WAITING
         yield Row(f"lease calls of 4 levels, {storage}", calls, "calls/s", *_redis(found, UNHURRIED))

@@ -1,6 +1,6 @@
 """A whole gateway on loopback: the simulated provider behind it, a real ledger and authority beside it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.sidecar.builders import PROVIDER_KEY, SECRET, account_of
+from tests.sidecar.remembering import Remembering
 from tollkeeper.accounts import Account
 from tollkeeper.captures import Keeper
 from tollkeeper.limits import Limit
@@ -79,3 +80,10 @@ async def stage(tmp_path: Path) -> AsyncIterator[SetUp]:
             return Stage(gateway, running, current, authority, provider, clients)
 
         yield set_up
+
+
+@pytest.fixture
+def keeper() -> Iterator[Remembering]:
+    one = Remembering()
+    yield one
+    one.may_go_on.set()

@@ -1,102 +1,24 @@
-"""Bodies that a tenant wants kept: what is kept of them, and that nothing of it touches a request (R27)."""
+"""Bodies that a tenant wants kept: what is kept of them, and where they are not (R27)."""
 
-import asyncio
 import json
 import sqlite3
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
 from tests.ledger.captures.builders import keys
-from tests.sidecar.builders import MODEL, SECRET, key, limit, policy
-from tests.sidecar.conftest import SetUp, Stage, now
+from tests.sidecar.bodies import KEPT, MAIL, SPLIT, TOKENS, answered, ask, asking, counted, question
+from tests.sidecar.builders import limit, policy
+from tests.sidecar.conftest import SetUp, now
+from tests.sidecar.remembering import Remembering
 from tests.sidecar.test_failures import until
 from tollkeeper.amounts import Unit
-from tollkeeper.captures import Capture, KeptBodies
-from tollkeeper.errors import Unavailable
-from tollkeeper.patterns import TookTooLong
-from tollkeeper.policy import PolicySet
-from tollkeeper.redactionrules import UNLESS_STATED, OwnPattern, Redaction
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
 from tollkeeper_ledger.captures.vault import Vault
 from tollkeeper_ledger.export import export
-from tollkeeper_sidecar import capturing
-
-TOKENS = limit("tokens", 10**7, Unit.TOKENS)
-KEPT = KeptBodies(timedelta(days=30), Redaction())
-SPLIT = KeptBodies(timedelta(days=1), Redaction(UNLESS_STATED, (OwnPattern("split", "and for you"),)))
-HOSTILE = KeptBodies(timedelta(days=1), Redaction((), (OwnPattern("own", "a.*b|a"),)))
-OTHER_SECRET = "tk_ba9876543210_secret"
-OTHER = {"Authorization": f"Bearer {OTHER_SECRET}"}
-MAIL = "alice@example.com"
-USAGE = {"Provider-Usage": "input=300,output=40"}
-Headers = dict[str, str]
-
-
-class Remembering:
-    """A keeper in memory that can fail, or wait until it is let go."""
-
-    def __init__(self) -> None:
-        self.kept: list[Capture] = []
-        self.calls = 0
-        self.fault: Exception | None = None
-        self.refuses = ""
-        self.may_go_on = threading.Event()
-        self.may_go_on.set()
-
-    def keep(self, captures: Sequence[Capture]) -> None:
-        self.calls += 1
-        self.may_go_on.wait(30)
-        if self.fault is not None:
-            raise self.fault
-        if any(one.request_id == self.refuses for one in captures):
-            raise ValueError("this one cannot be stored")
-        self.kept += captures
-
-
-@pytest.fixture
-def keeper() -> Iterator[Remembering]:
-    one = Remembering()
-    yield one
-    one.may_go_on.set()
-
-
-def asking(kept: KeptBodies | None = KEPT) -> PolicySet:
-    return policy(TOKENS, capture=kept)
-
-
-def question(**fields: Any) -> bytes:
-    """A body with odd spaces, as a caller may send one."""
-    return json.dumps({"messages": [{"role": "user", "content": "why?"}], "model": MODEL, **fields}, indent=1).encode()
-
-
-@asynccontextmanager
-async def answered(
-    running: Stage, body: bytes, headers: Headers | None = None
-) -> AsyncIterator[aiohttp.ClientResponse]:
-    sent = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json", **USAGE, **(headers or {})}
-    url = f"{running.running.url}/openai/v1/chat/completions"
-    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=sent) as answer:
-        yield answer
-
-
-async def ask(running: Stage, body: bytes, headers: Headers | None = None) -> tuple[int, str, bytes]:
-    async with answered(running, body, headers) as answer:
-        return answer.status, answer.headers["Tollkeeper-Request-Id"], await answer.read()
-
-
-async def counted(running: Stage, name: str) -> float:
-    async with aiohttp.ClientSession() as session, session.get(f"{running.running.metrics_url}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -217,141 +139,6 @@ async def test_a_secret_across_the_cut_leaves_no_half_of_it(stage: SetUp, keeper
     assert kept.request.truncated
 
 
-@pytest.mark.parametrize("fault", [Unavailable("the disk is full"), ValueError("nobody foresaw this")])
-async def test_a_store_that_fails_changes_nothing_and_is_told_once(
-    stage: SetUp, keeper: Remembering, fault: Exception
-) -> None:
-    """R27."""
-    running = await stage(asking(), keeper)
-    keeper.fault = fault
-    with capture_logs() as logs:
-        for number in range(3):
-            assert (await ask(running, question()))[0] == 200
-            await until(lambda number=number: keeper.calls > number)  # type: ignore[misc]
-        await until_counted(running, 'tollkeeper_captures_dropped_total{reason="not_stored"}', 3)
-        keeper.fault = None
-        await ask(running, question())
-        await until(lambda: len(keeper.kept) == 1)
-        await running.finished()
-    said = [line["event"] for line in logs if "bodies" in line["event"]]
-    assert said == ["bodies cannot be kept, and are dropped", "bodies are kept again"]
-    assert running.account(TOKENS).spent == 4 * 340
-
-
-async def until_counted(running: Stage, name: str, count: float) -> None:
-    async with asyncio.timeout(30):
-        while await counted(running, name) != count:  # noqa: ASYNC110 - the condition is another thread's
-            await asyncio.sleep(0.01)
-
-
-async def test_a_store_that_does_not_answer_holds_up_nobody_and_what_finds_no_room_is_dropped(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """R27."""
-    monkeypatch.setattr(capturing, "MOST_WAITING", 8)
-    monkeypatch.setattr(capturing, "AT_ONCE", 1)
-    running = await stage(asking(), keeper)
-    keeper.may_go_on.clear()
-    with capture_logs() as logs:
-        await ask(running, question())
-        await until(lambda: keeper.calls == 1)
-        assert [(await ask(running, question(stream=True)))[0] for _ in range(5)] == [200] * 5
-        assert await counted(running, "tollkeeper_gateway_waiting_captures") == 2
-        assert await counted(running, 'tollkeeper_captures_dropped_total{reason="no_room"}') == 3
-        keeper.may_go_on.set()
-        await running.finished()
-    assert len(keeper.kept) == 3
-    assert [line["event"] for line in logs].count("bodies are dropped: too many wait to be kept") == 1
-    assert running.account(TOKENS).spent == 6 * 340
-
-
-async def test_bodies_take_no_more_memory_than_they_may(stage: SetUp, keeper: Remembering) -> None:
-    running = await stage(asking(), keeper, captures_bytes=3000)
-    large = question(messages=[{"role": "user", "content": "x" * 4000}])
-    assert (await ask(running, large))[0] == 200
-    assert (await ask(running, question(stream=True), {"Provider-Usage": "input=300,output=4000"}))[0] == 200
-    assert await counted(running, 'tollkeeper_captures_dropped_total{reason="no_room"}') == 2
-    assert (await ask(running, question()))[0] == 200
-    await running.finished()
-    assert len(keeper.kept) == 1
-
-
-async def test_what_waits_at_a_stop_is_kept(stage: SetUp, keeper: Remembering) -> None:
-    running = await stage(asking(), keeper)
-    keeper.may_go_on.clear()
-    for _ in range(5):
-        await ask(running, question())
-    stopping = asyncio.create_task(running.finished())
-    keeper.may_go_on.set()
-    await stopping
-    assert len(keeper.kept) == 5
-
-
-async def test_a_store_that_does_not_answer_keeps_no_gateway_from_its_end(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(capturing, "FINISH_SECONDS", 0.05)
-    monkeypatch.setattr(capturing, "GIVE_UP_SECONDS", 0.05)
-    monkeypatch.setattr(capturing, "AT_ONCE", 1)
-    running = await stage(asking(), keeper)
-    keeper.may_go_on.clear()
-    for _ in range(3):
-        await ask(running, question())
-    await until(lambda: keeper.calls == 1)
-    with capture_logs() as logs:
-        await running.finished()
-    (told,) = [line for line in logs if line["event"] == "bodies that waited to be kept are dropped at the stop"]
-    assert told["captures"] == 2
-    assert running.account(TOKENS).spent == 3 * 340
-
-
-async def test_redaction_that_is_under_way_at_a_stop_is_given_up(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The end of a process that meets a search in RE2 aborts it."""
-    monkeypatch.setattr(capturing, "FINISH_SECONDS", 0.05)
-    monkeypatch.setattr(capturing, "REDACTION_SECONDS", 3600.0)
-    running = await stage(asking(HOSTILE), keeper)
-    assert (await ask(running, question(messages=[{"role": "user", "content": "a" * 500_000}])))[0] == 200
-    await asyncio.wait_for(running.finished(), 30)
-    assert not [one for one in threading.enumerate() if one.name == "captures"]
-    assert keeper.kept == []
-
-
-async def test_a_body_that_cannot_be_redacted_is_kept_by_nobody(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running = await stage(asking(), keeper)
-
-    def fails(content: bytes, *_: object, **__: object) -> bytes:
-        raise ValueError(content)
-
-    monkeypatch.setattr("tollkeeper_sidecar.recording.redacted_body", fails)
-    with capture_logs() as logs:
-        assert (await ask(running, question()))[0] == 200
-        await running.finished()
-    assert keeper.kept == []
-    (told,) = [line for line in logs if line["event"] == "bodies cannot be kept, and are dropped"]
-    assert "a body cannot be redacted: ValueError" in told["error"]
-    assert "why?" not in repr(logs)
-
-
-async def test_a_capture_that_no_store_can_take_costs_no_other_its_own(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running = await stage(asking(), keeper)
-    keeper.may_go_on.clear()
-    await ask(running, question())
-    await until(lambda: keeper.calls == 1)
-    _, bad, _ = await ask(running, question())
-    await ask(running, question())
-    keeper.refuses = bad
-    keeper.may_go_on.set()
-    await running.finished()
-    assert len(keeper.kept) == 2
-    assert bad not in {one.request_id for one in keeper.kept}
-
-
 async def test_a_type_of_any_bytes_is_kept_as_what_can_be_read_of_it(stage: SetUp, tmp_path: Path) -> None:
     store = SqliteCaptures(tmp_path / "bodies.db")
     running = await stage(asking(), Vault(store, keys()))
@@ -361,137 +148,6 @@ async def test_a_type_of_any_bytes_is_kept_as_what_can_be_read_of_it(stage: SetU
     store.close()
     assert kept is not None
     assert kept.request.content_type.startswith("text/?")
-
-
-async def test_rules_that_take_too_long_cost_their_tenant_its_bodies_and_nobody_else_any(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """R27."""
-    monkeypatch.setattr(capturing, "REDACTION_SECONDS", 0.2)
-    running = await stage(asking(HOSTILE), keeper)
-    body = question(messages=[{"role": "user", "content": "a" * 500_000}])
-    with capture_logs() as logs:
-        for _ in range(3):
-            assert (await ask(running, body))[0] == 200
-        await until_counted(running, 'tollkeeper_captures_dropped_total{reason="too_slow"}', 3)
-        running.policy.publish(replace(asking(), version=2))
-        await ask(running, question())
-        await running.finished()
-    (told,) = [line for line in logs if "takes too long" in line["event"]]
-    assert (told["tenant"], "'a.*b|a'" in told["error"]) == ("research", True)
-    assert len(keeper.kept) == 1
-
-
-async def test_a_slow_body_of_one_tenant_costs_no_other_of_the_same_rules_its_own(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """R27: most tenants have the rules that hold where nothing is said, and so the same."""
-    running = await stage(two_tenants(), keeper)
-    monkeypatch.setattr("tollkeeper_sidecar.recording.redacted_body", slow_where_it_says(b"slowly"))
-    with capture_logs() as logs:
-        await ask(running, question(user="slowly"))
-        await ask(running, question())
-        _, theirs, _ = await ask(running, question(), OTHER)
-        await running.finished()
-    (told,) = [line for line in logs if "takes too long" in line["event"]]
-    assert told["tenant"] == "research"
-    assert "a rule that is built in" in told["error"]
-    assert [one.request_id for one in keeper.kept] == [theirs]
-
-
-@pytest.mark.parametrize("gone", [False, True])
-async def test_what_waits_of_a_tenant_that_keeps_nothing_any_more_is_not_kept(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch, gone: bool
-) -> None:
-    """R27: `bodies: Never`, then `captures delete`, leaves nothing."""
-    monkeypatch.setattr(capturing, "AT_ONCE", 1)
-    running = await stage(two_tenants(), keeper)
-    keeper.may_go_on.clear()
-    await ask(running, question(), OTHER)
-    await until(lambda: keeper.calls == 1)
-    await ask(running, question())
-    async with answered(running, question(stream=True), {"Provider-Behaviour": "slow=1"}) as answer:
-        await answer.content.readany()
-        running.policy.publish(keeping_no_more_of_research(gone=gone))
-        await answer.read()
-    keeper.may_go_on.set()
-    await until_counted(running, 'tollkeeper_captures_dropped_total{reason="not_asked_for"}', 2)
-    await running.finished()
-    assert [one.tenant for one in keeper.kept] == ["acme"]
-
-
-def keeping_no_more_of_research(*, gone: bool) -> PolicySet:
-    both = two_tenants()
-    never = {} if gone else {"research": replace(both.tenants["research"], capture=None)}
-    return replace(both, version=2, tenants={"acme": both.tenants["acme"], **never})
-
-
-@pytest.mark.parametrize(("days", "kept_days"), [(1, 1), (90, 30)])
-async def test_what_waits_is_kept_no_longer_than_its_tenant_wants_now(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch, days: int, kept_days: int
-) -> None:
-    """R27."""
-    monkeypatch.setattr(capturing, "AT_ONCE", 1)
-    running = await stage(two_tenants(), keeper)
-    keeper.may_go_on.clear()
-    await ask(running, question(), OTHER)
-    await until(lambda: keeper.calls == 1)
-    await ask(running, question())
-    now_in_force = policy(TOKENS, capture=replace(KEPT, retention=timedelta(days=days)))
-    running.policy.publish(replace(now_in_force, version=2))
-    keeper.may_go_on.set()
-    await running.finished()
-    (mine,) = [one for one in keeper.kept if one.tenant == "research"]
-    assert mine.expires_at - mine.captured_at == timedelta(days=kept_days)
-
-
-async def test_a_tenant_whose_bodies_take_long_leaves_room_for_those_of_others(
-    stage: SetUp, keeper: Remembering, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """R27."""
-    monkeypatch.setattr(capturing, "MOST_WAITING", 8)
-    monkeypatch.setattr(capturing, "AT_ONCE", 1)
-    running = await stage(two_tenants(), keeper)
-    keeper.may_go_on.clear()
-    await ask(running, question())
-    await until(lambda: keeper.calls == 1)
-    for _ in range(10):
-        await ask(running, question())
-    theirs = [(await ask(running, question(), OTHER))[1] for _ in range(2)]
-    assert await counted(running, 'tollkeeper_captures_dropped_total{reason="no_room"}') == 8
-    keeper.may_go_on.set()
-    await running.finished()
-    assert {one.request_id for one in keeper.kept if one.tenant == "acme"} == set(theirs)
-
-
-async def test_a_tenants_bodies_leave_memory_for_those_of_others(stage: SetUp, keeper: Remembering) -> None:
-    running = await stage(two_tenants(), keeper, captured_body_bytes=1024, captures_bytes=160_000)
-    keeper.may_go_on.clear()
-    large = question(messages=[{"role": "user", "content": "x" * 16_000}])
-    for _ in range(12):
-        await ask(running, large)
-    await ask(running, large, OTHER)
-    keeper.may_go_on.set()
-    await running.finished()
-    assert [one.tenant for one in keeper.kept].count("acme") == 1
-
-
-def two_tenants() -> PolicySet:
-    """Tenants `research` and `acme`, with the same rules and a key each."""
-    keys_of_both = (key(), key(OTHER_SECRET, tenant="acme"))
-    both = policy(TOKENS, keys=keys_of_both, capture=KEPT)
-    return replace(both, tenants={**both.tenants, "acme": replace(both.tenants["acme"], capture=KEPT)})
-
-
-def slow_where_it_says(word: bytes) -> Callable[..., bytes]:
-    def redacted(content: bytes, *_: object, **__: object) -> bytes:
-        if word in content:
-            raise TookTooLong(
-                "the pattern '[a-z]+@' takes too long: write it so that less of a text fits its beginning"
-            )
-        return content
-
-    return redacted
 
 
 async def test_without_a_key_nothing_is_kept_and_that_is_told_once(stage: SetUp) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from tests.ledger.captures.builders import keys
 from tests.sidecar.builders import PROVIDER_KEY, policy
 from tests.sidecar.conftest import now
-from tests.sidecar.test_captures import KEPT
+from tests.sidecar.bodies import KEPT
 from tests.sidecar.test_failures import TOKENS
 from tollkeeper.policy import CurrentPolicy
 from tollkeeper_ledger.captures.sqlite import SqliteCaptures
